@@ -1,0 +1,50 @@
+"""The edge of every script: read the configuration, do the work, and turn errors into exit codes."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.config import Config, parse_config
+from pipeline.errors import UserError
+
+
+def run(main: Callable[[Config], None]) -> None:
+    """Run a script's `main` on the configuration that the command line gives, and exit.
+
+    Exit codes: 0 done; 2 the user's input is wrong, with one line on stderr; 1 our bug, with a traceback. Progress goes to
+    stdout as plain lines, and to stderr as bars where that is a terminal.
+    """
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    is_main = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_Lines()])
+    logging.getLogger("pipeline").setLevel(logging.INFO if is_main else logging.ERROR)
+    try:
+        main(parse_config(sys.argv[1:], description=(sys.modules["__main__"].__doc__ or "").strip()))
+    except UserError as error:
+        if is_main:
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+
+
+class _Lines(logging.Handler):
+    """Prints records to stdout, above a progress bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stdout)
+        sys.stdout.flush()
+
+
+def progress(iterable: Any, total: int, unit: str) -> Any:
+    """Wrap an iterable in a progress bar, which shows on a terminal only."""
+    from tqdm import tqdm
+
+    return tqdm(iterable, total=total, unit=unit)

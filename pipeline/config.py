@@ -1,0 +1,347 @@
+"""The configuration: one frozen dataclass a section, checked when made. The docstring of a field is its `--help` text."""
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.errors import UserError
+
+Pattern = Literal["trend", "seasonal", "noise"]
+
+
+@dataclass(frozen=True)
+class GeneralConfig:
+    """What concerns every step."""
+
+    version: str = "0.1.0"
+    """Version of the configuration's layout."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"
+    """Where models run; auto takes a GPU where there is one."""
+    seed: int = 0
+    """Reaches the initial weights, the training windows, dropout, the sampled forecasts and the dummy data."""
+
+    def __post_init__(self) -> None:
+        _at_least("chronos.seed", self.seed, 0)
+
+
+@dataclass(frozen=True)
+class BaseModelConfig:
+    """The model that training starts from."""
+
+    model_name: str = "amazon/chronos-bolt-base"
+    """A Hub id, a local folder, an s3:// prefix, or scratch:SIZE for random weights (t5-tiny, bolt-small, ...)."""
+    revision: str | None = None
+    """Branch, tag or commit on the Hub; null is the main branch."""
+    output_path: str | None = None
+    """Folder the native checkpoint is written to; training starts from it. Null is base in paths.models_dir."""
+    convert_format: bool = True
+    """Turn what is not yet a native Chronos checkpoint into one; false refuses it instead."""
+    save_metadata: bool = True
+    """Write model_info.json beside the weights."""
+
+
+@dataclass(frozen=True)
+class WeightedSource:
+    """One of several training sets."""
+
+    path: str
+    """Whatever data.train takes."""
+    weight: float = 1.0
+    """Share of the training windows drawn from it, relative to the others' weights."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where series come from and how their columns are named."""
+
+    train: str | list[WeightedSource | str] | None = None
+    """CSV, Parquet, JSON Lines, Arrow or Feather file, a folder of them, a GluonTS or datasets folder, or a Hub name;
+    or a list of these, each a path or {path, weight}. Null is the generated dummy data."""
+    freq: str | None = None
+    """Pandas frequency of the series; null infers it from the timestamps."""
+    id_column: str = "item_id"
+    """Column that names the series; a file without it is read as one series."""
+    timestamp_column: str = "timestamp"
+    """Column of the timestamps; for training it may be absent."""
+    target: str = "target"
+    """Column of the values."""
+
+    def __post_init__(self) -> None:
+        if self.train == []:
+            raise UserError("data.train is an empty list; name at least one data set, or leave it null")
+        for source in self.sources():
+            _above(f"data.train: the weight of {source.path}", source.weight, 0)
+
+    def sources(self) -> list[WeightedSource]:
+        """Return `train` as a list, every member with its weight."""
+        if self.train is None:
+            return []
+        listed = [self.train] if isinstance(self.train, str) else self.train
+        return [WeightedSource(source) if isinstance(source, str) else source for source in listed]
+
+
+@dataclass(frozen=True)
+class DummyDataConfig:
+    """The synthetic series of trend, season and noise."""
+
+    n_samples: int = 1000
+    """Number of series written."""
+    n_series: int = 10
+    """Number of distinct generating processes that the series are paths of."""
+    length: int = 200
+    """Steps in a series."""
+    patterns: list[Pattern] = field(default_factory=lambda: ["trend", "seasonal", "noise"])
+    """What a series is the sum of: any of trend, seasonal, noise."""
+    num_processes: int = 1
+    """Processes that generate; the series are the same for any number."""
+
+    def __post_init__(self) -> None:
+        _at_least("training.dummy_data.n_samples", self.n_samples, 1)
+        _at_least("training.dummy_data.n_series", self.n_series, 1)
+        _at_least("training.dummy_data.length", self.length, 2)
+        _at_least("training.dummy_data.num_processes", self.num_processes, 1)
+        if not self.patterns or len(set(self.patterns)) < len(self.patterns):
+            raise UserError("training.dummy_data.patterns must name at least one pattern, and each once")
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """The low-rank adapters of training.method lora."""
+
+    rank: int = 8
+    """Rank of each adapter."""
+    alpha: float = 16
+    """Adapters are scaled by alpha / rank."""
+    dropout: float = 0.0
+    """Dropout on the adapters' input."""
+
+    def __post_init__(self) -> None:
+        _at_least("training.lora.rank", self.rank, 1)
+        _above("training.lora.alpha", self.alpha, 0)
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"training.lora.dropout must be at least 0 and below 1, got {self.dropout}")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a model is trained."""
+
+    epochs: float = 10
+    """Passes over the data; in one, the forecast horizons of the windows cover every training step once on average."""
+    max_steps: int | None = None
+    """Optimiser steps; where given, it takes the place of epochs."""
+    batch_size: int = 32
+    """Windows an optimiser step, over all processes together."""
+    learning_rate: float = 1e-4
+    """Peak learning rate."""
+    validation_split: float = 0.2
+    """Share of every series, at its end, that training never sees and candidates are scored on: at least one horizon, at
+    most half the series. 0 trains on everything and compares nothing."""
+    validation_windows: int | None = None
+    """Most windows that a candidate is scored on; where there are more, they are spread evenly. Null is 512, or 64 for
+    the token models, whose forecasts are sampled."""
+    context_length: int | None = None
+    """Steps of history in a training window; null is the model's own context."""
+    prediction_length: int | None = None
+    """Steps of the horizon in a training window; null is the model's own horizon, at most 64."""
+    min_past: int = 4
+    """Steps of history that a training window has at least."""
+    drop_prob: float = 0.0
+    """Each window loses a share of its values, drawn between 0 and this; 0.2 is what the T5 models were trained with."""
+    method: Literal["full", "lora"] = "full"
+    """Train all weights, or low-rank adapters that are merged when the model is saved."""
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    """The low-rank adapters of training.method lora."""
+    patience: int | None = None
+    """Stop after so many evaluations in a row that were no improvement; null trains to the end."""
+    output_path: str | None = None
+    """Folder of the trained checkpoint, with checkpoints/ and logs/ inside. Null is trained in paths.models_dir."""
+    resume: bool = True
+    """Continue an unfinished run of the same configuration found in output_path."""
+    overwrite: bool = False
+    """Replace a run found in output_path."""
+    dummy_data: DummyDataConfig = field(default_factory=DummyDataConfig)
+    """The synthetic series that generate_data.py writes."""
+    trainer: dict[str, Any] = field(default_factory=dict)
+    """Any field of transformers.TrainingArguments, e.g. --training.trainer.weight_decay 0.01"""
+
+    def __post_init__(self) -> None:
+        _above("training.epochs", self.epochs, 0)
+        _at_least("training.max_steps", self.max_steps, 1)
+        _at_least("training.batch_size", self.batch_size, 1)
+        _above("training.learning_rate", self.learning_rate, 0)
+        _at_least("training.validation_windows", self.validation_windows, 1)
+        _at_least("training.context_length", self.context_length, 1)
+        _at_least("training.prediction_length", self.prediction_length, 1)
+        _at_least("training.min_past", self.min_past, 1)
+        _at_least("training.patience", self.patience, 1)
+        if not 0 <= self.validation_split < 1:
+            raise UserError(f"training.validation_split must be at least 0 and below 1, got {self.validation_split}")
+        if not 0 <= self.drop_prob < 1:
+            raise UserError(f"training.drop_prob must be at least 0 and below 1, got {self.drop_prob}")
+
+
+@dataclass(frozen=True)
+class InferenceConfig:
+    """How forecasts are made."""
+
+    model_path: str | None = None
+    """Checkpoint folder or Hub id of the model; null is the trained one, training.output_path."""
+    data_path: str | None = None
+    """Series to forecast, in any format that data.train takes; null is the generated dummy data."""
+    prediction_length: int = 48
+    """Steps to forecast; it may be more than the model's own horizon."""
+    context_length: int | None = None
+    """Steps of history the model sees; null is all that it can take."""
+    quantiles: list[float] = field(default_factory=lambda: [0.1, 0.5, 0.9])
+    """Quantile levels to forecast, each between 0 and 1."""
+    batch_size: int = 64
+    """Series a forward pass."""
+    output_path: str | None = None
+    """File for the forecasts (.parquet, .csv or .jsonl), or a folder, then predictions.parquet in it. Null is
+    paths.predictions_dir."""
+    plot_path: str | None = None
+    """PNG file with history, median and 80% band of some series; null draws none."""
+
+    def __post_init__(self) -> None:
+        _at_least("inference.prediction_length", self.prediction_length, 1)
+        _at_least("inference.context_length", self.context_length, 1)
+        _at_least("inference.batch_size", self.batch_size, 1)
+        if not self.quantiles or any(not 0 < level < 1 for level in self.quantiles):
+            raise UserError(f"inference.quantiles must lie between 0 and 1, got {self.quantiles}")
+        if len(set(self.quantiles)) < len(self.quantiles):
+            raise UserError(f"inference.quantiles names a level twice: {self.quantiles}")
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """One data set to score on."""
+
+    path: str
+    """Whatever data.train takes."""
+    name: str | None = None
+    """Its name in the tables; null is the file's name."""
+    freq: str | None = None
+    """Pandas frequency; null is data.freq, or inferred."""
+    prediction_length: int | None = None
+    """Steps of the horizon; null is evaluation.prediction_length."""
+    seasonality: int | None = None
+    """Steps of the season that the yardstick repeats; null follows from the frequency."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What is scored, and where the tables go."""
+
+    data_path: str | list[EvaluationSet | str] | None = None
+    """Series to score on; a list of paths or {path, name, freq, prediction_length, seasonality}; or a JSON file that
+    lists such entries. Null is inference.data_path, or the generated dummy data."""
+    models: list[str] | None = None
+    """Checkpoint folders or Hub ids; seasonal naive is always scored beside them. Null is the base and the trained
+    model."""
+    windows: int = 1
+    """Rolling origins a series, one horizon apart; 1 is the last window only."""
+    prediction_length: int | None = None
+    """Steps of the horizon; null is inference.prediction_length."""
+    batch_size: int = 64
+    """Series a forward pass."""
+    report_path: str | None = None
+    """Folder for scores.csv and scores.md; null is reports in paths.data_dir."""
+
+    def __post_init__(self) -> None:
+        _at_least("evaluation.windows", self.windows, 1)
+        _at_least("evaluation.prediction_length", self.prediction_length, 1)
+        _at_least("evaluation.batch_size", self.batch_size, 1)
+        if self.data_path == []:
+            raise UserError("evaluation.data_path is an empty list; name at least one data set, or leave it null")
+        for dataset in self.data_path if isinstance(self.data_path, list) else []:
+            if isinstance(dataset, EvaluationSet):
+                _at_least(f"evaluation.data_path: prediction_length of {dataset.path}", dataset.prediction_length, 1)
+                _at_least(f"evaluation.data_path: seasonality of {dataset.path}", dataset.seasonality, 1)
+
+
+@dataclass(frozen=True)
+class PathsConfig:
+    """Folders that other defaults lie in."""
+
+    data_dir: str = "data"
+    """Holds cache/, the converted series, and reports/."""
+    models_dir: str = "data/models"
+    """Parent of base/ and trained/."""
+    predictions_dir: str = "data/predictions"
+    """Parent of forecasts."""
+    dummy_data_dir: str = "data/dummy"
+    """generate_data.py writes dummy.arrow here."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration, as config/chronos_config.yaml holds it."""
+
+    chronos: GeneralConfig = field(default_factory=GeneralConfig)
+    base_model: BaseModelConfig = field(default_factory=BaseModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+    def base_path(self) -> Path:
+        """Return the folder of the base model."""
+        return Path(self.base_model.output_path or Path(self.paths.models_dir, "base"))
+
+    def trained_path(self) -> Path:
+        """Return the folder of the trained model."""
+        return Path(self.training.output_path or Path(self.paths.models_dir, "trained"))
+
+    def dummy_path(self) -> Path:
+        """Return the file of the generated dummy data."""
+        return Path(self.paths.dummy_data_dir, "dummy.arrow")
+
+    def predictions_path(self) -> Path:
+        """Return the file that forecasts go to."""
+        path = Path(self.inference.output_path or self.paths.predictions_dir)
+        return path if path.suffix else path / "predictions.parquet"
+
+    def report_path(self) -> Path:
+        """Return the folder that score tables go to."""
+        return Path(self.evaluation.report_path or Path(self.paths.data_dir, "reports"))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the configuration as nested dictionaries of plain values."""
+        return asdict(self)
+
+
+def parse_config(argv: list[str], description: str) -> Config:
+    """Read a configuration from the command line: `--config FILE`, then dotted overrides such as `--training.epochs 3`.
+
+    `--help` and `--print_config` print and exit.
+
+    Raises:
+        UserError: a key is unknown or out of range, or a file does not parse.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(description=description, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML file with any of the keys below.")
+    sections = {section.name: section.default_factory for section in fields(Config)}
+    for name, section in sections.items():
+        parser.add_argument(f"--{name}", type=section, default=section())
+    try:
+        parsed = parser.instantiate(parser.parse_args(argv))
+    except UserError:
+        raise
+    except (ArgumentError, ValueError) as error:
+        raise UserError(" ".join(str(error).split()) + "; see --help for the keys and their ranges") from error
+    return Config(**{name: parsed[name] for name in sections})
+
+
+def _at_least(key: str, value: float | None, least: float) -> None:
+    if value is not None and not value >= least:
+        raise UserError(f"{key} must be at least {least}, got {value}")
+
+
+def _above(key: str, value: float, bound: float) -> None:
+    if not bound < value < float("inf"):
+        raise UserError(f"{key} must be above {bound}, got {value}")

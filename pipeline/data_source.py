@@ -1,0 +1,121 @@
+"""Any source of series opened as an Arrow store: converted once, kept by the fingerprint of its content."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from pipeline.arrow_store import NotAStore, Store, open_store, store_of_arrays, write_store
+from pipeline.config import Config
+from pipeline.errors import UserError
+from pipeline.files import fingerprint
+from pipeline.formats import Columns, gluonts_freq, named_tables, read_tables, source_files
+from pipeline.series import Series
+from pipeline.tabular import series_of_tables
+
+_LAYOUT = 1  # raise it when what a conversion gives changes, so that older ones are not taken
+logger = logging.getLogger(__name__)
+
+Source = str | Path | pd.DataFrame | np.ndarray
+
+
+def open_source(
+    source: Source, cache_dir: str | Path = "data/cache", columns: Columns = Columns(), freq: str | None = None
+) -> Store:
+    """Open series in any common format as an Arrow store.
+
+    Args:
+        source: a file (CSV, Parquet, JSON Lines, Arrow, Feather), a folder of files, a GluonTS or `datasets` folder, the
+            name of a data set on the Hub (`owner/name` or `owner/name:subset`), a long DataFrame, or an array
+            [n_series, length].
+        cache_dir: where conversions are kept; a source already in the form of a store is opened where it lies.
+        freq: pandas alias; None takes it from the source, or infers it.
+
+    Raises:
+        UserError: the source is missing, does not parse, or holds rows that cannot be used.
+    """
+    if isinstance(source, np.ndarray):
+        if source.ndim != 2:
+            raise UserError(f"an array of series must have the shape [n_series, length], got {list(source.shape)}")
+        return store_of_arrays(source, freq or "")
+    if isinstance(source, pd.DataFrame):
+        hashed = pd.util.hash_pandas_object(source, index=False).to_numpy().tobytes()
+        cached = _cached(cache_dir, fingerprint([], _LAYOUT, columns, freq, list(source.columns), hashed))
+        if not cached.is_file():
+            rows = pa.Table.from_pandas(source, preserve_index=False)
+            _convert(iter([rows]), "the DataFrame", cached, columns, freq)
+        return open_store(cached)
+    return _open_path(str(source), cache_dir, columns, freq)
+
+
+def open_configured(config: Config, path: str | None, freq: str | None = None) -> Store:
+    """Open one source by the column names, frequency and cache of a configuration; None is the generated dummy data.
+
+    Raises:
+        UserError: the source is missing or wrong.
+    """
+    if path is None:
+        path = str(config.dummy_path())
+        if not config.dummy_path().is_file():
+            raise UserError(f"no data is named and {path} is not there; name a file, or run scripts/generate_data.py")
+    columns = Columns(config.data.id_column, config.data.timestamp_column, config.data.target)
+    return open_source(path, Path(config.paths.data_dir, "cache"), columns, freq or config.data.freq)
+
+
+def open_training_stores(config: Config) -> list[Store]:
+    """Open all that data.train names, or the generated dummy data.
+
+    Raises:
+        UserError: a source is missing or wrong.
+    """
+    sources: list[str | None] = [source.path for source in config.data.sources()]
+    return [open_configured(config, source) for source in sources or [None]]
+
+
+def store_fingerprint(store: Store) -> str:
+    """Return a hash of all that a store holds: 24 hex digits."""
+    if store.path is not None:
+        return fingerprint([store.path])
+    return fingerprint([], store.freq, list(store.item_ids), store.lengths.tobytes(), store.values.tobytes())
+
+
+def _open_path(source: str, cache_dir: str | Path, columns: Columns, freq: str | None) -> Store:
+    files = source_files(source)
+    if len(files) == 1 and files[0].suffix == ".arrow" and freq is None:
+        try:
+            return _filled(open_store(files[0]), source)
+        except NotAStore:
+            pass
+    freq = freq or gluonts_freq(source)
+    cached = _cached(cache_dir, fingerprint(files, _LAYOUT, columns, freq, source if not files else ""))
+    if not cached.is_file():
+        logger.info("converting %s to %s", source, cached)
+        _convert(read_tables(source, columns), source, cached, columns, freq)
+    return _filled(open_store(cached), source)
+
+
+def _convert(tables: Iterator[pa.Table], where: str, path: Path, columns: Columns, freq: str | None) -> None:
+    series = series_of_tables(named_tables(tables, columns, where), where, freq)
+    write_store(path, _unique(series, where))
+
+
+def _unique(series: Iterable[Series], where: str) -> Iterator[Series]:
+    seen: set[str] = set()
+    for one in series:
+        if one.item_id in seen:
+            raise UserError(f"{where}: two rows are named {one.item_id}; give each series an item_id of its own")
+        seen.add(one.item_id)
+        yield one
+
+
+def _filled(store: Store, source: str) -> Store:
+    if len(store) == 0:
+        raise UserError(f"{source} holds no series")
+    return store
+
+
+def _cached(cache_dir: str | Path, name: str) -> Path:
+    return Path(cache_dir, f"{name}.arrow")

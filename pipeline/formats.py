@@ -1,0 +1,248 @@
+"""Files of every format, read as a stream of Arrow tables with the columns named as this package names them.
+
+A table is *long* (a row a time step: `item_id, timestamp, target`) or *nested* (a row a series: `item_id, start,
+target` with a list of values). Either carries `row`, the position in the file that error messages name.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipeline.errors import UserError
+
+_CSV, _JSON = (".csv", ".tsv", ".txt"), (".jsonl", ".json", ".ndjson")
+_PARQUET, _ARROW = (".parquet", ".pq"), (".arrow", ".feather", ".ipc")
+_SUFFIXES = _CSV + _JSON + _PARQUET + _ARROW
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
+_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class Columns:
+    """How the columns of a source are named."""
+
+    item_id: str = "item_id"
+    timestamp: str = "timestamp"
+    target: str = "target"
+
+
+def source_files(source: str) -> list[Path]:
+    """Return the files that hold the series of `source`; none for the name of a data set on the Hub.
+
+    A GluonTS folder gives its train split, a folder that `datasets` wrote its own files, and any other folder all files
+    in it that have a known suffix.
+
+    Raises:
+        UserError: nothing is there, or no file of a known format.
+    """
+    path = Path(source)
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        if (path / "metadata" / "metadata.json").exists() or (path / "metadata.json").exists():
+            path = path / "train" if (path / "train").is_dir() else path
+        depth = "**/*" if _is_datasets_folder(Path(source)) else "*"
+        files = sorted(file for file in path.glob(depth) if _suffix(file) in _SUFFIXES and file.name[0] not in "._")
+        if not files:
+            raise UserError(f"no data file in the folder {path}; known are {', '.join(_SUFFIXES)}")
+        return files
+    if _HUB_NAME.fullmatch(source) and _suffix(path) not in _SUFFIXES:
+        return []
+    raise UserError(f"no such file or folder: {source}; give the path of your series or owner/name on the Hub")
+
+
+def gluonts_freq(source: str) -> str | None:
+    """Return the frequency that the metadata of a GluonTS folder names, None for any other source."""
+    for metadata in (Path(source, "metadata", "metadata.json"), Path(source, "metadata.json")):
+        if metadata.is_file():
+            return json.loads(metadata.read_text()).get("freq")
+    return None
+
+
+def read_tables(source: str, columns: Columns) -> Iterator[pa.Table]:
+    """Yield the tables of a source, in its order, a bounded number of rows each.
+
+    Raises:
+        UserError: a file does not parse, is empty or cut short, or lacks a column.
+    """
+    files = source_files(source)
+    if not files:
+        yield from _read_hub(source, columns)
+    elif Path(source).is_dir() and _is_datasets_folder(Path(source)):
+        yield from _read_datasets_folder(Path(source), columns)
+    else:
+        for file in files:
+            yield from _read_file(file, columns)
+
+
+def _read_file(path: Path, columns: Columns) -> Iterator[pa.Table]:
+    suffix = _suffix(path)
+    if suffix not in _SUFFIXES:
+        raise UserError(f"{path} has no suffix of a known format; known are {', '.join(_SUFFIXES)}")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty")
+    try:
+        if suffix in _CSV:
+            yield from _read_csv(path, columns)
+        elif suffix in _JSON:
+            yield from _read_json(path, columns)
+        elif suffix in _PARQUET:
+            import pyarrow.parquet as pq
+
+            with pq.ParquetFile(path) as file:
+                names = _present(file.schema_arrow.names, columns, path)
+                for batch in file.iter_batches(batch_size=_ROWS, columns=names):
+                    yield pa.Table.from_batches([batch])
+        else:
+            yield from _read_arrow(path)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {' '.join(str(error).split())}; is it whole, and what its suffix says?") from error
+
+
+def named_tables(tables: Iterator[pa.Table], columns: Columns, where: str) -> Iterator[pa.Table]:
+    """Rename the columns to `item_id, timestamp, start, target`, drop all others, and number the rows from 1."""
+    n_rows = 0
+    for table in tables:
+        _present(table.column_names, columns, where)
+        wanted = {columns.item_id: "item_id", columns.timestamp: "timestamp", columns.target: "target"}
+        wanted.setdefault("start", "start")
+        table = table.select([name for name in wanted if name in table.column_names])
+        table = table.rename_columns([wanted[name] for name in table.column_names])
+        rows = pa.array(range(n_rows + 1, n_rows + 1 + len(table)), pa.int64())
+        n_rows += len(table)
+        yield table.append_column("row", rows)
+
+
+def _read_csv(path: Path, columns: Columns) -> Iterator[pa.Table]:
+    import pyarrow.csv as csv
+
+    with pa.input_stream(str(path), compression="detect") as stream:
+        header = stream.read(1 << 16).split(b"\n", 1)[0].decode("utf-8-sig")
+    delimiter = max(",;\t|", key=header.count)
+    names = [name.strip().strip('"') for name in header.strip().split(delimiter)]
+    wanted = _present(names, columns, path)
+    with pa.input_stream(str(path), compression="detect") as stream:
+        reader = csv.open_csv(
+            stream,
+            read_options=csv.ReadOptions(column_names=names, skip_rows=1, block_size=1 << 22),
+            parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=False),
+            # Read as text and converted later, where a value that is no number can be named with its row.
+            convert_options=csv.ConvertOptions(
+                include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string()), strings_can_be_null=True
+            ),
+        )
+        for batch in reader:
+            yield pa.Table.from_batches([batch])
+
+
+def _read_json(path: Path, columns: Columns) -> Iterator[pa.Table]:
+    with pa.input_stream(str(path), compression="detect") as stream:
+        lines = enumerate(stream, 1)
+        while block := list(islice(lines, _ROWS // 16)):
+            records = [_json_record(path, number, line) for number, line in block if line.strip()]
+            if not records:
+                continue
+            names = _present(list(records[0]), columns, path)
+            nested = isinstance(records[0].get(columns.target), list)
+            values: dict[str, list] = {name: [record.get(name) for record in records] for name in names}
+            if nested:
+                values[columns.target] = [_json_floats(path, record.get(columns.target)) for record in records]
+            else:
+                values[columns.target] = [None if value is None else str(value) for value in values[columns.target]]
+            for name in {columns.item_id, columns.timestamp, "start"} & set(names):
+                if not any(isinstance(value, list) for value in values[name]):
+                    values[name] = [None if value is None else str(value) for value in values[name]]
+            yield pa.table(values)
+
+
+def _json_record(path: Path, number: int, line: bytes) -> dict:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"{path}, line {number}: no valid JSON ({error}); write one object a line") from error
+    if not isinstance(record, dict):
+        raise UserError(f"{path}, line {number}: not a JSON object; write one object a line")
+    return record
+
+
+def _json_floats(path: Path, values: object) -> list[float | None]:
+    # GluonTS writes NaN as a string.
+    try:
+        return [None if value is None else float(value) for value in values]  # type: ignore[attr-defined]
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: a target holds something that is no number ({error})") from error
+
+
+def _read_arrow(path: Path) -> Iterator[pa.Table]:
+    with pa.memory_map(str(path)) as source:
+        magic = source.read(6)
+        source.seek(0)
+        if magic == b"FEA1\x00\x00" or magic[:4] == b"FEA1":
+            import pyarrow.feather as feather
+
+            yield feather.read_table(path)
+        elif magic == b"ARROW1":
+            file = pa.ipc.open_file(source)
+            for index in range(file.num_record_batches):
+                yield pa.Table.from_batches([file.get_batch(index)])
+        else:
+            for batch in pa.ipc.open_stream(source):
+                yield pa.Table.from_batches([batch])
+
+
+def _read_datasets_folder(path: Path, columns: Columns) -> Iterator[pa.Table]:
+    import datasets
+
+    try:
+        dataset = datasets.load_from_disk(str(path))
+    except Exception as error:  # whatever a broken folder makes `datasets` raise
+        raise UserError(f"cannot read the datasets folder {path}: {' '.join(str(error).split())}") from error
+    if isinstance(dataset, datasets.DatasetDict):
+        if "train" not in dataset:
+            raise UserError(f"{path} has no train split, only {', '.join(dataset)}; give the folder of one of them")
+        dataset = dataset["train"]
+    _present(dataset.column_names, columns, path)
+    yield from dataset.with_format("arrow").iter(batch_size=1024)
+
+
+def _read_hub(source: str, columns: Columns) -> Iterator[pa.Table]:
+    import datasets
+
+    name, _, subset = source.partition(":")
+    try:
+        dataset = datasets.load_dataset(name, subset or None, split="train")
+    except Exception as error:  # the Hub client's own errors, network errors and datasets' share no base class
+        raise UserError(
+            f"data.train: {source} is no file here, and cannot be loaded as a data set of the Hub: "
+            f"{' '.join(str(error).split())}"
+        ) from error
+    _present(dataset.column_names, columns, source)
+    yield from dataset.with_format("arrow").iter(batch_size=1024)
+
+
+def _present(names: list[str], columns: Columns, where: object) -> list[str]:
+    default = Columns()
+    required = [columns.target]
+    required += [columns.item_id] if columns.item_id != default.item_id else []
+    required += [columns.timestamp] if columns.timestamp != default.timestamp else []
+    for name in required:
+        if name not in names:
+            raise UserError(
+                f"{where} has no column {name!r}, only {', '.join(names)}; "
+                "name the right ones with data.target, data.id_column and data.timestamp_column"
+            )
+    return [name for name in dict.fromkeys((columns.item_id, columns.timestamp, "start", columns.target)) if name in names]
+
+
+def _is_datasets_folder(path: Path) -> bool:
+    return any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json", "state.json"))
+
+
+def _suffix(path: Path) -> str:
+    bare = path.with_suffix("") if path.suffix in (".gz", ".bz2", ".zst") else path
+    return bare.suffix.lower()

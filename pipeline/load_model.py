@@ -1,0 +1,117 @@
+"""A trained checkpoint reloaded through stock Chronos: forecast, score, save."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.arrow_store import Store, store_of_arrays
+from pipeline.config import Config
+from pipeline.errors import UserError
+from pipeline.evaluation import evaluate, task_of
+from pipeline.forecasting import Forecaster, write_predictions
+from pipeline.metrics import WQL_LEVELS
+from pipeline.report import plot_forecasts
+
+
+class ChronosLoader:
+    """Loads the checkpoint in a folder and forecasts with it."""
+
+    config = Config()
+    """All settings; quantile levels, device and seed are taken from here."""
+
+    def __init__(self, model_path: str) -> None:
+        self.model_path = model_path
+        self.forecaster: Forecaster | None = None
+
+    def load_trained_model(self) -> None:
+        """Load the model through `BaseChronosPipeline.from_pretrained`.
+
+        Raises:
+            UserError: the folder holds no whole Chronos checkpoint.
+        """
+        general = self.config.chronos
+        self.forecaster = Forecaster.load(self.model_path, general.device, general.seed)
+
+    def predict(self, context: np.ndarray, prediction_length: int = 48) -> np.ndarray:
+        """Forecast a batch of series at the levels of inference.quantiles.
+
+        Args:
+            context: [batch, length] or [length], NaN where a value is missing or a shorter series is padded.
+
+        Returns:
+            float32, [batch, prediction_length, n_quantiles].
+
+        Raises:
+            UserError: no model is loaded, or the context is no array of numbers of one or two dimensions.
+        """
+        context = np.asarray(context)
+        if context.ndim not in (1, 2) or not np.issubdtype(context.dtype, np.number):
+            raise UserError(f"context must be numbers of shape [batch, length], got {context.dtype} {list(context.shape)}")
+        if prediction_length < 1:
+            raise UserError(f"prediction_length must be at least 1, got {prediction_length}")
+        rows = np.atleast_2d(context).astype(np.float32)
+        batch_size, levels = self.config.inference.batch_size, self.config.inference.quantiles
+        batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+        return np.concatenate([self._loaded().quantiles(list(batch), prediction_length, levels)[0] for batch in batches])
+
+    def evaluate_on_test_data(self, test_data: np.ndarray) -> dict:
+        """Score the forecast of the last inference.prediction_length steps of each series.
+
+        Args:
+            test_data: [n_series, length].
+
+        Returns:
+            `MASE`, `WQL`, `coverage_80`, `series`, `windows` and `seasonality`.
+        """
+        task = task_of("test data", store_of_arrays(np.atleast_2d(test_data)), self._horizon(), None, windows=1)
+        return evaluate(task, lambda batch, length: self._loaded().quantiles(batch, length, WQL_LEVELS)[0])
+
+    def save_predictions(self, predictions: np.ndarray, output_path: str) -> None:
+        """Write what `predict` gave as a long table; series are named, and steps counted, by position.
+
+        Args:
+            predictions: [batch, prediction_length, n_quantiles].
+            output_path: .parquet, .csv or .jsonl file, or a folder, then predictions.parquet in it.
+
+        Raises:
+            UserError: the array does not have one column for each level of inference.quantiles.
+        """
+        levels = self.config.inference.quantiles
+        if predictions.ndim != 3 or predictions.shape[2] != len(levels):
+            raise UserError(f"predictions must have shape [batch, prediction_length, {len(levels)}], got {predictions.shape}")
+        n, prediction_length, _ = predictions.shape
+        median = predictions[:, :, int(np.abs(np.asarray(levels) - 0.5).argmin())]
+        columns = {
+            "item_id": [str(row) for row in range(n) for _ in range(prediction_length)],
+            "timestamp": np.tile(np.arange(prediction_length), n),
+            "target_name": ["target"] * (n * prediction_length),
+            "predictions": median.ravel(),
+            **{str(level): predictions[:, :, position].ravel() for position, level in enumerate(levels)},
+        }
+        path = Path(output_path)
+        write_predictions(path if path.suffix else path / "predictions.parquet", [pa.table(columns)])
+
+    def plot(self, store: Store, path: Path, panels: int = 6) -> None:
+        """Draw history, median and 80% band of the first few series of a store to a PNG.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        inference = self.config.inference
+        shown = range(min(panels, len(store)))
+        width = inference.context_length or self._loaded().context_length
+        contexts = [store.target(index)[-width:] for index in shown]
+        quantiles, _ = self._loaded().quantiles(contexts, inference.prediction_length, (0.1, 0.5, 0.9))
+        low, median, high = np.moveaxis(quantiles, 2, 0)
+        plot_forecasts(path, store, median, low, high, [store.item_ids[index] for index in shown])
+
+    def _loaded(self) -> Forecaster:
+        if self.forecaster is None:
+            raise UserError("no model is loaded yet; call load_trained_model first")
+        return self.forecaster
+
+    def _horizon(self) -> int:
+        return self.config.inference.prediction_length

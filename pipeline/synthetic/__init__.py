@@ -1,0 +1,5 @@
+"""Synthetic series: every one a pure function of a seed and its index."""
+
+from pipeline.synthetic.patterns import dummy_array, dummy_series
+
+__all__ = ["dummy_array", "dummy_series"]

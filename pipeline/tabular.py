@@ -1,0 +1,268 @@
+"""Tables of any shape made into series: sorted, on a regular grid, with gaps as NaN, and refused by row where wrong."""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import UserError
+from pipeline.frequency import UNKNOWN, infer_freq, parse_freq, steps_between
+from pipeline.series import Series
+
+_EPOCH = np.datetime64(0, "s")
+_ROWS_IN_MEMORY = 8_000_000
+_N_BUCKETS = 128
+_SERIES_FOR_FREQ = 1000
+_ZONE = r":\d{2}(?:\.\d+)?\s*([Zz]|[+-]\d{2}:?\d{2})$"
+_SLASHED = r"^(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})"
+
+
+def series_of_tables(
+    tables: Iterable[pa.Table], where: str, freq: str | None = None, rows_in_memory: int = _ROWS_IN_MEMORY
+) -> Iterator[Series]:
+    """Yield the series of long or nested tables, as `formats.named_tables` names their columns.
+
+    Long rows may come in any order. Up to `rows_in_memory` of them are sorted in memory, and the series come in the order
+    of their first row; beyond that the rows are first parted by series into files, and memory stays bounded.
+
+    Args:
+        where: the source's name, for messages.
+        freq: pandas alias; None infers it from the timestamps.
+
+    Raises:
+        UserError: rows that are duplicates, off the grid, or hold no number; each message names the row.
+    """
+    if freq is not None:
+        parse_freq(freq)
+    tables = iter(tables)
+    first = next(tables, None)
+    if first is None:
+        raise UserError(f"{where} holds no rows")
+    tables = chain([first], tables)
+    target = first.schema.field("target").type
+    if pa.types.is_list(target) or pa.types.is_large_list(target) or pa.types.is_fixed_size_list(target):
+        yield from _series_of_nested(tables, where, freq)
+    else:
+        with tempfile.TemporaryDirectory(prefix="series-") as folder:
+            for part in _parts(tables, Path(folder), rows_in_memory):
+                frame = _typed(part, where)
+                if freq is None:
+                    freq = _infer(frame, where)
+                yield from _series_of_frame(frame, where, freq)
+
+
+def _parts(tables: Iterator[pa.Table], folder: Path, rows_in_memory: int) -> Iterator[pa.Table]:
+    """Yield all rows, those of one series together: as one table, or parted through files where they are too many."""
+    held: list[pa.Table] = []
+    for table in tables:
+        held.append(table)
+        if sum(map(len, held)) > rows_in_memory and "item_id" in table.column_names:
+            yield from _parted(chain(held, tables), folder)
+            return
+    yield pa.concat_tables(held, promote_options="permissive")
+
+
+def _parted(tables: Iterator[pa.Table], folder: Path) -> Iterator[pa.Table]:
+    writers: list[pa.ipc.RecordBatchStreamWriter] = []
+    for table in tables:
+        if not writers:
+            schema = table.schema
+            writers = [pa.ipc.new_stream(str(folder / str(bucket)), schema) for bucket in range(_N_BUCKETS)]
+        names = _text(table["item_id"]).to_numpy(zero_copy_only=False)
+        buckets = pd.util.hash_array(names, categorize=True) % _N_BUCKETS
+        order = np.argsort(buckets, kind="stable")
+        bounds = np.searchsorted(buckets[order], np.arange(_N_BUCKETS + 1))
+        by_bucket = table.cast(schema).take(pa.array(order))
+        for bucket, writer in enumerate(writers):
+            writer.write_table(by_bucket.slice(bounds[bucket], bounds[bucket + 1] - bounds[bucket]))
+    for writer in writers:
+        writer.close()
+    for bucket in range(_N_BUCKETS):
+        with pa.memory_map(str(folder / str(bucket))) as source:
+            rows = pa.ipc.open_stream(source).read_all()
+            if len(rows):
+                yield rows
+
+
+def _typed(rows: pa.Table, where: str) -> pd.DataFrame:
+    """Return `code, stamp, target, row`, sorted by series and time; `.attrs["names"]` are the series' names by code."""
+    row = rows["row"].to_numpy()
+    names: list[str] = ["0"]
+    codes = np.zeros(len(rows), np.int64)
+    if "item_id" in rows.column_names:
+        ids = rows["item_id"]
+        _refuse(ids.is_null().to_numpy(), row, where, "has no item_id")
+        encoded = _text(ids).combine_chunks().dictionary_encode()
+        codes, names = encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
+    frame = pd.DataFrame({"code": codes, "target": _numbers(rows["target"], row, where), "row": row})
+    frame.attrs["names"] = names
+    if "timestamp" not in rows.column_names:
+        return frame.sort_values("code", kind="stable", ignore_index=True)
+    frame["stamp"] = _stamps(rows["timestamp"], row, where)
+    frame = frame.sort_values(["code", "stamp"], kind="stable", ignore_index=True)
+    twice = (frame["code"].diff().eq(0) & frame["stamp"].diff().eq(pd.Timedelta(0))).to_numpy()
+    if twice.any():
+        at = int(twice.argmax())
+        mend = "keep one of the two" if "item_id" in rows.column_names else "name the series' column with data.id_column"
+        raise UserError(
+            f"{where}: series {names[frame['code'][at]]} has timestamp {frame['stamp'][at]} twice, "
+            f"in rows {frame['row'][at - 1]} and {frame['row'][at]}; {mend}"
+        )
+    return frame
+
+
+def _numbers(column: pa.ChunkedArray, row: np.ndarray, where: str) -> np.ndarray:
+    kind = column.type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
+        values = column.cast(pa.float64()).to_numpy()
+    elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        text = pc.utf8_trim_whitespace(column)
+        try:
+            values = text.cast(pa.float64()).to_numpy()
+        except pa.ArrowInvalid:
+            read = pd.to_numeric(text.to_pandas(), errors="coerce")
+            wrong = (read.isna() & text.is_valid().to_pandas() & ~text.to_pandas().str.lower().isin(("nan", ""))).to_numpy()
+            _refuse(wrong, row, where, "has a target that is no number", text)
+            values = read.to_numpy(np.float64)
+    else:
+        raise UserError(f"{where}: the target column is of type {kind}, which is no number; name another with data.target")
+    _refuse(np.isinf(values), row, where, "has an infinite target; leave it empty if it is missing")
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32)
+    _refuse(np.isinf(narrow), row, where, "has a target too large for float32; rescale the series")
+    return narrow
+
+
+def _stamps(column: pa.ChunkedArray, row: np.ndarray, where: str) -> np.ndarray:
+    """Return datetime64[s] without a time zone: local time for whole days, UTC where a zone has hours that come twice."""
+    _refuse(column.is_null().to_numpy(), row, where, "has no timestamp")
+    kind = column.type
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        stamps = column.cast(pa.timestamp("ns", getattr(kind, "tz", None))).to_pandas()
+        if stamps.dt.tz is not None:
+            local = stamps.dt.tz_localize(None)
+            daily = (local == local.dt.normalize()).all()
+            stamps = local if daily else stamps.dt.tz_convert("UTC").dt.tz_localize(None)
+    else:
+        stamps = _parsed_stamps(_text(column).to_pandas(), row, where)
+    values = stamps.to_numpy().astype("M8[ns]")
+    seconds = values.astype("M8[s]")
+    _refuse(values != seconds, row, where, "has a timestamp finer than a second, the resolution of the Arrow store")
+    return seconds
+
+
+def _parsed_stamps(text: pd.Series, row: np.ndarray, where: str) -> pd.Series:
+    zones = text.str.extract(_ZONE, expand=False)
+    common = zones.iloc[0]
+    odd = (zones.notna() if pd.isna(common) else zones != common).to_numpy()
+    _refuse(odd, row, where, "is in another time zone than the rows before it; write all in one", text)
+    if pd.notna(common):
+        text = text.str.replace(r"\s*([Zz]|[+-]\d{2}:?\d{2})$", "", regex=True)
+    slashed = text.str.extract(_SLASHED).astype(float)
+    try:
+        if slashed[0].notna().all():
+            day_first, month_first = bool((slashed[0] > 12).any()), bool((slashed[1] > 12).any())
+            if day_first == month_first:
+                raise UserError(f"{where}: timestamps like {text.iloc[0]} can mean two days; write them as 2024-01-31")
+            return pd.to_datetime(text, dayfirst=day_first)
+        return pd.to_datetime(text, format="ISO8601")
+    except UserError:
+        raise
+    except ValueError:
+        read = pd.to_datetime(text, format="ISO8601", errors="coerce")
+        _refuse(read.isna().to_numpy(), row, where, "has a timestamp that is no date; write it as 2024-01-31 13:00:00", text)
+        raise AssertionError("a timestamp that does not parse has been named") from None
+
+
+def _infer(frame: pd.DataFrame, where: str) -> str:
+    if "stamp" not in frame:
+        return UNKNOWN
+    groups = [group.to_numpy().astype("M8[s]") for _, group in _first_groups(frame)]
+    freq = infer_freq(groups)
+    if freq is None:
+        raise UserError(f"{where}: no series has three timestamps to tell the frequency from; give it with data.freq")
+    return freq
+
+
+def _first_groups(frame: pd.DataFrame) -> Iterator[tuple[int, pd.Series]]:
+    return iter(frame.loc[frame["code"] < _SERIES_FOR_FREQ].groupby("code", sort=False)["stamp"])
+
+
+def _series_of_frame(frame: pd.DataFrame, where: str, freq: str) -> Iterator[Series]:
+    names, targets = frame.attrs["names"], frame["target"].to_numpy()
+    stamps = frame["stamp"].to_numpy().astype("M8[s]") if "stamp" in frame else None
+    codes = frame["code"].to_numpy()
+    bounds = np.concatenate([np.flatnonzero(np.diff(codes, prepend=-1)), [len(codes)]])
+    for start, end in zip(bounds[:-1], bounds[1:]):
+        name, target = names[codes[start]], targets[start:end]
+        if stamps is None or freq == UNKNOWN:
+            yield Series(name, _EPOCH, freq, target)
+            continue
+        steps = steps_between(stamps[start], stamps[start:end], freq)
+        if (steps < 0).any():
+            at = start + int((steps < 0).argmax())
+            raise UserError(
+                f"{where}: row {frame['row'][at]}, series {name}: timestamp {stamps[at]} is no whole number of steps of "
+                f"{freq!r} after {stamps[start]}; give the right frequency with data.freq or mend the row"
+            )
+        yield Series(name, stamps[start], freq, _on_grid(target, steps, name, where))
+
+
+def _on_grid(target: np.ndarray, steps: np.ndarray, name: str, where: str) -> np.ndarray:
+    length = int(steps[-1]) + 1
+    if length == len(target):
+        return target
+    if length > 1_000_000 and length > 1000 * len(target):
+        raise UserError(f"{where}: series {name} has {len(target)} values over {length} steps; is a timestamp mistyped?")
+    full = np.full(length, np.nan, np.float32)
+    full[steps] = target
+    return full
+
+
+def _series_of_nested(tables: Iterator[pa.Table], where: str, freq: str | None) -> Iterator[Series]:
+    for table in tables:
+        names = _text(table["item_id"]).to_pylist() if "item_id" in table.column_names else None
+        rows, targets = table["row"].to_numpy(), table["target"]
+        _refuse(targets.is_null().to_numpy(), rows, where, "has no target")
+        stamps = table["timestamp"] if "timestamp" in table.column_names else None
+        if stamps is not None and not hasattr(stamps.type, "value_type"):
+            table, stamps = table.append_column("start", stamps) if "start" not in table.column_names else table, None
+        starts = None
+        if "start" in table.column_names:
+            starts = _stamps(table["start"], rows, where)
+        elif stamps is not None:
+            starts = _stamps(pc.list_element(stamps, 0), rows, where)
+        if freq is None:
+            stored = (table.schema.metadata or {}).get(b"freq", b"").decode()
+            freq = stored or (_infer_nested(stamps, rows, where) if stamps is not None else UNKNOWN)
+        for index, target in enumerate(targets):
+            values = target.values
+            if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_null(values.type)):
+                raise UserError(f"{where}: the target column holds {values.type}; give lists of numbers, one series a row")
+            name = names[index] if names else str(int(rows[index]) - 1)
+            column = pa.chunked_array([values])
+            numbers = _numbers(column, np.full(len(values), rows[index]), where)
+            yield Series(name, _EPOCH if starts is None else starts[index], freq, numbers)
+
+
+def _infer_nested(stamps: pa.ChunkedArray, rows: np.ndarray, where: str) -> str:
+    groups = [_stamps(pa.chunked_array([one.values]), np.full(len(one), row), where) for one, row in zip(stamps, rows)]
+    return infer_freq(groups) or UNKNOWN
+
+
+def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column if pa.types.is_string(column.type) else column.cast(pa.string())
+
+
+def _refuse(wrong: np.ndarray, row: np.ndarray, where: str, what: str, values: object = None) -> None:
+    """Refuse the first row where `wrong` is true."""
+    if wrong.any():
+        at = int(wrong.argmax())
+        value = "" if values is None else f": {values[at]}"  # type: ignore[index]
+        more = int(wrong.sum()) - 1
+        raise UserError(f"{where}: row {row[at]} {what}{value}" + (f" (and {more} more such rows)" if more else ""))

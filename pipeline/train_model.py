@@ -1,0 +1,414 @@
+"""Training: a base checkpoint and series in, a native checkpoint out that validates no worse than the base."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import logging
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.arrow_store import Store, store_of_arrays
+from pipeline.checkpoint import MODEL_INFO, TRAINING_INFO, Checkpoint, read_checkpoint, weight_files
+from pipeline.config import Config
+from pipeline.data_source import store_fingerprint
+from pipeline.errors import UserError
+from pipeline.files import fingerprint, read_json, write_json
+from pipeline.frequency import seasonality
+from pipeline.metrics import WQL_LEVELS
+from pipeline.report import training_card
+from pipeline.run_folder import RunFolder
+from pipeline.synthetic import dummy_array
+from pipeline.windows import Split, TrainingWindows, ValidationWindows, split_store
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+_LONGEST_DEFAULT_HORIZON = 64
+_VALIDATION_WINDOWS = {"t5": 64, "gpt2": 64, "bolt": 512, "chronos-2": 512}
+_EVALUATIONS = 10
+_LORA_TARGETS = {
+    "t5": ["q", "k", "v", "o"],
+    "gpt2": ["c_attn", "c_proj"],
+    "bolt": ["q", "k", "v", "o", "output_patch_embedding.output_layer"],
+    "chronos-2": ["q", "k", "v", "o", "output_patch_embedding.output_layer"],
+}
+_SET_ELSEWHERE = {
+    "output_dir": "training.output_path",
+    "max_steps": "training.max_steps",
+    "num_train_epochs": "training.epochs",
+    "per_device_train_batch_size": "training.batch_size",
+    "learning_rate": "training.learning_rate",
+    "seed": "chronos.seed",
+    "data_seed": "chronos.seed",
+    "use_cpu": "chronos.device",
+    "resume_from_checkpoint": "training.resume",
+}
+_FIXED = (
+    "remove_unused_columns",
+    "label_names",
+    "prediction_loss_only",
+    "train_sampling_strategy",
+    "eval_strategy",
+    "save_strategy",
+    "load_best_model_at_end",
+    "metric_for_best_model",
+    "greater_is_better",
+    "dataloader_drop_last",
+    "ignore_data_skip",
+    "auto_find_batch_size",
+    "save_only_model",
+    "eval_delay",
+)
+logger = logging.getLogger(__name__)
+
+
+class ChronosTrainer:
+    """Fine-tunes the checkpoint in a folder: prepare, train, save, evaluate."""
+
+    config = Config()
+    """All settings; a script puts its own here before anything else is called."""
+    run_folder: RunFolder | None = None
+    """Where checkpoints and logs go, so that a killed run can be continued; None keeps them only while training."""
+
+    def __init__(self, base_model_path: str) -> None:
+        self.base_model_path = base_model_path
+        self.checkpoint: Checkpoint = read_checkpoint(base_model_path)
+        self.model: Any = None
+        self.candidates: list[dict[str, Any]] = []
+        self.verdict = ""
+        self.steps = 0
+        self.identity: dict[str, Any] = {}
+
+    def generate_dummy_data(self, n_samples: int = 1000) -> np.ndarray:
+        """Return synthetic series of the configured patterns and length: float32, [n_samples, length]."""
+        dummy = self.config.training.dummy_data
+        return dummy_array(n_samples, dummy.n_series, dummy.length, dummy.patterns, self.config.chronos.seed)
+
+    def prepare_training_data(self, data: np.ndarray | Sequence[Store]) -> tuple:
+        """Part series into training and validation windows.
+
+        Args:
+            data: an array [n_series, length], or stores, weighted as data.train says.
+
+        Returns:
+            (TrainingWindows, ValidationWindows), the second None where training.validation_split is 0.
+
+        Raises:
+            UserError: no series can be trained on, or the horizon is beyond what the model's head forecasts.
+        """
+        training = self.config.training
+        stores = [store_of_arrays(data)] if isinstance(data, np.ndarray) else list(data)
+        weights = [source.weight for source in self.config.data.sources()] or [1.0] * len(stores)
+        if len(weights) != len(stores):
+            raise UserError(f"data.train names {len(weights)} data sets where {len(stores)} were given")
+        context_length, prediction_length = self._lengths()
+        splits = [split_store(store, training.validation_split, prediction_length, training.min_past) for store in stores]
+        for split in splits:
+            _report_unusable(split)
+        windows = TrainingWindows(
+            splits,
+            weights,
+            context_length=context_length,
+            prediction_length=prediction_length,
+            min_past=training.min_past,
+            # A causal model cannot skip a missing value.
+            drop_prob=0.0 if self.checkpoint.family == "gpt2" else training.drop_prob,
+            seed=self.config.chronos.seed,
+        )
+        if training.validation_split == 0:
+            return windows, None
+        validation = ValidationWindows(
+            splits,
+            context_length=context_length,
+            prediction_length=prediction_length,
+            max_windows=training.validation_windows or _VALIDATION_WINDOWS[self.checkpoint.family],
+        )
+        if not len(validation):
+            raise UserError("no held-out step is known, so nothing can be validated; set training.validation_split 0")
+        return windows, validation
+
+    def train_model(self, train_data: tuple, epochs: float = 10) -> None:
+        """Train, and keep the best candidate on the validation windows: one of the checkpoints, or the base itself.
+
+        Raises:
+            UserError: an argument of training.trainer is wrong, or the run folder holds another run.
+        """
+        import transformers
+        from transformers import EarlyStoppingCallback
+        from transformers.integrations import TensorBoardCallback
+        from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+        from pipeline.base_model import load_model
+        from pipeline.guard import Bar, GuardedTrainer, Lines
+        from pipeline.training_data import WindowDataset, inputs_of, whole_batch
+
+        windows, validation = train_data
+        training, family = self.config.training, self.checkpoint.family
+        steps_per_epoch = windows.windows_per_epoch() / training.batch_size
+        self.steps = training.max_steps or math.ceil(epochs * steps_per_epoch)
+        with tempfile.TemporaryDirectory(prefix="chronos-run-") as temporary:
+            run = self.run_folder or RunFolder(Path(temporary))
+            arguments = self._arguments(run, with_validation=validation is not None)
+            self.identity = self._identity(train_data)
+            if arguments.process_index == 0:
+                run.claim(self.identity, overwrite=training.overwrite)
+            transformers.set_seed(self.config.chronos.seed)
+            model = load_model(self.base_model_path).float()
+            if training.method == "lora":
+                model = self._with_adapters(model)
+            to_inputs = inputs_of(family, self.checkpoint.config["chronos_config"], windows.prediction_length)
+            trainer = GuardedTrainer(
+                model=model,
+                args=arguments,
+                data_collator=whole_batch,
+                train_dataset=WindowDataset(windows, self.steps * training.batch_size, to_inputs),
+                eval_dataset=None if validation is None else WindowDataset(validation, len(validation), to_inputs),
+                validation=validation,
+                seasons=[seasonality(split.store.freq) for split in windows.splits],
+                forecaster_of=partial(_forecaster_of, seed=self.config.chronos.seed),
+            )
+            for callback in (PrinterCallback, ProgressCallback):
+                trainer.remove_callback(callback)
+            if not arguments.disable_tqdm:
+                trainer.add_callback(Bar())
+            trainer.add_callback(Lines(training.batch_size, steps_per_epoch))
+            if training.patience is not None:
+                trainer.add_callback(EarlyStoppingCallback(training.patience))
+            for callback in trainer.callback_handler.callbacks:
+                if isinstance(callback, TensorBoardCallback):
+                    callback.logging_dir = str(run.logs)
+            base_scores = trainer.evaluate() if validation is not None else None
+            last = run.last_checkpoint()
+            if last is not None:
+                logger.info("continuing from %s", last)
+            trainer.train(resume_from_checkpoint=str(last) if last else False)
+            self._decide(trainer, base_scores)
+
+    def save_trained_model(self, output_path: str) -> None:
+        """Write the native checkpoint with training_info.json and a model card; in a run folder it ends the run.
+
+        Raises:
+            UserError: nothing has been trained, or the folder is taken.
+        """
+        if self.model is None:
+            raise UserError("nothing has been trained yet; call train_model first")
+        if int(os.environ.get("RANK", 0)):
+            return
+        run = RunFolder(Path(output_path))
+        if self.run_folder is None or self.run_folder.path != run.path:
+            run.check(resume=False, overwrite=False)
+        with run.publishing() as folder:
+            self.model.save_pretrained(folder)
+            info = self._training_info()
+            (folder / "README.md").write_text(training_card(info), encoding="utf-8")
+            write_json(folder / TRAINING_INFO, info)
+
+    def evaluate_model(self, test_data: tuple) -> dict:
+        """Score the trained model, or the base where nothing has been trained.
+
+        Args:
+            test_data: what `prepare_training_data` gave, then its validation windows are scored; or (context
+                [n, context_length], target [n, prediction_length]), two arrays.
+
+        Returns:
+            `MASE`, `WQL` and `coverage_80`.
+        """
+        from pipeline.base_model import load_model
+        from pipeline.metrics import WindowErrors, seasonal_error, window_errors
+
+        forecast = _forecaster_of(self.model or load_model(self.base_model_path).float(), self.config.chronos.seed)
+        first, second = test_data
+        if isinstance(second, ValidationWindows):
+            contexts = [second.history(index) for index in range(len(second))]
+            seasons = [seasonality(second.freq(index)) for index in range(len(second))]
+            _, target = second.batch(range(len(second)))
+        else:
+            contexts, target = list(np.asarray(first, np.float32)), np.asarray(second, np.float32)
+            seasons = [1] * len(contexts)
+        parts = []
+        for start in range(0, len(contexts), 64):
+            batch = slice(start, start + 64)
+            scale = np.array([seasonal_error(context, m) for context, m in zip(contexts[batch], seasons[batch])])
+            parts.append(window_errors(target[batch], forecast(contexts[batch], target.shape[1]), scale))
+        return WindowErrors.joined(parts).scores()
+
+    def _lengths(self) -> tuple[int, int]:
+        training, checkpoint = self.config.training, self.checkpoint
+        context_length = training.context_length or checkpoint.context_length
+        prediction_length = training.prediction_length or min(checkpoint.prediction_length, _LONGEST_DEFAULT_HORIZON)
+        if context_length > checkpoint.context_length:
+            raise UserError(
+                f"training.context_length: {context_length} is beyond the {checkpoint.context_length} steps of "
+                f"{self.base_model_path}; give at most that"
+            )
+        if prediction_length > checkpoint.prediction_length:
+            raise UserError(
+                f"training.prediction_length: {prediction_length} is beyond the {checkpoint.prediction_length} steps that "
+                f"{self.base_model_path} forecasts in one go; give at most that, and forecast any horizon with the result"
+            )
+        return context_length, prediction_length
+
+    def _arguments(self, run: RunFolder, with_validation: bool) -> TrainingArguments:
+        from transformers import TrainingArguments
+
+        from pipeline.forecasting import torch_device
+        from pipeline.training_data import LABELS
+
+        training, own = self.config.training, self.config.training.trainer
+        known = {field.name for field in dataclasses.fields(TrainingArguments)}
+        for key in own:
+            if key in _SET_ELSEWHERE:
+                raise UserError(f"training.trainer.{key}: set it with {_SET_ELSEWHERE[key]}")
+            if key in _FIXED:
+                raise UserError(f"training.trainer.{key}: the pipeline depends on its value, so it cannot be set")
+            if key not in known:
+                raise UserError(f"training.trainer.{key}: transformers.TrainingArguments has no such field")
+        shares = int(os.environ.get("WORLD_SIZE", 1)) * own.get("gradient_accumulation_steps", 1)
+        if training.batch_size % shares:
+            raise UserError(
+                f"training.batch_size: {training.batch_size} windows cannot be shared evenly by {shares} "
+                "(processes times gradient_accumulation_steps)"
+            )
+        every = own.get("eval_steps", own.get("save_steps", max(1, self.steps // _EVALUATIONS)))
+        settings: dict[str, Any] = {
+            "output_dir": str(run.checkpoints),
+            "max_steps": self.steps,
+            "per_device_train_batch_size": training.batch_size // shares,
+            "per_device_eval_batch_size": 64,
+            "learning_rate": training.learning_rate,
+            "seed": self.config.chronos.seed,
+            "use_cpu": torch_device(self.config.chronos.device) == "cpu",
+            "train_sampling_strategy": "sequential",  # window i is random already
+            "remove_unused_columns": False,
+            "label_names": [LABELS[self.checkpoint.family]],
+            "prediction_loss_only": True,
+            "ddp_find_unused_parameters": False,
+            "dataloader_pin_memory": self.config.chronos.device != "cpu",
+            "logging_steps": max(1, self.steps // 20),
+            "report_to": "tensorboard",
+            "disable_tqdm": not sys.stderr.isatty(),
+            "save_strategy": "steps",
+            "save_steps": every,
+            "save_total_limit": 3,
+        }
+        if with_validation:
+            settings |= {
+                "eval_strategy": "steps",
+                "eval_steps": every,
+                "load_best_model_at_end": True,
+                "metric_for_best_model": "wql",
+                "greater_is_better": False,
+            }
+        try:
+            arguments = TrainingArguments(**{**settings, **own})
+        except (TypeError, ValueError, ImportError) as error:
+            raise UserError(f"training.trainer: {' '.join(str(error).split())}") from error
+        if arguments.n_gpu > 1:
+            raise UserError(
+                f"this one process sees {arguments.n_gpu} GPUs; start one process a GPU with accelerate launch, "
+                "or show it one with CUDA_VISIBLE_DEVICES=0"
+            )
+        return arguments
+
+    def _with_adapters(self, model: Any) -> Any:
+        from peft import LoraConfig, get_peft_model
+
+        lora = self.config.training.lora
+        targets = _LORA_TARGETS[self.checkpoint.family]
+        return get_peft_model(
+            model, LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
+        )
+
+    def _decide(self, trainer: Any, base_scores: dict[str, float] | None) -> None:
+        """Choose what is saved: the best checkpoint, which the Trainer has loaded, or the base where none beat it."""
+        from pipeline.base_model import load_model
+
+        state = trainer.state
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        self.model = model.merge_and_unload() if self.config.training.method == "lora" else model
+        if base_scores is None:
+            self.verdict = f"Trained for {state.global_step} steps; nothing was held out, so nothing was compared."
+            return
+        logged = {entry["step"]: entry for entry in state.log_history if "eval_wql" in entry}
+        self.candidates = [_candidate("base", base_scores)]
+        self.candidates += [_candidate(f"step {step}", logged[step]) for step in sorted(logged)]
+        base_wql, best_wql = base_scores["eval_wql"], state.best_metric
+        if best_wql is not None and best_wql < base_wql:
+            self.verdict = (
+                f"The checkpoint of step {state.best_global_step} is saved: validation WQL {best_wql:.4f} "
+                f"where the base has {base_wql:.4f}, {1 - best_wql / base_wql:.1%} lower."
+            )
+        else:
+            self.model = load_model(self.base_model_path)
+            self.verdict = f"No checkpoint beat the base (validation WQL {base_wql:.4f}), so the base itself is saved."
+
+    def _identity(self, train_data: tuple) -> dict[str, Any]:
+        """Return what makes a run the same run: settings that its weights depend on, the base's weights, the data."""
+        training = dataclasses.asdict(self.config.training)
+        for key in ("resume", "overwrite", "output_path", "dummy_data"):
+            del training[key]
+        return {
+            "training": training,
+            "seed": self.config.chronos.seed,
+            "base model": fingerprint(weight_files(Path(self.base_model_path))),
+            "data": self._data_identity(train_data),
+            "steps": self.steps,
+        }
+
+    def _data_identity(self, train_data: tuple) -> list[dict[str, Any]]:
+        windows = train_data[0]
+        shares = np.diff(windows.bounds, prepend=0.0)
+        return [
+            {"fingerprint": store_fingerprint(split.store), "share": round(float(share), 6), "series": len(split.store)}
+            for split, share in zip(windows.splits, shares)
+        ]
+
+    def _training_info(self) -> dict[str, Any]:
+        info_file = Path(self.base_model_path) / MODEL_INFO
+        info = read_json(info_file) if info_file.is_file() else {}
+        libraries = ("torch", "transformers", "accelerate", "chronos-forecasting", "peft", "numpy")
+        return {
+            "verdict": self.verdict,
+            "base_model": info.get("model_name", str(self.base_model_path)),
+            "steps": self.steps,
+            "candidates": self.candidates,
+            "identity": self.identity,
+            "config": self.config.as_dict(),
+            "versions": {library: importlib.metadata.version(library) for library in libraries},
+        }
+
+
+def _forecaster_of(model: Any, seed: int) -> Any:
+    from pipeline.forecasting import Forecaster
+
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base.eval()
+    forecaster = Forecaster.of_model(base, seed)
+    return lambda contexts, prediction_length: forecaster.quantiles(contexts, prediction_length, WQL_LEVELS)[0]
+
+
+def _candidate(name: str, scores: dict[str, float]) -> dict[str, Any]:
+    return {"candidate": name, "WQL": scores["eval_wql"], "MASE": scores["eval_mase"], "loss": scores["eval_loss"]}
+
+
+def _report_unusable(split: Split) -> None:
+    names = split.store.item_ids
+    where = split.store.path or "the array"
+    for reason, series in split.unusable.items():
+        shown = ", ".join(names[index] for index in series[:5]) + (f" and {len(series) - 5} more" if len(series) > 5 else "")
+        logger.warning("%s: %d of %d series are %s and are skipped: %s", where, len(series), len(split.store), reason, shown)
+    if not len(split.usable):
+        reasons = "; ".join(f"{len(series)} are {reason}" for reason, series in split.unusable.items())
+        raise UserError(
+            f"data.train: no series of {where} can be trained on ({reasons}); give longer series, "
+            "or lower training.min_past or training.validation_split"
+        )

@@ -1,0 +1,121 @@
+"""Windows made into what each family's model takes: the dataset that the Trainer reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from chronos import ChronosConfig
+from chronos.chronos import ChronosTokenizer
+from torch.utils.data import Dataset
+
+from pipeline.checkpoint import Family
+
+LABELS: dict[Family, str] = {"t5": "labels", "gpt2": "labels", "bolt": "target", "chronos-2": "future_target"}
+"""The input that each family's forward computes its loss from."""
+_IGNORED = -100
+
+Inputs = dict[str, Any]
+
+
+class Windows(Protocol):
+    """What gives windows by their index, a batch at a time."""
+
+    def batch(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return context [n, at most context_length] and target [n, prediction_length], float32."""
+
+
+class WindowDataset(Dataset):
+    """A map-style dataset of windows that is fetched by whole batches: `dataset.__getitems__(indices)` is the batch."""
+
+    def __init__(self, windows: Windows, n_windows: int, to_inputs: Callable[[torch.Tensor, torch.Tensor], Inputs]) -> None:
+        self.windows = windows
+        self.n_windows = n_windows
+        self.to_inputs = to_inputs
+
+    def __len__(self) -> int:
+        return self.n_windows
+
+    def __getitem__(self, index: int) -> Inputs:
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> Inputs:
+        context, target = self.windows.batch(indices)
+        return self.to_inputs(torch.from_numpy(context), torch.from_numpy(target))
+
+
+def whole_batch(batch: Inputs) -> Inputs:
+    """Collate what `WindowDataset` fetched: it is a batch already."""
+    return batch
+
+
+def inputs_of(
+    family: Family, chronos_config: dict[str, Any], prediction_length: int
+) -> Callable[[torch.Tensor, torch.Tensor], Inputs]:
+    """Return the function from context [n, c] and target [n, prediction_length] to the inputs of a family's forward.
+
+    Raises:
+        AssertionError: `prediction_length` is beyond what the model's head forecasts (a check of our own callers).
+    """
+    match family:
+        case "t5" | "gpt2":
+            config = replace(ChronosConfig(**chronos_config), prediction_length=prediction_length)
+            return partial(_seq2seq if family == "t5" else _causal, config.create_tokenizer())
+        case "bolt":
+            assert prediction_length <= chronos_config["prediction_length"]
+            return _bolt
+        case "chronos-2":
+            return partial(_chronos_2, -(-prediction_length // chronos_config["output_patch_size"]))
+
+
+def _seq2seq(tokenizer: ChronosTokenizer, context: torch.Tensor, target: torch.Tensor) -> Inputs:
+    """Return `input_ids, attention_mask` [n, c + 1] and `labels` [n, prediction_length + 1], both ending in EOS."""
+    input_ids, attention_mask, scale = tokenizer.context_input_transform(context)
+    labels, known = tokenizer.label_input_transform(target, scale)
+    labels[~known] = _IGNORED
+    return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+
+
+def _causal(tokenizer: ChronosTokenizer, context: torch.Tensor, target: torch.Tensor) -> Inputs:
+    """Return `input_ids, attention_mask, labels` [n, c + prediction_length + 1]: context, horizon, EOS, padding.
+
+    Absolute positions want the padding on the right, and a causal model cannot skip a missing value: inside the window it
+    is filled with the last known one, and no loss is taken from it.
+    """
+    known = torch.cat([~context.isnan(), ~target.isnan()], dim=1)
+    n, context_length = context.shape
+    filled = _forward_filled(torch.cat([context, target], dim=1))
+    input_ids, _, scale = tokenizer.context_input_transform(filled[:, :context_length])
+    horizon_ids, _ = tokenizer.label_input_transform(filled[:, context_length:], scale)
+    ids = torch.cat([input_ids, horizon_ids], dim=1)
+    known = torch.cat([known, known.new_ones(n, 1)], dim=1)
+    started = known.cumsum(dim=1) > 0
+    labels = torch.where(known, ids, _IGNORED)
+    order = torch.argsort((~started).long(), dim=1, stable=True)
+    attention_mask = started.gather(1, order)
+    return {
+        "input_ids": torch.where(attention_mask, ids.gather(1, order), tokenizer.config.pad_token_id),
+        "attention_mask": attention_mask,
+        "labels": torch.where(attention_mask, labels.gather(1, order), _IGNORED),
+    }
+
+
+def _bolt(context: torch.Tensor, target: torch.Tensor) -> Inputs:
+    """Return `context` [n, c] and `target` [n, prediction_length] as they are: the model masks NaN itself."""
+    return {"context": context, "target": target}
+
+
+def _chronos_2(num_output_patches: int, context: torch.Tensor, target: torch.Tensor) -> Inputs:
+    """Return `context` [n, c], `future_target` [n, prediction_length] and the number of patches that covers it."""
+    return {"context": context, "future_target": target, "num_output_patches": num_output_patches}
+
+
+def _forward_filled(values: torch.Tensor) -> torch.Tensor:
+    """Replace each NaN by the last known value of its row; those before the first stay NaN."""
+    step = torch.arange(values.shape[1]).expand_as(values)
+    last = torch.where(values.isnan(), 0, step).cummax(dim=1).values
+    return values.gather(1, last)
