@@ -245,7 +245,11 @@ def load_model(folder: str | Path) -> PreTrainedModel:
     if any(folder.glob("*.safetensors")) and family_of(config):
         read_checkpoint(folder)
     try:
-        return model_class.from_pretrained(folder, dtype="auto")
+        model = model_class.from_pretrained(folder, dtype="auto")
+        if family_of(config) in ("bolt", "chronos-2"):
+            # PEFT asks for the input embeddings, which transformers does not find under this name by itself.
+            model._input_embed_layer = "shared"
+        return model
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
         raise UserError(f"cannot load the model in {folder}: {' '.join(str(error).split())}") from error
 

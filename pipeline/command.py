@@ -19,7 +19,8 @@ def run(main: Callable[[Config], None]) -> None:
     """
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    for library in ("TRANSFORMERS", "DATASETS", "HF_HUB"):
+        os.environ.setdefault(f"{library}_VERBOSITY", "error")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     is_main = os.environ.get("RANK", "0") == "0"

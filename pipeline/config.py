@@ -1,5 +1,6 @@
 """The configuration: one frozen dataclass a section, checked when made. The docstring of a field is its `--help` text."""
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -65,8 +66,11 @@ class DataConfig:
     """Column of the timestamps; for training it may be absent."""
     target: str = "target"
     """Column of the values."""
+    test_length: int = 0
+    """Steps at the end of every series that neither training nor validation sees, so that evaluate.py may score them."""
 
     def __post_init__(self) -> None:
+        _at_least("data.test_length", self.test_length, 0)
         if self.train == []:
             raise UserError("data.train is an empty list; name at least one data set, or leave it null")
         for source in self.sources():
@@ -126,14 +130,16 @@ class LoraConfig:
 class TrainingConfig:
     """How a model is trained."""
 
-    epochs: float = 10
-    """Passes over the data; in one, the forecast horizons of the windows cover every training step once on average."""
+    epochs: float | Literal["auto"] = "auto"
+    """Passes over the data; in one, the forecast horizons of the windows cover every training step once on average. auto
+    is 10, or as many as 1,000 steps take (4,000 from random weights)."""
     max_steps: int | None = None
     """Optimiser steps; where given, it takes the place of epochs."""
     batch_size: int = 32
     """Windows an optimiser step, over all processes together."""
-    learning_rate: float = 1e-4
-    """Peak learning rate."""
+    learning_rate: float | Literal["auto"] = "auto"
+    """Peak learning rate, which falls linearly to zero. auto is 1e-4 (1e-5 for Chronos-2; from random weights 1e-3, and
+    3e-3 for nano sizes)."""
     validation_split: float = 0.2
     """Share of every series, at its end, that training never sees and candidates are scored on: at least one horizon, at
     most half the series. 0 trains on everything and compares nothing."""
@@ -166,10 +172,12 @@ class TrainingConfig:
     """Any field of transformers.TrainingArguments, e.g. --training.trainer.weight_decay 0.01"""
 
     def __post_init__(self) -> None:
-        _above("training.epochs", self.epochs, 0)
+        if self.epochs != "auto":
+            _above("training.epochs", self.epochs, 0)
         _at_least("training.max_steps", self.max_steps, 1)
         _at_least("training.batch_size", self.batch_size, 1)
-        _above("training.learning_rate", self.learning_rate, 0)
+        if self.learning_rate != "auto":
+            _above("training.learning_rate", self.learning_rate, 0)
         _at_least("training.validation_windows", self.validation_windows, 1)
         _at_least("training.context_length", self.context_length, 1)
         _at_least("training.prediction_length", self.prediction_length, 1)
@@ -323,11 +331,14 @@ def parse_config(argv: list[str], description: str) -> Config:
     from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(description=description, exit_on_error=False)
+    parser = ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file with any of the keys below.")
     sections = {section.name: section.default_factory for section in fields(Config)}
     for name, section in sections.items():
         parser.add_argument(f"--{name}", type=section, default=section())
+    for option, value in zip(argv, argv[1:]):
+        if option == "--config":
+            _check_sections(Path(value), sections)
     try:
         parsed = parser.instantiate(parser.parse_args(argv))
     except UserError:
@@ -335,6 +346,23 @@ def parse_config(argv: list[str], description: str) -> Config:
     except (ArgumentError, ValueError) as error:
         raise UserError(" ".join(str(error).split()) + "; see --help for the keys and their ranges") from error
     return Config(**{name: parsed[name] for name in sections})
+
+
+def _check_sections(path: Path, sections: Collection[str]) -> None:
+    """Refuse a file whose top level is not sections of keys, which jsonargparse would pass over without a word."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return  # the parser's own message says it better
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no sections; write them as in config/chronos_config.yaml")
+    for name, keys in content.items():
+        if name not in sections:
+            raise UserError(f"{path}: there is no section {name!r}; known are {', '.join(sections)}")
+        if not isinstance(keys, dict):
+            raise UserError(f"{path}: section {name!r} must hold keys and their values")
 
 
 def _at_least(key: str, value: float | None, least: float) -> None:

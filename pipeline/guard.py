@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate.utils import gather_object
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ProgressCallback
+from transformers.trainer_utils import EvalLoopOutput
 
 from pipeline.metrics import WQL_LEVELS, WindowErrors, seasonal_error, window_errors
 from pipeline.windows import ValidationWindows
@@ -24,7 +26,7 @@ Forecast = Callable[[list[np.ndarray], int], np.ndarray]
 
 
 class GuardedTrainer(Trainer):
-    """A stock Trainer whose evaluations add `eval_wql` and `eval_mase` of the model's own forecasts."""
+    """A stock Trainer whose evaluation gives `loss`, and `wql` and `mase` of the model's own forecasts."""
 
     def __init__(
         self,
@@ -39,43 +41,60 @@ class GuardedTrainer(Trainer):
         self.seasons = seasons
         self.forecaster_of = forecaster_of
 
-    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
-        """Extend the stock loop, which gives the loss, with the scores of the forecasts."""
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
-        assert self.validation is not None
-        wql, mase = self._scores(self.validation)
-        output.metrics.update({f"{metric_key_prefix}_wql": wql, f"{metric_key_prefix}_mase": mase})
-        return output
+    def evaluation_loop(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> EvalLoopOutput:
+        """Score the validation windows, each once, whatever the number of processes.
 
-    def _scores(self, validation: ValidationWindows) -> tuple[float, float]:
-        """Return WQL and MASE, each the mean over data sets; a diverged model's are infinite.
-
-        Batch b is forecast by rank b modulo the number of ranks, so the batches, and with them the sampled forecasts of a
-        token model, are the same for any number of processes.
+        The stock loop fills the ranks' last batches with windows that it has already seen. Here batch b goes to rank b modulo
+        the number of ranks: the batches, and with them the sampled forecasts of a token model, are always the same.
         """
+        assert self.validation is not None
         model = self.accelerator.unwrap_model(self.model)
+        model.eval()
         forecast = self.forecaster_of(model)
-        starts = range(0, len(validation), _BATCH)
-        own = [start for number, start in enumerate(starts) if number % self.args.world_size == self.args.process_index]
-        parts = [(start, self._batch_errors(validation, forecast, start)) for start in own]
+        starts = range(0, len(self.validation), _BATCH)
+        batches = [range(start, min(start + _BATCH, len(self.validation))) for start in starts]
+        own = batches[self.args.process_index :: self.args.world_size]
+        parts = [(batch.start, self._loss(model, batch), self._errors(self.validation, forecast, batch)) for batch in own]
         parts = sorted(gather_object(parts), key=lambda part: part[0])
-        errors = WindowErrors.joined([part for _, part in parts])
-        scores = []
-        for which in np.unique(validation.windows[:, 0]):
-            rows = validation.windows[:, 0] == which
-            scores.append(WindowErrors(*(column[rows] for column in errors.columns())).scores())
+        losses = np.array([loss for _, loss, _ in parts])
+        wql, mase = self._scores(self.validation, WindowErrors.joined([errors for _, _, errors in parts]))
+        loss = float(np.average(losses, weights=[len(batch) for batch in batches]))
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in (("loss", loss), ("wql", wql), ("mase", mase))}
+        return EvalLoopOutput(predictions=(), label_ids=None, metrics=metrics, num_samples=len(self.validation))
+
+    def _loss(self, model: Any, batch: range) -> float:
+        inputs = self._prepare_inputs(self.eval_dataset.__getitems__(batch))
+        with torch.no_grad(), self.compute_loss_context_manager():
+            return float(self.compute_loss(model, inputs))
+
+    def _errors(self, validation: ValidationWindows, forecast: Forecast, batch: range) -> WindowErrors:
+        # The model sees all the history that it can take, as it will in use, however short its training windows are.
+        histories = [validation.history(index) for index in batch]
+        seasons = [self.seasons[validation.windows[index, 0]] for index in batch]
+        scale = [seasonal_error(history, season) for history, season in zip(histories, seasons)]
+        _, target = validation.batch(batch)
+        return window_errors(target, forecast(histories, validation.prediction_length), np.array(scale))
+
+    @staticmethod
+    def _scores(validation: ValidationWindows, errors: WindowErrors) -> tuple[float, float]:
+        """Return WQL and MASE, each the mean over data sets; those of a diverged model are infinite."""
+        datasets = validation.windows[:, 0]
+        scores = [
+            WindowErrors(*(column[datasets == which] for column in errors.columns())).scores() for which in np.unique(datasets)
+        ]
         wql, mase = (float(np.mean([score[name] for score in scores])) for name in ("WQL", "MASE"))
         return (wql if math.isfinite(wql) else math.inf), (mase if math.isfinite(mase) else math.inf)
 
-    def _batch_errors(self, validation: ValidationWindows, forecast: Forecast, start: int) -> WindowErrors:
-        indices = range(start, min(start + _BATCH, len(validation)))
-        histories = [validation.history(index) for index in indices]
-        scale = [
-            seasonal_error(history, self.seasons[validation.windows[index, 0]]) for index, history in zip(indices, histories)
-        ]
-        _, target = validation.batch(indices)
-        contexts = [history[-validation.context_length :] for history in histories]
-        return window_errors(target, forecast(contexts, validation.prediction_length), np.array(scale))
+
+class BaseIsFirstBest(TrainerCallback):
+    """Makes the base the candidate to beat: best checkpoint, early stopping and `best_metric` all start from its score."""
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: dict[str, float], **_: Any
+    ) -> None:
+        """Take the score of step 0, before anything is trained, as the best so far."""
+        if state.global_step == 0:
+            state.best_metric = metrics["eval_wql"]
 
 
 class Bar(ProgressCallback):

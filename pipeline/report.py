@@ -108,8 +108,15 @@ def plot_forecasts(
 def training_card(info: dict[str, Any]) -> str:
     """Return the model card of a trained checkpoint, in Markdown."""
     candidates = markdown_table(info["candidates"], ("candidate", "WQL", "MASE", "loss")) if info["candidates"] else ""
-    training = {key: info["config"]["training"][key] for key in ("method", "batch_size", "learning_rate")}
-    facts = {"started from": info["base_model"], "steps": info["steps"], **training, "seed": info["config"]["chronos"]["seed"]}
+    config = info["config"]
+    facts = {
+        "started from": info["base_model"],
+        "steps": info["steps"],
+        "learning rate": info["learning_rate"],
+        "batch size": config["training"]["batch_size"],
+        "method": config["training"]["method"],
+        "seed": config["chronos"]["seed"],
+    }
     rows = [{"": key, "value": value} for key, value in facts.items()]
     return (
         "---\nlibrary_name: chronos-forecasting\npipeline_tag: time-series-forecasting\n---\n\n"

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 _LONGEST_DEFAULT_HORIZON = 64
+_EPOCHS = 10
+_LEAST_STEPS, _LEAST_STEPS_FROM_SCRATCH = 1000, 4000
 _VALIDATION_WINDOWS = {"t5": 64, "gpt2": 64, "bolt": 512, "chronos-2": 512}
 _EVALUATIONS = 10
 _LORA_TARGETS = {
@@ -67,6 +69,7 @@ _FIXED = (
     "auto_find_batch_size",
     "save_only_model",
     "eval_delay",
+    "eval_on_start",
 )
 logger = logging.getLogger(__name__)
 
@@ -86,6 +89,7 @@ class ChronosTrainer:
         self.candidates: list[dict[str, Any]] = []
         self.verdict = ""
         self.steps = 0
+        self.learning_rate = 0.0
         self.identity: dict[str, Any] = {}
 
     def generate_dummy_data(self, n_samples: int = 1000) -> np.ndarray:
@@ -111,7 +115,12 @@ class ChronosTrainer:
         if len(weights) != len(stores):
             raise UserError(f"data.train names {len(weights)} data sets where {len(stores)} were given")
         context_length, prediction_length = self._lengths()
-        splits = [split_store(store, training.validation_split, prediction_length, training.min_past) for store in stores]
+        splits = [
+            split_store(
+                store, training.validation_split, prediction_length, training.min_past, self.config.data.test_length
+            )
+            for store in stores
+        ]
         for split in splits:
             _report_unusable(split)
         windows = TrainingWindows(
@@ -136,7 +145,7 @@ class ChronosTrainer:
             raise UserError("no held-out step is known, so nothing can be validated; set training.validation_split 0")
         return windows, validation
 
-    def train_model(self, train_data: tuple, epochs: float = 10) -> None:
+    def train_model(self, train_data: tuple, epochs: float | Literal["auto"] = 10) -> None:
         """Train, and keep the best candidate on the validation windows: one of the checkpoints, or the base itself.
 
         Raises:
@@ -148,13 +157,21 @@ class ChronosTrainer:
         from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
         from pipeline.base_model import load_model
-        from pipeline.guard import Bar, GuardedTrainer, Lines
+        from pipeline.guard import Bar, BaseIsFirstBest, GuardedTrainer, Lines
         from pipeline.training_data import WindowDataset, inputs_of, whole_batch
 
         windows, validation = train_data
         training, family = self.config.training, self.checkpoint.family
         steps_per_epoch = windows.windows_per_epoch() / training.batch_size
-        self.steps = training.max_steps or math.ceil(epochs * steps_per_epoch)
+        self.steps = training.max_steps or self._steps(epochs, steps_per_epoch)
+        self.learning_rate = self._learning_rate()
+        logger.info(
+            "training for %d steps of %d windows (%.1f epochs) with learning rate %g",
+            self.steps,
+            training.batch_size,
+            self.steps / steps_per_epoch,
+            self.learning_rate,
+        )
         with tempfile.TemporaryDirectory(prefix="chronos-run-") as temporary:
             run = self.run_folder or RunFolder(Path(temporary))
             arguments = self._arguments(run, with_validation=validation is not None)
@@ -180,18 +197,20 @@ class ChronosTrainer:
                 trainer.remove_callback(callback)
             if not arguments.disable_tqdm:
                 trainer.add_callback(Bar())
+            trainer.add_callback(BaseIsFirstBest())
             trainer.add_callback(Lines(training.batch_size, steps_per_epoch))
             if training.patience is not None:
                 trainer.add_callback(EarlyStoppingCallback(training.patience))
             for callback in trainer.callback_handler.callbacks:
                 if isinstance(callback, TensorBoardCallback):
                     callback.logging_dir = str(run.logs)
-            base_scores = trainer.evaluate() if validation is not None else None
             last = run.last_checkpoint()
             if last is not None:
                 logger.info("continuing from %s", last)
+            # Not by evaluate() before train(): the Trainer would take the model for prepared and leave out DDP.
+            arguments.eval_on_start = validation is not None and last is None
             trainer.train(resume_from_checkpoint=str(last) if last else False)
-            self._decide(trainer, base_scores)
+            self._decide(trainer)
 
     def save_trained_model(self, output_path: str) -> None:
         """Write the native checkpoint with training_info.json and a model card; in a run folder it ends the run.
@@ -257,6 +276,29 @@ class ChronosTrainer:
             )
         return context_length, prediction_length
 
+    def _steps(self, epochs: float | Literal["auto"], steps_per_epoch: float) -> int:
+        if epochs != "auto":
+            return math.ceil(epochs * steps_per_epoch)
+        least = _LEAST_STEPS if self._scratch_size() is None else _LEAST_STEPS_FROM_SCRATCH
+        return max(math.ceil(_EPOCHS * steps_per_epoch), least)
+
+    def _learning_rate(self) -> float:
+        if self.config.training.learning_rate != "auto":
+            return self.config.training.learning_rate
+        size = self._scratch_size()
+        if size is None:
+            return 1e-5 if self.checkpoint.family == "chronos-2" else 1e-4
+        return 3e-3 if size.endswith("nano") else 1e-3
+
+    def _scratch_size(self) -> str | None:
+        """Return the size of a base that has random weights, None for one that has been trained."""
+        name = self._base_name()
+        return name.removeprefix("scratch:") if name.startswith("scratch:") else None
+
+    def _base_name(self) -> str:
+        info_file = Path(self.base_model_path) / MODEL_INFO
+        return read_json(info_file)["model_name"] if info_file.is_file() else str(self.base_model_path)
+
     def _arguments(self, run: RunFolder, with_validation: bool) -> TrainingArguments:
         from transformers import TrainingArguments
 
@@ -284,7 +326,7 @@ class ChronosTrainer:
             "max_steps": self.steps,
             "per_device_train_batch_size": training.batch_size // shares,
             "per_device_eval_batch_size": 64,
-            "learning_rate": training.learning_rate,
+            "learning_rate": self.learning_rate,
             "seed": self.config.chronos.seed,
             "use_cpu": torch_device(self.config.chronos.device) == "cpu",
             "train_sampling_strategy": "sequential",  # window i is random already
@@ -328,21 +370,20 @@ class ChronosTrainer:
             model, LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
         )
 
-    def _decide(self, trainer: Any, base_scores: dict[str, float] | None) -> None:
+    def _decide(self, trainer: Any) -> None:
         """Choose what is saved: the best checkpoint, which the Trainer has loaded, or the base where none beat it."""
         from pipeline.base_model import load_model
 
         state = trainer.state
         model = trainer.accelerator.unwrap_model(trainer.model)
         self.model = model.merge_and_unload() if self.config.training.method == "lora" else model
-        if base_scores is None:
+        logged = {entry["step"]: entry for entry in state.log_history if "eval_wql" in entry}
+        if not logged:
             self.verdict = f"Trained for {state.global_step} steps; nothing was held out, so nothing was compared."
             return
-        logged = {entry["step"]: entry for entry in state.log_history if "eval_wql" in entry}
-        self.candidates = [_candidate("base", base_scores)]
-        self.candidates += [_candidate(f"step {step}", logged[step]) for step in sorted(logged)]
-        base_wql, best_wql = base_scores["eval_wql"], state.best_metric
-        if best_wql is not None and best_wql < base_wql:
+        self.candidates = [_candidate(f"step {step}" if step else "base", logged[step]) for step in sorted(logged)]
+        base_wql, best_wql = logged[0]["eval_wql"], state.best_metric
+        if state.best_model_checkpoint is not None:
             self.verdict = (
                 f"The checkpoint of step {state.best_global_step} is saved: validation WQL {best_wql:.4f} "
                 f"where the base has {base_wql:.4f}, {1 - best_wql / base_wql:.1%} lower."
@@ -358,6 +399,7 @@ class ChronosTrainer:
             del training[key]
         return {
             "training": training,
+            "test_length": self.config.data.test_length,
             "seed": self.config.chronos.seed,
             "base model": fingerprint(weight_files(Path(self.base_model_path))),
             "data": self._data_identity(train_data),
@@ -373,13 +415,12 @@ class ChronosTrainer:
         ]
 
     def _training_info(self) -> dict[str, Any]:
-        info_file = Path(self.base_model_path) / MODEL_INFO
-        info = read_json(info_file) if info_file.is_file() else {}
         libraries = ("torch", "transformers", "accelerate", "chronos-forecasting", "peft", "numpy")
         return {
             "verdict": self.verdict,
-            "base_model": info.get("model_name", str(self.base_model_path)),
+            "base_model": self._base_name(),
             "steps": self.steps,
+            "learning_rate": self.learning_rate,
             "candidates": self.candidates,
             "identity": self.identity,
             "config": self.config.as_dict(),

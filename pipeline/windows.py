@@ -18,38 +18,44 @@ _EXTREME = 100.0
 
 @dataclass(frozen=True)
 class Split:
-    """Where each series of a store ends for training; what lies behind is for validation only."""
+    """Where training and validation end in each series of a store."""
 
     store: Store
     train_ends: np.ndarray
-    """int64, [n]: training may use the steps before it."""
+    """int64, [n]: training uses the steps before it."""
+    ends: np.ndarray
+    """int64, [n]: validation uses the steps from `train_ends` to it; what lies behind is for testing."""
     usable: np.ndarray
     """Indices of the series that training windows are drawn from."""
     unusable: dict[str, list[int]]
     """Indices of the others, by the reason in words."""
 
 
-def split_store(store: Store, validation_split: float, prediction_length: int, min_past: int) -> Split:
+def split_store(
+    store: Store, validation_split: float, prediction_length: int, min_past: int, test_length: int = 0
+) -> Split:
     """Hold out the end of every series: `validation_split` of its steps, at least one horizon, at most half the series.
 
-    A series is unusable for training where what remains is shorter than `min_past` and one step, or is constant or missing
-    throughout.
+    The last `test_length` steps are left out before. A series is unusable for training where what remains is shorter than
+    `min_past` and one step, or is constant or missing throughout.
     """
-    wanted = np.maximum((validation_split * store.lengths).astype(np.int64), prediction_length)
-    held_out = np.minimum(wanted, store.lengths // 2) if validation_split > 0 else np.zeros_like(store.lengths)
-    train_ends = store.lengths - held_out
+    ends = np.maximum(store.lengths - test_length, 0)
+    wanted = np.maximum((validation_split * ends).astype(np.int64), prediction_length)
+    held_out = np.minimum(wanted, ends // 2) if validation_split > 0 else np.zeros_like(ends)
+    train_ends = ends - held_out
     low, high = _ranges(store, train_ends)
     short = train_ends < min_past + 1
     missing = np.isnan(high) & ~short
     constant = (low == high) & ~short
     unusable = {
-        f"shorter than {min_past + 1} steps before validation": short,
+        f"shorter than {min_past + 1} steps before what is held out": short,
         "without a known value": missing,
         "constant": constant,
     }
     return Split(
         store=store,
         train_ends=train_ends,
+        ends=ends,
         usable=np.flatnonzero(~(short | missing | constant)),
         unusable={reason: np.flatnonzero(which).tolist() for reason, which in unusable.items() if which.any()},
     )
@@ -153,7 +159,7 @@ class ValidationWindows:
 
     def _windows_of(self, which: int) -> Iterator[tuple[int, int, int, int]]:
         split = self.splits[which]
-        for series, (start, end) in enumerate(zip(split.train_ends, split.store.lengths)):
+        for series, (start, end) in enumerate(zip(split.train_ends, split.ends)):
             # Aligned to the end of the series; where less than a horizon is held out, that is the one window.
             first = end - max(1, (end - start) // self.prediction_length) * self.prediction_length
             for begin in range(max(first, start), end, self.prediction_length):

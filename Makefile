@@ -1,0 +1,52 @@
+# make demo               the whole flow, offline, on synthetic data
+# make demo DATA=my.csv   the same on your own series (HORIZON=24 sets the steps to forecast)
+# make test               lint, types, tests
+# make format             let black and isort rewrite the code
+
+PYTHON ?= python3
+HORIZON ?= 48
+DATA ?=
+BIN := .venv/bin
+DEMO := data/demo
+FLAGS := --config config/demo.yaml --inference.prediction_length $(HORIZON) --data.test_length $(HORIZON)
+ifneq ($(DATA),)
+FLAGS += --data.train $(DATA) --inference.data_path $(DATA)
+endif
+
+.PHONY: demo test lint format clean
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	touch $@
+
+demo: .venv/installed
+ifeq ($(DATA),)
+	$(BIN)/python scripts/generate_data.py $(FLAGS)
+endif
+	$(BIN)/python scripts/base_model.py $(FLAGS)
+	$(BIN)/accelerate launch --cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
+		scripts/train.py $(FLAGS)
+	$(BIN)/python scripts/forecast.py $(FLAGS)
+	$(BIN)/python scripts/evaluate.py $(FLAGS)
+	@echo
+	@echo "checkpoint:   $(DEMO)/models/trained"
+	@echo "predictions:  $(DEMO)/predictions/predictions.parquet"
+	@echo "picture:      $(DEMO)/predictions/forecasts.png"
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/black --check --quiet . || $(BIN)/black --check .
+	$(BIN)/isort --check .
+	$(BIN)/flake8
+	$(BIN)/mypy
+
+format: .venv/installed
+	$(BIN)/isort .
+	$(BIN)/black .
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache

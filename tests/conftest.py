@@ -1,0 +1,76 @@
+"""Nano checkpoints of every family, made once, and a way to run scripts inside the test process."""
+
+import importlib.util
+import logging
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("TQDM_DISABLE", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+ROOT = Path(__file__).parents[1]
+FAMILIES = ("bolt", "t5", "gpt2", "chronos-2")
+
+
+@pytest.fixture(scope="session")
+def nano(tmp_path_factory):
+    """Folder of the native nano checkpoint of each family."""
+    from pipeline.base_model import ChronosBaseModel
+
+    folder = tmp_path_factory.mktemp("nano")
+    for family in FAMILIES:
+        base = ChronosBaseModel(f"scratch:{family}-nano")
+        base.load_from_huggingface()
+        base.convert_to_native_format()
+        base.save_base_model(str(folder / family))
+    return {family: folder / family for family in FAMILIES}
+
+
+def long_frame(n_series=6, length=120, seed=0, period=12, freq="D"):
+    """Noisy seasonal series in long form."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(length)
+    frames = []
+    for k in range(n_series):
+        target = 10 + 5 * np.sin(2 * np.pi * (time + k) / period) + rng.normal(0, 0.5, length)
+        stamps = pd.date_range("2021-01-01", periods=length, freq=freq)
+        frames.append(pd.DataFrame({"item_id": f"item{k}", "timestamp": stamps, "target": target}))
+    return pd.concat(frames, ignore_index=True)
+
+
+@pytest.fixture
+def csv(tmp_path):
+    path = tmp_path / "series.csv"
+    long_frame().to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture
+def run_script(tmp_path, monkeypatch, capsys, caplog):
+    """Run a script in a folder of its own; gives (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name, *arguments):
+        from pipeline.command import run as run_command
+
+        spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / "scripts" / f"{name}.py")
+        script = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(script)
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        caplog.clear()
+        code = 0
+        with caplog.at_level(logging.INFO, logger="pipeline"):
+            try:
+                run_command(script.main)
+            except SystemExit as stop:
+                code = stop.code or 0
+        printed = capsys.readouterr()
+        return code, printed.out + "\n".join(record.getMessage() for record in caplog.records), printed.err
+
+    return run

@@ -1,0 +1,156 @@
+import subprocess
+import sys
+from dataclasses import fields
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from pipeline.config import Config, TrainingConfig, parse_config
+from pipeline.errors import UserError
+
+SEED = """\
+# Chronos Native Configuration
+chronos:
+  version: "0.1.0"
+  device: "cpu"  # or "cuda" if available
+
+base_model:
+  model_name: "amazon/chronos-bolt-base"
+  output_path: "data/models/base"
+  convert_format: true
+  save_metadata: true
+
+training:
+  epochs: 10
+  batch_size: 32
+  learning_rate: 1e-4
+  validation_split: 0.2
+  dummy_data:
+    n_samples: 1000
+    n_series: 10
+    length: 200
+    patterns: ["trend", "seasonal", "noise"]
+
+inference:
+  prediction_length: 48
+  context_length: 200
+  quantiles: [0.1, 0.5, 0.9]
+  output_path: "data/predictions"
+
+paths:
+  data_dir: "data"
+  models_dir: "data/models"
+  predictions_dir: "data/predictions"
+  dummy_data_dir: "data/dummy"
+"""
+
+
+def test_the_seed_configuration_is_read_byte_for_byte(tmp_path):
+    path = tmp_path / "seed.yaml"
+    path.write_text(SEED)
+    config = parse_config(["--config", str(path)], "")
+    assert config.training.learning_rate == 0.0001 and isinstance(config.training.learning_rate, float)
+    assert config.training.dummy_data.patterns == ["trend", "seasonal", "noise"]
+    assert (config.inference.context_length, config.inference.quantiles) == (200, [0.1, 0.5, 0.9])
+
+
+def test_the_shipped_configuration_holds_every_key_of_the_seed_with_its_value():
+    def check(seed, shipped):
+        for key, value in seed.items():
+            if isinstance(value, dict):
+                check(value, shipped[key])
+            else:
+                assert shipped[key] == value, key
+
+    check(yaml.safe_load(SEED), yaml.safe_load((ROOT / "config" / "chronos_config.yaml").read_text()))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_configuration_is_read(path):
+    parse_config(["--config", str(path)], "")
+
+
+def test_every_key_stands_in_the_readme():
+    text = (ROOT / "README.md").read_text()
+    for section in fields(Config):
+        for key in fields(section.default_factory):
+            assert f"`{section.name}.{key.name}" in text, f"{section.name}.{key.name}"
+
+
+def test_dotted_overrides_win_over_the_file(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("training: {epochs: 3, batch_size: 8}")
+    config = parse_config(["--config", str(path), "--training.epochs", "5", "--training.trainer.weight_decay", "1e-2"], "")
+    assert (config.training.epochs, config.training.batch_size) == (5, 8)
+    assert config.training.trainer == {"weight_decay": 0.01}
+
+
+def test_sources_are_one_path_or_many_with_weights():
+    config = parse_config(["--data.train", "[{path: a.csv, weight: 3}, b.csv]"], "")
+    assert [(source.path, source.weight) for source in config.data.sources()] == [("a.csv", 3.0), ("b.csv", 1.0)]
+
+
+@pytest.mark.parametrize(
+    "arguments, named",
+    [
+        (["--training.epochs", "0"], "training.epochs"),
+        (["--training.batch_size", "0"], "training.batch_size"),
+        (["--training.learning_rate", "-1e-3"], "training.learning_rate"),
+        (["--training.learning_rate", "nan"], "training.learning_rate"),
+        (["--training.validation_split", "1"], "training.validation_split"),
+        (["--training.method", "half"], "training.method"),
+        (["--training.lora.rank", "0"], "training.lora.rank"),
+        (["--training.dummy_data.patterns", "[trendy]"], "training.dummy_data.patterns"),
+        (["--training.dummy_data.length", "-5"], "training.dummy_data.length"),
+        (["--inference.quantiles", "[0.1, 1.0]"], "inference.quantiles"),
+        (["--inference.quantiles", "[0.5, 0.5]"], "inference.quantiles"),
+        (["--inference.prediction_length", "0"], "inference.prediction_length"),
+        (["--chronos.device", "tpu"], "chronos.device"),
+        (["--chronos.seed", "-1"], "chronos.seed"),
+        (["--data.train", "[{path: a.csv, weight: 0}]"], "a.csv"),
+        (["--data.train", "[]"], "data.train"),
+        (["--training.epoch", "3"], "training.epoch"),
+        (["--config", "missing.yaml"], "missing.yaml"),
+    ],
+)
+def test_what_is_out_of_range_or_unknown_is_refused_by_its_key(arguments, named):
+    with pytest.raises(UserError, match=named.replace("[", r"\[")) as refused:
+        parse_config(arguments, "")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["training: {lr: [", "training: {speed: 3}", "trainings: {}", "- a\n- b", "training: 3"])
+def test_a_file_that_does_not_parse_or_has_unknown_keys_is_refused(text, tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError):
+        parse_config(["--config", str(path)], "")
+
+
+def test_paths_that_are_not_given_lie_in_the_folders_of_the_paths_section():
+    config = parse_config(["--paths.models_dir", "m", "--paths.predictions_dir", "p"], "")
+    assert [str(config.base_path()), str(config.trained_path())] == ["m/base", "m/trained"]
+    assert str(config.predictions_path()) == "p/predictions.parquet"
+    assert str(parse_config(["--inference.output_path", "a.csv"], "").predictions_path()) == "a.csv"
+
+
+def test_help_imports_no_heavy_library():
+    code = (
+        "import runpy, sys; sys.argv = ['train.py', '--help']\n"
+        "try: runpy.run_path('scripts/train.py', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "assert not {'torch', 'transformers', 'chronos', 'pandas', 'pyarrow'} & set(sys.modules), sys.modules.keys()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Peak learning rate" in " ".join(done.stdout.split())
+
+
+def test_every_field_is_described():
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser()
+    parser.add_argument("--training", type=TrainingConfig)
+    undescribed = [action.dest for action in parser._actions if action.help in (None, "")]
+    assert not undescribed

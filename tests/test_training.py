@@ -1,0 +1,250 @@
+"""Training end to end on nano models: the guard, exact resume, ranks, LoRA, and the output folder."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from chronos import BaseChronosPipeline
+from conftest import ROOT, long_frame
+from safetensors.torch import load_file
+
+from pipeline.config import Config
+from pipeline.data_source import open_source
+from pipeline.errors import UserError
+from pipeline.run_folder import RunFolder
+from pipeline.train_model import ChronosTrainer
+
+SHORT = {"max_steps": 6, "batch_size": 8, "context_length": 48, "prediction_length": 16, "learning_rate": 1e-3}
+
+
+def trained(base, output, tmp_path, train=None, **training):
+    """Train on six seasonal series and save to `output`."""
+    trainer = ChronosTrainer(str(base))
+    config = Config()
+    trainer.config = replace(config, training=replace(config.training, **{**SHORT, **training}))
+    trainer.run_folder = RunFolder(output)
+    trainer.run_folder.check(trainer.config.training.resume, trainer.config.training.overwrite)
+    store = open_source(long_frame(), tmp_path / "cache")
+    trainer.train_model(trainer.prepare_training_data([store]))
+    trainer.save_trained_model(str(output))
+    return trainer
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def info(folder):
+    return json.loads((folder / "training_info.json").read_text())
+
+
+@pytest.mark.parametrize("family", ["bolt", "t5", "gpt2", "chronos-2"])
+def test_a_trained_checkpoint_is_stock_and_validates_better_than_its_base(nano, tmp_path, family):
+    steps = {"bolt": 6, "chronos-2": 6, "t5": 60, "gpt2": 60}[family]
+    trainer = trained(nano[family], tmp_path / "out", tmp_path, validation_windows=6, max_steps=steps)
+    pipeline = BaseChronosPipeline.from_pretrained(tmp_path / "out")
+    assert np.isfinite(np.asarray(pipeline.predict_quantiles([torch.arange(60.0)], prediction_length=8)[1][0])).all()
+    candidates = info(tmp_path / "out")["candidates"]
+    every = max(1, steps // 10)
+    assert [candidate["candidate"] for candidate in candidates] == [
+        "base",
+        *(f"step {step}" for step in range(every, steps + 1, every)),
+    ]
+    best = min(candidates, key=lambda candidate: candidate["WQL"])
+    assert best["WQL"] < candidates[0]["WQL"] and best["candidate"] in trainer.verdict
+    saved = trainer.evaluate_model((None, trainer_validation(trainer, tmp_path)))
+    assert saved["WQL"] == pytest.approx(best["WQL"], rel=1e-5)
+
+
+def trainer_validation(trainer, tmp_path):
+    return trainer.prepare_training_data([open_source(long_frame(), tmp_path / "cache")])[1]
+
+
+def test_a_rate_far_too_high_saves_the_base_itself_to_the_last_bit(nano, tmp_path):
+    better = trained(nano["bolt"], tmp_path / "better", tmp_path, max_steps=60)
+    assert "is saved" in better.verdict
+    ruined = trained(tmp_path / "better", tmp_path / "ruined", tmp_path, learning_rate=50.0, max_steps=4)
+    assert "so the base itself is saved" in ruined.verdict
+    assert same(weights(tmp_path / "ruined"), weights(tmp_path / "better"))
+
+
+def test_a_killed_run_resumes_to_the_last_bit(nano, tmp_path, monkeypatch):
+    trained(nano["bolt"], tmp_path / "whole", tmp_path)
+    from pipeline.guard import GuardedTrainer
+
+    step = GuardedTrainer.training_step
+    count = {"steps": 0}
+
+    def killed(self, *args, **kwargs):
+        count["steps"] += 1
+        if count["steps"] == 5:
+            raise KeyboardInterrupt
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(GuardedTrainer, "training_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        trained(nano["bolt"], tmp_path / "killed", tmp_path)
+    assert not (tmp_path / "killed" / "training_info.json").exists()
+    # A checkpoint that was cut short is passed over for the one before it.
+    torn = tmp_path / "killed" / "checkpoints" / "checkpoint-4"
+    (torn / "model.safetensors").write_bytes((torn / "model.safetensors").read_bytes()[:1000])
+    count["steps"] = 100
+    fetched = []
+    from pipeline.windows import TrainingWindows
+
+    batch = TrainingWindows.batch
+    monkeypatch.setattr(TrainingWindows, "batch", lambda self, indices: (fetched.extend(indices), batch(self, indices))[1])
+    trained(nano["bolt"], tmp_path / "killed", tmp_path)
+    assert min(fetched) == 3 * SHORT["batch_size"], "resume reads windows that it has trained on"
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+    assert info(tmp_path / "whole")["candidates"] == info(tmp_path / "killed")["candidates"]
+
+
+def test_the_seed_reaches_data_and_dropout_and_equal_seeds_give_equal_weights(nano, tmp_path):
+    for name in ("a", "b"):
+        trained(nano["bolt"], tmp_path / name, tmp_path)
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    store = open_source(long_frame(), tmp_path / "cache")
+    windows = []
+    for seed in (0, 1):
+        trainer = ChronosTrainer(str(nano["bolt"]))
+        trainer.config = replace(Config(), chronos=replace(Config().chronos, seed=seed))
+        windows.append(trainer.prepare_training_data([store])[0].batch(range(8))[1])
+    assert not np.array_equal(*windows, equal_nan=True)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_loader_workers_change_nothing(nano, tmp_path, num_workers):
+    trained(nano["bolt"], tmp_path / "none", tmp_path)
+    trained(nano["bolt"], tmp_path / "some", tmp_path, trainer={"dataloader_num_workers": num_workers})
+    assert same(weights(tmp_path / "none"), weights(tmp_path / "some"))
+
+
+@pytest.mark.parametrize("family", ["bolt", "t5"])
+def test_lora_moves_only_what_it_adapts_and_is_merged(nano, tmp_path, family):
+    trainer = trained(
+        nano[family], tmp_path / "out", tmp_path, method="lora", learning_rate=1e-2, max_steps=10, validation_windows=6
+    )
+    before, after = weights(nano[family]), weights(tmp_path / "out")
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert "is saved" in trainer.verdict and any(name.endswith(".q.weight") for name in moved)
+    assert not any("layer_norm" in name or name == "shared.weight" or ".wi." in name for name in moved)
+    checkpoints = tmp_path / "out" / "checkpoints"
+    assert list(checkpoints.glob("checkpoint-*/adapter_model.safetensors"))
+
+
+def test_early_stopping_ends_a_run_that_stopped_improving(nano, tmp_path):
+    trained(nano["bolt"], tmp_path / "better", tmp_path, max_steps=60)
+    trained(tmp_path / "better", tmp_path / "out", tmp_path, learning_rate=50.0, max_steps=40, patience=2)
+    assert len(info(tmp_path / "out")["candidates"]) < 11
+
+
+def test_without_validation_the_last_step_is_saved_and_said(nano, tmp_path):
+    trainer = trained(nano["bolt"], tmp_path / "out", tmp_path, validation_split=0.0)
+    assert "nothing was compared" in trainer.verdict
+    assert not same(weights(tmp_path / "out"), weights(nano["bolt"]))
+
+
+def test_the_log_holds_losses_and_scores(nano, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trained(nano["bolt"], tmp_path / "out", tmp_path)
+    events = EventAccumulator(str(tmp_path / "out" / "logs"))
+    events.Reload()
+    assert {"train/loss", "train/learning_rate", "eval/loss", "eval/wql", "eval/mase"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("eval/wql")] == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_a_finished_run_is_kept_unless_it_is_to_be_overwritten(nano, tmp_path):
+    trained(nano["bolt"], tmp_path / "out", tmp_path)
+    before = weights(tmp_path / "out")
+    with pytest.raises(UserError, match="finished run"):
+        trained(nano["bolt"], tmp_path / "out", tmp_path)
+    trained(nano["bolt"], tmp_path / "out", tmp_path, overwrite=True, learning_rate=1e-4)
+    assert not same(before, weights(tmp_path / "out"))
+
+
+def test_an_unfinished_run_of_another_configuration_is_refused_by_the_keys_that_differ(nano, tmp_path):
+    trained(nano["bolt"], tmp_path / "out", tmp_path)
+    (tmp_path / "out" / "training_info.json").unlink()
+    with pytest.raises(UserError, match="training.batch_size.*training.learning_rate"):
+        trained(nano["bolt"], tmp_path / "out", tmp_path, learning_rate=1e-2, batch_size=4)
+    with pytest.raises(UserError, match="unfinished run"):
+        trained(nano["bolt"], tmp_path / "out", tmp_path, resume=False)
+
+
+def test_a_foreign_folder_is_never_replaced(nano, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.png").write_text("cat")
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="holds no training run"):
+            trained(nano["bolt"], tmp_path / "photos", tmp_path, overwrite=overwrite)
+    assert (tmp_path / "photos" / "cat.png").read_text() == "cat"
+
+
+@pytest.mark.parametrize(
+    "training, said",
+    [
+        ({"trainer": {"learning_rate": 1.0}}, "training.learning_rate"),
+        ({"trainer": {"remove_unused_columns": True}}, "cannot be set"),
+        ({"trainer": {"lr": 1.0}}, "no such field"),
+        ({"trainer": {"optim": "magic"}}, "magic"),
+        ({"trainer": {"gradient_accumulation_steps": 3}}, "cannot be shared"),
+        ({"prediction_length": 65}, "training.prediction_length"),
+        ({"context_length": 4096}, "training.context_length"),
+    ],
+)
+def test_what_cannot_be_trained_with_is_refused_by_its_key(nano, tmp_path, training, said):
+    with pytest.raises(UserError, match=said):
+        trained(nano["bolt"], tmp_path / "out", tmp_path, **training)
+    assert not (tmp_path / "out").exists()
+
+
+def test_arguments_of_the_trainer_reach_it(nano, tmp_path):
+    trained(nano["bolt"], tmp_path / "a", tmp_path, trainer={"weight_decay": 0.5, "lr_scheduler_type": "constant"})
+    trained(nano["bolt"], tmp_path / "b", tmp_path)
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+
+
+def test_gradient_accumulation_gives_the_same_training(nano, tmp_path):
+    trained(nano["bolt"], tmp_path / "a", tmp_path, trainer={"gradient_accumulation_steps": 2}, max_steps=2)
+    trained(nano["bolt"], tmp_path / "b", tmp_path, max_steps=2)
+    losses = [[candidate["loss"] for candidate in info(tmp_path / name)["candidates"]] for name in "ab"]
+    # Dropout is drawn for each forward pass, so only nearly.
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-2)
+
+
+def torchrun(n_processes, cwd, *arguments):
+    environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT))
+    environment.pop("HF_HUB_OFFLINE", None)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(n_processes)]
+    command = [*launch, str(ROOT / "scripts" / "train.py"), *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+def test_two_processes_train_like_one(nano, tmp_path, csv):
+    # No dropout, whose draws differ between ranks.
+    base = tmp_path / "base"
+    shutil.copytree(nano["bolt"], base)
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(dict(config, dropout_rate=0.0)))
+    arguments = ["--base_model.output_path", base, "--data.train", csv]
+    for key, value in SHORT.items():
+        arguments += [f"--training.{key}", value]
+    for n_processes in (1, 2):
+        done = torchrun(n_processes, tmp_path, *arguments, "--training.output_path", tmp_path / f"out{n_processes}")
+        assert done.returncode == 0, done.stderr
+    one, two = info(tmp_path / "out1")["candidates"], info(tmp_path / "out2")["candidates"]
+    for key in ("WQL", "MASE", "loss"):
+        np.testing.assert_allclose([c[key] for c in one], [c[key] for c in two], rtol=1e-4)
