@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -88,7 +89,7 @@ def write_store(path: str | Path, series: Iterable[Series]) -> None:
         UserError: there is no series, their frequencies differ, or the file cannot be written.
     """
     with whole_file(path) as temporary:
-        writer: pa.ipc.RecordBatchStreamWriter | None = None
+        writer: Any = None
         freq: str | None = None
         batch: list[Series] = []
         n_values = 0
@@ -164,7 +165,7 @@ def open_store(path: str | Path) -> Store:
     )
 
 
-class _ItemIds(Sequence):
+class _ItemIds(Sequence[str]):
     """Names read from the memory map when they are asked for."""
 
     def __init__(self, chunks: list[pa.Array]) -> None:
@@ -173,7 +174,7 @@ class _ItemIds(Sequence):
     def __len__(self) -> int:
         return len(self._names)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return self._names[index].to_pylist()
         return self._names[int(index)].as_py()

@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 from pipeline.files import read_json, whole_folder, write_json
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +48,25 @@ _TOKENS: dict[str, Any] = {
     "top_k": 50,
     "top_p": 1.0,
 }
-_BOLT_QUANTILES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
-_CHRONOS_2_QUANTILES = [0.01, *(round(0.05 * k, 2) for k in range(1, 20)), 0.99]
+_BOLT: dict[str, Any] = {
+    "context_length": 2048,
+    "prediction_length": 64,
+    "input_patch_size": 16,
+    "input_patch_stride": 16,
+    "quantiles": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
+    "use_reg_token": True,
+}
+_CHRONOS_2: dict[str, Any] = {
+    "context_length": 8192,
+    "input_patch_size": 16,
+    "input_patch_stride": 16,
+    "output_patch_size": 16,
+    "max_output_patches": 64,
+    "quantiles": [0.01, *(round(0.05 * k, 2) for k in range(1, 20)), 0.99],
+    "time_encoding_scale": 8192,
+    "use_arcsinh": True,
+    "use_reg_token": True,
+}
 
 
 class ChronosBaseModel:
@@ -195,7 +212,9 @@ def _from_hub(name: str, revision: str | None) -> Path:
     except errors.RevisionNotFoundError as error:
         raise UserError(f"{name} has no revision {revision}; mend base_model.revision") from error
     except errors.RepositoryNotFoundError as error:
-        raise UserError(f"no model {name} on the Hub, or it is private; mend base_model.model_name or log in") from error
+        raise UserError(
+            f"no model {name} on the Hub, or it is private; mend base_model.model_name or log in"
+        ) from error
     except errors.LocalEntryNotFoundError as error:
         raise UserError(
             f"{name}{at} is not in the cache and the Hub cannot be reached; "
@@ -324,70 +343,48 @@ def scratch_model(size: str, seed: int) -> PreTrainedModel:
     return model
 
 
-def _scratch_config(size: str) -> Any:
+def _scratch_config(size: str) -> PretrainedConfig:
     import transformers
+    from chronos.chronos2.config import Chronos2CoreConfig
 
-    name, _, scale = size.rpartition("-")
+    family, _, scale = size.rpartition("-")
     if size.startswith("gpt2"):
-        shape = {"n_embd": 64, "n_layer": 2, "n_head": 4} if size == "gpt2-nano" else {}
-        return transformers.GPT2Config(
-            vocab_size=_TOKENS["n_tokens"],
-            bos_token_id=None,
-            eos_token_id=1,
-            pad_token_id=0,
-            tie_word_embeddings=False,
-            chronos_config=dict(_TOKENS, model_type="causal"),
-            chronos_pipeline_class="ChronosPipeline",
-            **shape,
-        )
+        shape: dict[str, Any] = {"n_embd": 64, "n_layer": 2, "n_head": 4} if scale == "nano" else {}
+        causal = {"vocab_size": _TOKENS["n_tokens"], "bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0}
+        chronos = dict(_TOKENS, model_type="causal")
+        return transformers.GPT2Config(**shape, **causal, **_chronos_keys("gpt2", chronos), tie_word_embeddings=False)
     if size.startswith("chronos-2"):
-        from chronos.chronos2.config import Chronos2CoreConfig
-
-        d_model, d_ff, layers, heads = _T5_SIZES["nano" if size == "chronos-2-nano" else "base"]
-        return Chronos2CoreConfig(
-            d_model=d_model,
-            d_kv=d_model // heads,
-            d_ff=d_ff,
-            num_layers=layers,
-            num_heads=heads,
-            chronos_config={
-                "context_length": 8192,
-                "input_patch_size": 16,
-                "input_patch_stride": 16,
-                "output_patch_size": 16,
-                "max_output_patches": 64,
-                "quantiles": _CHRONOS_2_QUANTILES,
-                "time_encoding_scale": 8192,
-                "use_arcsinh": True,
-                "use_reg_token": True,
-            },
-            chronos_pipeline_class="Chronos2Pipeline",
-        )
-    d_model, d_ff, layers, heads = _T5_SIZES[scale]
-    bolt = {
-        "context_length": 2048,
-        "prediction_length": 64,
-        "input_patch_size": 16,
-        "input_patch_stride": 16,
-        "quantiles": _BOLT_QUANTILES,
-        "use_reg_token": True,
-    }
-    return transformers.T5Config(
-        d_model=d_model,
-        d_kv=16 if scale == "nano" else 64,
-        d_ff=d_ff,
-        num_layers=layers,
-        num_heads=heads,
-        vocab_size=2 if name == "bolt" else _TOKENS["n_tokens"],
+        shape = _shape("nano" if scale == "nano" else "base")
+        return Chronos2CoreConfig(**shape, **_chronos_keys("chronos-2", _CHRONOS_2))
+    seq2seq: dict[str, Any] = {
         # The default of 1.0 is too large for series; 0.05 is what the published models were trained from.
-        initializer_factor=0.05,
-        tie_word_embeddings=False,
-        pad_token_id=0,
-        eos_token_id=1,
-        decoder_start_token_id=0,
-        chronos_config=bolt if name == "bolt" else dict(_TOKENS, model_type="seq2seq"),
-        chronos_pipeline_class=PIPELINE_CLASSES["bolt" if name == "bolt" else "t5"],
+        "initializer_factor": 0.05,
+        "tie_word_embeddings": False,
+        "pad_token_id": 0,
+        "eos_token_id": 1,
+        "decoder_start_token_id": 0,
+    }
+    if family == "bolt":
+        return transformers.T5Config(**_shape(scale), **seq2seq, **_chronos_keys("bolt", _BOLT), vocab_size=2)
+    chronos = dict(_TOKENS, model_type="seq2seq")
+    return transformers.T5Config(
+        **_shape(scale), **seq2seq, **_chronos_keys("t5", chronos), vocab_size=_TOKENS["n_tokens"]
     )
+
+
+def _shape(scale: str) -> dict[str, Any]:
+    d_model, d_ff, layers, heads = _T5_SIZES[scale]
+    return {
+        "d_model": d_model,
+        "d_ff": d_ff,
+        "d_kv": 16 if scale == "nano" else 64,
+        "num_layers": layers,
+        "num_heads": heads,
+    }
+
+
+def _chronos_keys(family: Family, chronos: dict[str, Any]) -> dict[str, Any]:
+    return {"chronos_config": dict(chronos), "chronos_pipeline_class": PIPELINE_CLASSES[family]}
 
 
 def _card(info: dict[str, Any]) -> str:

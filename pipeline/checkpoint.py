@@ -76,13 +76,19 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if not path.is_dir():
         raise UserError(f"no checkpoint folder {path}; make it with scripts/base_model.py or scripts/train.py")
     if not (path / "config.json").is_file():
-        raise UserError(f"{path} holds no config.json, so it is no checkpoint; an unfinished run is continued by train.py")
+        raise UserError(
+            f"{path} holds no config.json, so it is no checkpoint; an unfinished run is continued by train.py"
+        )
     config = read_json(path / "config.json")
     family = family_of(config)
     if family is None:
-        raise UserError(f"{path} is no Chronos model: its config.json has no chronos_config; convert it with base_model.py")
+        raise UserError(
+            f"{path} is no Chronos model: its config.json has no chronos_config; convert it with base_model.py"
+        )
     if config.get("chronos_pipeline_class", PIPELINE_CLASSES[family]) != PIPELINE_CLASSES[family]:
-        raise UserError(f"{path}: chronos_pipeline_class {config['chronos_pipeline_class']} does not fit its chronos_config")
+        raise UserError(
+            f"{path}: chronos_pipeline_class {config['chronos_pipeline_class']} does not fit its chronos_config"
+        )
     for file in weight_files(path):
         check_safetensors(file)
     return Checkpoint(path, family, config)
@@ -119,4 +125,6 @@ def check_safetensors(path: Path) -> None:
         if 8 + header_size + end != size:
             raise ValueError(f"{size} bytes where {8 + header_size + end} belong")
     except (struct.error, ValueError, KeyError) as error:
-        raise UserError(f"{path} is no whole safetensors file ({error}); make or download the checkpoint anew") from error
+        raise UserError(
+            f"{path} is no whole safetensors file ({error}); make or download the checkpoint anew"
+        ) from error

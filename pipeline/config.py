@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pipeline.errors import UserError
 
+LAYOUT = "0.1.0"
+
 Pattern = Literal["trend", "seasonal", "noise"]
 
 
@@ -14,8 +16,8 @@ Pattern = Literal["trend", "seasonal", "noise"]
 class GeneralConfig:
     """What concerns every step."""
 
-    version: str = "0.1.0"
-    """Version of the configuration's layout."""
+    version: str = LAYOUT
+    """Version of the configuration's layout; one that this release does not read is refused."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"
     """Where models run; auto takes a GPU where there is one."""
     seed: int = 0
@@ -23,6 +25,10 @@ class GeneralConfig:
 
     def __post_init__(self) -> None:
         _at_least("chronos.seed", self.seed, 0)
+        if self.version != LAYOUT:
+            raise UserError(
+                f"chronos.version: this release reads configurations of version {LAYOUT}, got {self.version}"
+            )
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,7 @@ class LoraConfig:
 
     rank: int = 8
     """Rank of each adapter."""
-    alpha: float = 16
+    alpha: int = 16
     """Adapters are scaled by alpha / rank."""
     dropout: float = 0.0
     """Dropout on the adapters' input."""
@@ -147,7 +153,8 @@ class TrainingConfig:
     """Most windows that a candidate is scored on; where there are more, they are spread evenly. Null is 512, or 64 for
     the token models, whose forecasts are sampled."""
     context_length: int | None = None
-    """Steps of history in a training window; null is the model's own context."""
+    """Steps of history in a training window; null is the model's own context, at most 512 from random weights. A model
+    trained from random weights keeps this as its context."""
     prediction_length: int | None = None
     """Steps of the horizon in a training window; null is the model's own horizon, at most 64."""
     min_past: int = 4
@@ -311,6 +318,11 @@ class Config:
         path = Path(self.inference.output_path or self.paths.predictions_dir)
         return path if path.suffix else path / "predictions.parquet"
 
+    def scored_models(self) -> list[str]:
+        """Return the models that evaluate.py scores."""
+        named = self.evaluation.models
+        return [str(self.base_path()), str(self.trained_path())] if named is None else named
+
     def report_path(self) -> Path:
         """Return the folder that score tables go to."""
         return Path(self.evaluation.report_path or Path(self.paths.data_dir, "reports"))
@@ -333,7 +345,7 @@ def parse_config(argv: list[str], description: str) -> Config:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file with any of the keys below.")
-    sections = {section.name: section.default_factory for section in fields(Config)}
+    sections = {section.name: type(getattr(Config(), section.name)) for section in fields(Config)}
     for name, section in sections.items():
         parser.add_argument(f"--{name}", type=section, default=section())
     for option, value in zip(argv, argv[1:]):

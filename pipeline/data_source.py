@@ -19,11 +19,12 @@ from pipeline.tabular import series_of_tables
 _LAYOUT = 1  # raise it when what a conversion gives changes, so that older ones are not taken
 logger = logging.getLogger(__name__)
 
-Source = str | Path | pd.DataFrame | np.ndarray
-
 
 def open_source(
-    source: Source, cache_dir: str | Path = "data/cache", columns: Columns = Columns(), freq: str | None = None
+    source: str | Path | pd.DataFrame | np.ndarray,
+    cache_dir: str | Path = "data/cache",
+    columns: Columns = Columns(),
+    freq: str | None = None,
 ) -> Store:
     """Open series in any common format as an Arrow store.
 

@@ -1,5 +1,6 @@
 """Files and folders that appear under their name only when they are whole."""
 
+import errno
 import hashlib
 import json
 import os
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 @contextmanager
@@ -32,8 +35,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         os.close(handle)
     temporary = Path(name)
     try:
-        with _writing(path):
+        with _writing(path, only=_DISK_ERRORS):
             yield temporary
+        with _writing(path):
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             temporary.chmod(0o666 & ~_umask())
@@ -56,8 +60,9 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
-        with _writing(path):
+        with _writing(path, only=_DISK_ERRORS):
             yield temporary
+        with _writing(path):
             temporary.chmod(0o777 & ~_umask())
             if path.exists():
                 old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
@@ -106,8 +111,11 @@ def _umask() -> int:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def _writing(path: Path, only: tuple[int, ...] = ()) -> Iterator[None]:
+    """Name `path` where writing fails; `only` limits it to some error numbers, where other errors may occur too."""
     try:
         yield
     except OSError as error:
+        if only and error.errno not in only:
+            raise
         raise UserError(f"cannot write {path}: {error.strerror or error}; choose another path or make room") from error

@@ -171,7 +171,7 @@ def forecast_store(
             batch = by_length[start : start + batch_size]
             contexts = [store.target(index)[-width:] for index in batch]
             quantiles[batch - first], point[batch - first] = forecaster.quantiles(contexts, prediction_length, levels)
-        empty += [store.item_ids[index] for index in indices if np.isnan(point[index - first]).all()]
+        empty += [store.item_ids[int(index)] for index in indices if np.isnan(point[index - first]).all()]
         yield _table(store, indices, quantiles, point, levels, target_name)
     if empty:
         logger.warning("%d series without a known value were forecast as missing: %s", len(empty), named(empty))
@@ -188,7 +188,7 @@ def _table(
     n, prediction_length = point.shape
     steps = store.lengths[indices, None] + np.arange(prediction_length)
     stamps = steps if store.freq == UNKNOWN else timestamps(store.starts[indices], store.freq, steps)
-    item_ids = pa.array([store.item_ids[index] for index in indices], pa.string())
+    item_ids = pa.array([store.item_ids[int(index)] for index in indices], pa.string())
     columns: dict[str, Any] = {
         "item_id": item_ids.take(pa.array(np.repeat(np.arange(n), prediction_length))),
         "timestamp": stamps.ravel(),

@@ -4,6 +4,7 @@ A table is *long* (a row a time step: `item_id, timestamp, target`) or *nested* 
 target` with a list of values). Either carries `row`, the position in the file that error messages name.
 """
 
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -101,7 +102,9 @@ def _read_file(path: Path, columns: Columns) -> Iterator[pa.Table]:
         else:
             yield from _read_arrow(path)
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {' '.join(str(error).split())}; is it whole, and what its suffix says?") from error
+        raise UserError(
+            f"cannot read {path}: {' '.join(str(error).split())}; is it whole, and what its suffix says?"
+        ) from error
 
 
 def named_tables(tables: Iterator[pa.Table], columns: Columns, where: str) -> Iterator[pa.Table]:
@@ -142,7 +145,7 @@ def _read_csv(path: Path, columns: Columns) -> Iterator[pa.Table]:
 
 def _read_json(path: Path, columns: Columns) -> Iterator[pa.Table]:
     with pa.input_stream(str(path), compression="detect") as stream:
-        lines = enumerate(stream, 1)
+        lines = enumerate(io.BufferedReader(stream), 1)
         while block := list(islice(lines, _ROWS // 16)):
             records = [_json_record(path, number, line) for number, line in block if line.strip()]
             if not records:
@@ -236,7 +239,9 @@ def _present(names: list[str], columns: Columns, where: object) -> list[str]:
                 f"{where} has no column {name!r}, only {', '.join(names)}; "
                 "name the right ones with data.target, data.id_column and data.timestamp_column"
             )
-    return [name for name in dict.fromkeys((columns.item_id, columns.timestamp, "start", columns.target)) if name in names]
+    return [
+        name for name in dict.fromkeys((columns.item_id, columns.timestamp, "start", columns.target)) if name in names
+    ]
 
 
 def _is_datasets_folder(path: Path) -> bool:

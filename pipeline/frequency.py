@@ -10,8 +10,18 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from pandas.tseries.offsets import BusinessDay, Day, MonthBegin, MonthEnd, QuarterBegin, QuarterEnd, Tick, Week
-from pandas.tseries.offsets import YearBegin, YearEnd
+from pandas.tseries.offsets import (
+    BusinessDay,
+    Day,
+    MonthBegin,
+    MonthEnd,
+    QuarterBegin,
+    QuarterEnd,
+    Tick,
+    Week,
+    YearBegin,
+    YearEnd,
+)
 
 from pipeline.errors import UserError
 

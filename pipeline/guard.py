@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import EvalLoopOutput
 
-from pipeline.metrics import WQL_LEVELS, WindowErrors, seasonal_error, window_errors
+from pipeline.metrics import WindowErrors, seasonal_error, window_errors
+from pipeline.training_data import WindowDataset
 from pipeline.windows import ValidationWindows
 
 _BATCH = 64
@@ -44,8 +45,8 @@ class GuardedTrainer(Trainer):
     def evaluation_loop(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> EvalLoopOutput:
         """Score the validation windows, each once, whatever the number of processes.
 
-        The stock loop fills the ranks' last batches with windows that it has already seen. Here batch b goes to rank b modulo
-        the number of ranks: the batches, and with them the sampled forecasts of a token model, are always the same.
+        The stock loop fills the ranks' last batches with windows that it has already seen. Here batch b goes to rank b
+        modulo the number of ranks: the batches, and with them a token model's sampled forecasts, are always the same.
         """
         assert self.validation is not None
         model = self.accelerator.unwrap_model(self.model)
@@ -54,18 +55,22 @@ class GuardedTrainer(Trainer):
         starts = range(0, len(self.validation), _BATCH)
         batches = [range(start, min(start + _BATCH, len(self.validation))) for start in starts]
         own = batches[self.args.process_index :: self.args.world_size]
-        parts = [(batch.start, self._loss(model, batch), self._errors(self.validation, forecast, batch)) for batch in own]
+        parts = [
+            (batch.start, self._loss(model, batch), self._errors(self.validation, forecast, batch)) for batch in own
+        ]
         parts = sorted(gather_object(parts), key=lambda part: part[0])
         losses = np.array([loss for _, loss, _ in parts])
         wql, mase = self._scores(self.validation, WindowErrors.joined([errors for _, _, errors in parts]))
         loss = float(np.average(losses, weights=[len(batch) for batch in batches]))
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in (("loss", loss), ("wql", wql), ("mase", mase))}
-        return EvalLoopOutput(predictions=(), label_ids=None, metrics=metrics, num_samples=len(self.validation))
+        metrics = {
+            f"{metric_key_prefix}_{name}": value for name, value in (("loss", loss), ("wql", wql), ("mase", mase))
+        }
+        return EvalLoopOutput(np.empty(0), label_ids=None, metrics=metrics, num_samples=len(self.validation))
 
     def _loss(self, model: Any, batch: range) -> float:
-        inputs = self._prepare_inputs(self.eval_dataset.__getitems__(batch))
+        inputs = self._prepare_inputs(cast(WindowDataset, self.eval_dataset).__getitems__(batch))
         with torch.no_grad(), self.compute_loss_context_manager():
-            return float(self.compute_loss(model, inputs))
+            return float(cast(torch.Tensor, self.compute_loss(model, inputs)))
 
     def _errors(self, validation: ValidationWindows, forecast: Forecast, batch: range) -> WindowErrors:
         # The model sees all the history that it can take, as it will in use, however short its training windows are.
@@ -80,7 +85,8 @@ class GuardedTrainer(Trainer):
         """Return WQL and MASE, each the mean over data sets; those of a diverged model are infinite."""
         datasets = validation.windows[:, 0]
         scores = [
-            WindowErrors(*(column[datasets == which] for column in errors.columns())).scores() for which in np.unique(datasets)
+            WindowErrors(*(column[datasets == which] for column in errors.columns())).scores()
+            for which in np.unique(datasets)
         ]
         wql, mase = (float(np.mean([score[name] for score in scores])) for name in ("WQL", "MASE"))
         return (wql if math.isfinite(wql) else math.inf), (mase if math.isfinite(mase) else math.inf)
@@ -89,12 +95,10 @@ class GuardedTrainer(Trainer):
 class BaseIsFirstBest(TrainerCallback):
     """Makes the base the candidate to beat: best checkpoint, early stopping and `best_metric` all start from its score."""
 
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: dict[str, float], **_: Any
-    ) -> None:
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Take the score of step 0, before anything is trained, as the best so far."""
         if state.global_step == 0:
-            state.best_metric = metrics["eval_wql"]
+            state.best_metric = kwargs["metrics"]["eval_wql"]
 
 
 class Bar(ProgressCallback):
@@ -125,7 +129,11 @@ class Lines(TrainerCallback):
         if "eval_wql" in logs:
             what = f"step {state.global_step}" if state.global_step else "base"
             logger.info(
-                "%s: validation WQL %.4f, MASE %.4f, loss %.4f", what, logs["eval_wql"], logs["eval_mase"], logs["eval_loss"]
+                "%s: validation WQL %.4f, MASE %.4f, loss %.4f",
+                what,
+                logs["eval_wql"],
+                logs["eval_mase"],
+                logs["eval_loss"],
             )
         elif "loss" in logs:
             assert self.begun is not None

@@ -49,13 +49,15 @@ class ChronosLoader:
         """
         context = np.asarray(context)
         if context.ndim not in (1, 2) or not np.issubdtype(context.dtype, np.number):
-            raise UserError(f"context must be numbers of shape [batch, length], got {context.dtype} {list(context.shape)}")
+            raise UserError(
+                f"context must be numbers of shape [batch, length], got {context.dtype} {list(context.shape)}"
+            )
         if prediction_length < 1:
             raise UserError(f"prediction_length must be at least 1, got {prediction_length}")
         rows = np.atleast_2d(context).astype(np.float32)
         batch_size, levels = self.config.inference.batch_size, self.config.inference.quantiles
         batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-        return np.concatenate([self._loaded().quantiles(list(batch), prediction_length, levels)[0] for batch in batches])
+        return np.concatenate([self.loaded().quantiles(list(batch), prediction_length, levels)[0] for batch in batches])
 
     def evaluate_on_test_data(self, test_data: np.ndarray) -> dict:
         """Score the forecast of the last inference.prediction_length steps of each series.
@@ -67,7 +69,7 @@ class ChronosLoader:
             `MASE`, `WQL`, `coverage_80`, `series`, `windows` and `seasonality`.
         """
         task = task_of("test data", store_of_arrays(np.atleast_2d(test_data)), self._horizon(), None, windows=1)
-        return evaluate(task, lambda batch, length: self._loaded().quantiles(batch, length, WQL_LEVELS)[0])
+        return evaluate(task, lambda batch, length: self.loaded().quantiles(batch, length, WQL_LEVELS)[0])
 
     def save_predictions(self, predictions: np.ndarray, output_path: str) -> None:
         """Write what `predict` gave as a long table; series are named, and steps counted, by position.
@@ -81,7 +83,9 @@ class ChronosLoader:
         """
         levels = self.config.inference.quantiles
         if predictions.ndim != 3 or predictions.shape[2] != len(levels):
-            raise UserError(f"predictions must have shape [batch, prediction_length, {len(levels)}], got {predictions.shape}")
+            raise UserError(
+                f"predictions must have shape [batch, prediction_length, {len(levels)}], got {predictions.shape}"
+            )
         n, prediction_length, _ = predictions.shape
         median = predictions[:, :, int(np.abs(np.asarray(levels) - 0.5).argmin())]
         columns = {
@@ -102,13 +106,18 @@ class ChronosLoader:
         """
         inference = self.config.inference
         shown = range(min(panels, len(store)))
-        width = inference.context_length or self._loaded().context_length
+        width = inference.context_length or self.loaded().context_length
         contexts = [store.target(index)[-width:] for index in shown]
-        quantiles, _ = self._loaded().quantiles(contexts, inference.prediction_length, (0.1, 0.5, 0.9))
+        quantiles, _ = self.loaded().quantiles(contexts, inference.prediction_length, (0.1, 0.5, 0.9))
         low, median, high = np.moveaxis(quantiles, 2, 0)
         plot_forecasts(path, store, median, low, high, [store.item_ids[index] for index in shown])
 
-    def _loaded(self) -> Forecaster:
+    def loaded(self) -> Forecaster:
+        """Return the forecaster of the loaded model.
+
+        Raises:
+            UserError: no model is loaded.
+        """
         if self.forecaster is None:
             raise UserError("no model is loaded yet; call load_trained_model first")
         return self.forecaster

@@ -53,7 +53,11 @@ def markdown_table(rows: Sequence[dict[str, Any]], columns: Sequence[str] = _COL
         padded = [value.rjust(w) if right else value.ljust(w) for value, w, right in zip(values, widths, is_number)]
         return "| " + " | ".join(padded) + " |"
 
-    rule = "|" + "|".join("-" * (w + 1) + ":" if right else ":" + "-" * (w + 1) for w, right in zip(widths, is_number)) + "|"
+    rule = (
+        "|"
+        + "|".join("-" * (w + 1) + ":" if right else ":" + "-" * (w + 1) for w, right in zip(widths, is_number))
+        + "|"
+    )
     return "\n".join([line(columns), rule, *map(line, cells)]) + "\n"
 
 
@@ -139,4 +143,8 @@ def _is_numeric(value: object) -> bool:
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    return f"{value:.4f}" if isinstance(value, float) and not value.is_integer() else f"{value:g}" if isinstance(value, float) else str(value)
+    return (
+        f"{value:.4f}"
+        if isinstance(value, float) and not value.is_integer()
+        else f"{value:g}" if isinstance(value, float) else str(value)
+    )

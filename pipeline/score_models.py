@@ -80,6 +80,8 @@ def _of_index(index: Path, entry: Any) -> EvaluationSet:
     """Return one entry of a JSON index, whose files lie beside it; keys that describe rather than configure are left."""
     file = entry.get("file", entry.get("path")) if isinstance(entry, dict) else None
     if not isinstance(file, str):
-        raise UserError(f"{index}: each entry is an object with a file and, where you like, name, freq, prediction_length")
+        raise UserError(
+            f"{index}: each entry is an object with a file and, where you like, name, freq, prediction_length"
+        )
     keys = ("name", "freq", "prediction_length", "seasonality")
     return EvaluationSet(path=str(index.parent / file), **{key: entry[key] for key in keys if key in entry})

@@ -108,7 +108,9 @@ def _typed(rows: pa.Table, where: str) -> pd.DataFrame:
     twice = (frame["code"].diff().eq(0) & frame["stamp"].diff().eq(pd.Timedelta(0))).to_numpy()
     if twice.any():
         at = int(twice.argmax())
-        mend = "keep one of the two" if "item_id" in rows.column_names else "name the series' column with data.id_column"
+        mend = (
+            "keep one of the two" if "item_id" in rows.column_names else "name the series' column with data.id_column"
+        )
         raise UserError(
             f"{where}: series {names[frame['code'][at]]} has timestamp {frame['stamp'][at]} twice, "
             f"in rows {frame['row'][at - 1]} and {frame['row'][at]}; {mend}"
@@ -126,11 +128,15 @@ def _numbers(column: pa.ChunkedArray, row: np.ndarray, where: str) -> np.ndarray
             values = text.cast(pa.float64()).to_numpy()
         except pa.ArrowInvalid:
             read = pd.to_numeric(text.to_pandas(), errors="coerce")
-            wrong = (read.isna() & text.is_valid().to_pandas() & ~text.to_pandas().str.lower().isin(("nan", ""))).to_numpy()
+            wrong = (
+                read.isna() & text.is_valid().to_pandas() & ~text.to_pandas().str.lower().isin(("nan", ""))
+            ).to_numpy()
             _refuse(wrong, row, where, "has a target that is no number", text)
             values = read.to_numpy(np.float64)
     else:
-        raise UserError(f"{where}: the target column is of type {kind}, which is no number; name another with data.target")
+        raise UserError(
+            f"{where}: the target column is of type {kind}, which is no number; name another with data.target"
+        )
     _refuse(np.isinf(values), row, where, "has an infinite target; leave it empty if it is missing")
     with np.errstate(over="ignore"):
         narrow = values.astype(np.float32)
@@ -175,7 +181,9 @@ def _parsed_stamps(text: pd.Series, row: np.ndarray, where: str) -> pd.Series:
         raise
     except ValueError:
         read = pd.to_datetime(text, format="ISO8601", errors="coerce")
-        _refuse(read.isna().to_numpy(), row, where, "has a timestamp that is no date; write it as 2024-01-31 13:00:00", text)
+        _refuse(
+            read.isna().to_numpy(), row, where, "has a timestamp that is no date; write it as 2024-01-31 13:00:00", text
+        )
         raise AssertionError("a timestamp that does not parse has been named") from None
 
 
@@ -218,7 +226,9 @@ def _on_grid(target: np.ndarray, steps: np.ndarray, name: str, where: str) -> np
     if length == len(target):
         return target
     if length > 1_000_000 and length > 1000 * len(target):
-        raise UserError(f"{where}: series {name} has {len(target)} values over {length} steps; is a timestamp mistyped?")
+        raise UserError(
+            f"{where}: series {name} has {len(target)} values over {length} steps; is a timestamp mistyped?"
+        )
     full = np.full(length, np.nan, np.float32)
     full[steps] = target
     return full
@@ -242,8 +252,12 @@ def _series_of_nested(tables: Iterator[pa.Table], where: str, freq: str | None) 
             freq = stored or (_infer_nested(stamps, rows, where) if stamps is not None else UNKNOWN)
         for index, target in enumerate(targets):
             values = target.values
-            if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_null(values.type)):
-                raise UserError(f"{where}: the target column holds {values.type}; give lists of numbers, one series a row")
+            if not (
+                pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_null(values.type)
+            ):
+                raise UserError(
+                    f"{where}: the target column holds {values.type}; give lists of numbers, one series a row"
+                )
             name = names[index] if names else str(int(rows[index]) - 1)
             column = pa.chunked_array([values])
             numbers = _numbers(column, np.full(len(values), rows[index]), where)

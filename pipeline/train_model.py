@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 _LONGEST_DEFAULT_HORIZON = 64
+_LONGEST_DEFAULT_CONTEXT_FROM_SCRATCH = 512
 _EPOCHS = 10
 _LEAST_STEPS, _LEAST_STEPS_FROM_SCRATCH = 1000, 4000
 _VALIDATION_WINDOWS = {"t5": 64, "gpt2": 64, "bolt": 512, "chronos-2": 512}
@@ -180,6 +181,8 @@ class ChronosTrainer:
                 run.claim(self.identity, overwrite=training.overwrite)
             transformers.set_seed(self.config.chronos.seed)
             model = load_model(self.base_model_path).float()
+            if self._scratch_size() is not None:
+                _set_context_length(model, windows.context_length)
             if training.method == "lora":
                 model = self._with_adapters(model)
             to_inputs = inputs_of(family, self.checkpoint.config["chronos_config"], windows.prediction_length)
@@ -262,7 +265,10 @@ class ChronosTrainer:
 
     def _lengths(self) -> tuple[int, int]:
         training, checkpoint = self.config.training, self.checkpoint
-        context_length = training.context_length or checkpoint.context_length
+        longest = checkpoint.context_length
+        if self._scratch_size() is not None:
+            longest = min(longest, _LONGEST_DEFAULT_CONTEXT_FROM_SCRATCH)
+        context_length = training.context_length or longest
         prediction_length = training.prediction_length or min(checkpoint.prediction_length, _LONGEST_DEFAULT_HORIZON)
         if context_length > checkpoint.context_length:
             raise UserError(
@@ -437,6 +443,13 @@ def _forecaster_of(model: Any, seed: int) -> Any:
     return lambda contexts, prediction_length: forecaster.quantiles(contexts, prediction_length, WQL_LEVELS)[0]
 
 
+def _set_context_length(model: Any, context_length: int) -> None:
+    """Let a model that has learned no longer context say so, in its configuration and where it reads it from."""
+    model.config.chronos_config["context_length"] = context_length
+    if hasattr(model, "chronos_config"):
+        model.chronos_config.context_length = context_length
+
+
 def _candidate(name: str, scores: dict[str, float]) -> dict[str, Any]:
     return {"candidate": name, "WQL": scores["eval_wql"], "MASE": scores["eval_mase"], "loss": scores["eval_loss"]}
 
@@ -445,8 +458,12 @@ def _report_unusable(split: Split) -> None:
     names = split.store.item_ids
     where = split.store.path or "the array"
     for reason, series in split.unusable.items():
-        shown = ", ".join(names[index] for index in series[:5]) + (f" and {len(series) - 5} more" if len(series) > 5 else "")
-        logger.warning("%s: %d of %d series are %s and are skipped: %s", where, len(series), len(split.store), reason, shown)
+        shown = ", ".join(names[index] for index in series[:5]) + (
+            f" and {len(series) - 5} more" if len(series) > 5 else ""
+        )
+        logger.warning(
+            "%s: %d of %d series are %s and are skipped: %s", where, len(series), len(split.store), reason, shown
+        )
     if not len(split.usable):
         reasons = "; ".join(f"{len(series)} are {reason}" for reason, series in split.unusable.items())
         raise UserError(

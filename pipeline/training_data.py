@@ -32,7 +32,9 @@ class Windows(Protocol):
 class WindowDataset(Dataset):
     """A map-style dataset of windows that is fetched by whole batches: `dataset.__getitems__(indices)` is the batch."""
 
-    def __init__(self, windows: Windows, n_windows: int, to_inputs: Callable[[torch.Tensor, torch.Tensor], Inputs]) -> None:
+    def __init__(
+        self, windows: Windows, n_windows: int, to_inputs: Callable[[torch.Tensor, torch.Tensor], Inputs]
+    ) -> None:
         self.windows = windows
         self.n_windows = n_windows
         self.to_inputs = to_inputs

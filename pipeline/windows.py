@@ -124,7 +124,9 @@ class TrainingWindows:
             ends = split.train_ends[series]
             starts = self.min_past + (_uniform(keys[rows], 2) * (ends - self.min_past)).astype(np.int64)
             origin = split.store.offsets[series]
-            context[rows] = _gather(split.store.values, origin, starts - self.context_length, starts, self.context_length)
+            context[rows] = _gather(
+                split.store.values, origin, starts - self.context_length, starts, self.context_length
+            )
             target[rows] = _gather(split.store.values, origin, starts, ends, self.prediction_length)
         if self.drop_prob > 0:
             self._drop(keys, context, target)
@@ -150,7 +152,10 @@ class ValidationWindows:
         self.prediction_length = prediction_length
         share = max(1, max_windows // len(self.splits))
         self.windows = np.concatenate(
-            [_spread(np.array(list(self._windows_of(which)), np.int64).reshape(-1, 4), share) for which in range(len(splits))]
+            [
+                _spread(np.array(list(self._windows_of(which)), np.int64).reshape(-1, 4), share)
+                for which in range(len(splits))
+            ]
         )
         """int64, [n, 4]: data set, series, forecast start, end of the known target."""
 

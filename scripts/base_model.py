@@ -20,7 +20,9 @@ def main(config: Config) -> None:
     save = base.save_base_model if config.base_model.save_metadata else base.save_without_metadata
     save(str(config.base_path()))
     info = base.get_model_info()
-    logger.info("%s: %s, %d parameters: %s", base.model_name, info["architecture"], info["parameters"], config.base_path())
+    logger.info(
+        "%s: %s, %d parameters: %s", base.model_name, info["architecture"], info["parameters"], config.base_path()
+    )
 
 
 if __name__ == "__main__":

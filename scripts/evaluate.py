@@ -13,8 +13,7 @@ def main(config: Config) -> None:
     from pipeline.report import markdown_table, write_scores
     from pipeline.score_models import score_models, tasks_of
 
-    models = config.evaluation.models or [str(config.base_path()), str(config.trained_path())]
-    rows = score_models(models, tasks_of(config), config)
+    rows = score_models(config.scored_models(), tasks_of(config), config)
     write_scores(config.report_path(), rows)
     print(markdown_table(rows))
     logger.info("tables: %s, %s", config.report_path() / "scores.md", config.report_path() / "scores.csv")

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from pipeline.command import progress, run
+from pipeline.command import run
 from pipeline.config import Config
 
 logger = logging.getLogger("pipeline")
@@ -22,7 +22,7 @@ def main(config: Config) -> None:
     loader.load_trained_model()
     store = open_configured(config, inference.data_path)
     tables = forecast_store(
-        loader.forecaster,
+        loader.loaded(),
         store,
         prediction_length=inference.prediction_length,
         levels=inference.quantiles,

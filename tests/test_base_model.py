@@ -27,7 +27,8 @@ def forecast(path):
 
 
 @pytest.mark.parametrize(
-    "family, pipeline_class", [("bolt", "ChronosBoltPipeline"), ("t5", "ChronosPipeline"), ("chronos-2", "Chronos2Pipeline")]
+    "family, pipeline_class",
+    [("bolt", "ChronosBoltPipeline"), ("t5", "ChronosPipeline"), ("chronos-2", "Chronos2Pipeline")],
 )
 def test_stock_chronos_loads_what_is_saved_and_forecasts(nano, family, pipeline_class):
     assert type(BaseChronosPipeline.from_pretrained(nano[family])).__name__ == pipeline_class
@@ -53,7 +54,8 @@ def test_saved_weights_compute_what_they_computed_in_memory(nano, size):
 
 # Parameter counts of the published checkpoints, in millions, from their model cards.
 @pytest.mark.parametrize(
-    "size, millions", [("t5-tiny", 8), ("t5-mini", 20), ("t5-small", 46), ("bolt-tiny", 9), ("bolt-mini", 21), ("bolt-small", 48)]
+    "size, millions",
+    [("t5-tiny", 8), ("t5-mini", 20), ("t5-small", 46), ("bolt-tiny", 9), ("bolt-mini", 21), ("bolt-small", 48)],
 )
 def test_scratch_sizes_are_the_published_ones(size, millions):
     n_parameters = sum(parameter.numel() for parameter in scratch_model(size, seed=0).parameters())
@@ -181,7 +183,9 @@ def test_every_scratch_size_is_named_in_the_refusal():
 
 
 def test_a_model_of_another_kind_is_refused(tmp_path):
-    config = transformers.BertConfig(vocab_size=10, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+    config = transformers.BertConfig(
+        vocab_size=10, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+    )
     transformers.BertModel(config).save_pretrained(tmp_path / "bert")
     with pytest.raises(UserError, match="type bert"):
         ChronosBaseModel(str(tmp_path / "bert")).load_from_huggingface()

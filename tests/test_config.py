@@ -81,7 +81,9 @@ def test_every_key_stands_in_the_readme():
 def test_dotted_overrides_win_over_the_file(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("training: {epochs: 3, batch_size: 8}")
-    config = parse_config(["--config", str(path), "--training.epochs", "5", "--training.trainer.weight_decay", "1e-2"], "")
+    config = parse_config(
+        ["--config", str(path), "--training.epochs", "5", "--training.trainer.weight_decay", "1e-2"], ""
+    )
     assert (config.training.epochs, config.training.batch_size) == (5, 8)
     assert config.training.trainer == {"weight_decay": 0.01}
 
@@ -120,7 +122,9 @@ def test_what_is_out_of_range_or_unknown_is_refused_by_its_key(arguments, named)
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["training: {lr: [", "training: {speed: 3}", "trainings: {}", "- a\n- b", "training: 3"])
+@pytest.mark.parametrize(
+    "text", ["training: {lr: [", "training: {speed: 3}", "trainings: {}", "- a\n- b", "training: 3"]
+)
 def test_a_file_that_does_not_parse_or_has_unknown_keys_is_refused(text, tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text(text)

@@ -36,10 +36,19 @@ class Hub:
                 for revision in ("main", COMMIT):
                     if path == f"/api/models/{REPOSITORY}/revision/{revision}":
                         siblings = [{"rfilename": name} for name in hub.files]
-                        return self.send(json.dumps({"id": REPOSITORY, "sha": COMMIT, "siblings": siblings}).encode(), True)
+                        return self.send(
+                            json.dumps({"id": REPOSITORY, "sha": COMMIT, "siblings": siblings}).encode(), True
+                        )
                     if path.startswith(f"/api/models/{REPOSITORY}/tree/{revision}"):
-                        tree = [{"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
-                                for name, content in hub.files.items()]
+                        tree = [
+                            {
+                                "type": "file",
+                                "path": name,
+                                "size": len(content),
+                                "oid": hashlib.sha1(content).hexdigest(),
+                            }
+                            for name, content in hub.files.items()
+                        ]
                         return self.send(json.dumps(tree).encode(), True)
                 prefix = f"/{REPOSITORY}/resolve/{COMMIT}/"
                 if path.startswith(prefix) and path.removeprefix(prefix) in hub.files:

@@ -12,7 +12,8 @@ LAYERS = [
     {"config", "series", "frequency"},
     {"synthetic", "arrow_store", "formats", "tabular", "metrics", "checkpoint"},
     {"windows"},
-    {"base_model", "data_source", "run_folder", "training_data", "guard", "forecasting", "evaluation", "report"},
+    {"base_model", "data_source", "run_folder", "training_data", "forecasting", "evaluation", "report"},
+    {"guard"},
     {"train_model", "load_model", "score_models"},
 ]
 EDGE = "command"

@@ -103,7 +103,9 @@ def test_a_killed_run_resumes_to_the_last_bit(nano, tmp_path, monkeypatch):
     from pipeline.windows import TrainingWindows
 
     batch = TrainingWindows.batch
-    monkeypatch.setattr(TrainingWindows, "batch", lambda self, indices: (fetched.extend(indices), batch(self, indices))[1])
+    monkeypatch.setattr(
+        TrainingWindows, "batch", lambda self, indices: (fetched.extend(indices), batch(self, indices))[1]
+    )
     trained(nano["bolt"], tmp_path / "killed", tmp_path)
     assert min(fetched) == 3 * SHORT["batch_size"], "resume reads windows that it has trained on"
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))

@@ -1,7 +1,7 @@
 """Series of trend, season and noise: hourly, as a handful of generating processes would emit them.
 
-A *process* fixes the shape: which trend, which seasons with which harmonics, which noise. A *path* is one series of it, begun
-at a time of its own and with noise of its own. Path k is a function of (seed, k) alone, whoever draws it.
+A *process* fixes the shape: which trend, which seasons with which harmonics, which noise. A *path* is one series of it,
+begun at a time of its own and with noise of its own. Path k is a function of (seed, k) alone, whoever draws it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -46,18 +46,23 @@ def dummy_array(n_samples: int, n_series: int, length: int, patterns: Sequence[s
 
 def _paths(chunk: range, n_series: int, length: int, patterns: tuple[str, ...], seed: int) -> list[Series]:
     return [
-        Series(f"process{k % n_series}_path{k}", START, FREQ, _path(k, k % n_series, length, patterns, seed)) for k in chunk
+        Series(f"process{k % n_series}_path{k}", START, FREQ, _path(k, k % n_series, length, patterns, seed))
+        for k in chunk
     ]
 
 
 def _path(k: int, process: int, length: int, patterns: tuple[str, ...], seed: int) -> np.ndarray:
     process_rng = np.random.default_rng([seed, 0, process])
     # Drawn for all patterns in a fixed order, so that leaving one out changes no other.
-    components = {"trend": _trend(process_rng, length), "seasonal": _seasonal(process_rng, length), "noise": _noise(process_rng)}
+    components = {
+        "trend": _trend(process_rng, length),
+        "seasonal": _seasonal(process_rng, length),
+        "noise": _noise(process_rng),
+    }
     level, scale = process_rng.normal(0, 20), process_rng.lognormal(1, 1)
     rng = np.random.default_rng([seed, 1, k])
     time = np.arange(length) + rng.integers(0, max(_PERIODS))
-    values = sum(components[name](time, rng) for name in patterns)
+    values = np.sum([components[name](time, rng) for name in patterns], axis=0)
     return (level + scale * values).astype(np.float32)
 
 

@@ -1,0 +1,219 @@
+"""What is wrong is said in one line, with exit code 2, and nothing on disk has changed."""
+
+import json
+import os
+import shutil
+import stat
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from conftest import long_frame
+
+from pipeline.data_source import open_source
+from pipeline.files import whole_file, whole_folder
+
+
+def tree(folder):
+    return {
+        str(path.relative_to(folder)): path.stat().st_mtime_ns
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "cache" not in path.parts
+    }
+
+
+@pytest.fixture
+def refused(tmp_path, run_script, monkeypatch):
+    """Run a script that must refuse, and give the line it says."""
+
+    def run(name, *arguments):
+        before = tree(tmp_path)
+        code, _, err = run_script(name, *arguments)
+        assert code == 2, err
+        assert err.startswith("error: ") and err.count("\n") == 1, err
+        assert tree(tmp_path) == before
+        return err
+
+    return run
+
+
+def train_arguments(nano, csv, *more):
+    lengths = ["--training.max_steps", 2, "--training.context_length", 32, "--training.prediction_length", 8]
+    return ["--base_model.output_path", nano["bolt"], "--data.train", csv, *lengths, *more]
+
+
+@pytest.mark.parametrize("script", ["train", "forecast", "evaluate"])
+def test_a_missing_model(refused, csv, script):
+    sets = ["--data.train", csv, "--inference.data_path", csv]
+    assert "no checkpoint folder" in refused(script, *sets)
+
+
+@pytest.mark.parametrize("break_it, said", [
+    (lambda folder: (folder / "config.json").unlink(), "config.json"),
+    (lambda folder: (folder / "config.json").write_text("{"), "half-written"),
+    (lambda folder: (folder / "config.json").write_text('{"model_type": "t5"}'), "no Chronos model"),
+    (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors"),
+    (lambda folder: os.truncate(folder / "model.safetensors", 5000), "model.safetensors"),
+    (lambda folder: (folder / "model.safetensors").write_bytes(b"\0" * 10**6), "model.safetensors"),
+])  # fmt: skip
+@pytest.mark.parametrize("script", ["train", "forecast", "evaluate"])
+def test_a_broken_model(refused, nano, csv, tmp_path, script, break_it, said):
+    shutil.copytree(nano["bolt"], tmp_path / "model")
+    break_it(tmp_path / "model")
+    models = ["--base_model.output_path", "model", "--inference.model_path", "model", "--evaluation.models", "[model]"]
+    line = refused(script, *models, "--data.train", csv, "--inference.data_path", csv)
+    assert said in line and "model" in line
+
+
+def test_a_truncated_weight_tensor_header_that_lies(refused, nano, csv, tmp_path):
+    shutil.copytree(nano["bolt"], tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes() + b"more")
+    assert "model.safetensors" in refused("forecast", "--inference.model_path", "model", "--inference.data_path", csv)
+
+
+@pytest.mark.parametrize("write, said", [
+    (lambda path: path.write_text(""), "empty"),
+    (lambda path: path.write_text("item_id,timestamp,target\n"), "no rows"),
+    (lambda path: path.write_text("item_id,timestamp,target\nA,2020-01-01,x\n"), "row 1"),
+    (lambda path: path.write_text("item_id,timestamp,target\nA,2020-01-01,1\nA,2020-01-01,2\n"), "rows 1 and 2"),
+    (lambda path: path.write_text("item_id,timestamp,target\nA,2020-01-01,1\nA,2020-01-02,inf\n"), "row 2"),
+    (lambda path: path.write_text("item_id,timestamp,target\nA,2020-01-01\n"), "cannot read"),
+    (lambda path: path.write_text("item_id,timestamp,value\nA,2020-01-01,1\n"), "data.target"),
+    (lambda path: path.write_text("item_id,timestamp,target\nA,someday,1\n"), "someday"),
+    (lambda path: path.write_text("item_id,timestamp,target\nA,,1\n"), "no timestamp"),
+    (lambda path: path.write_text("item_id,timestamp,target\n,2020-01-01,1\n"), "no item_id"),
+    (lambda path: path.write_bytes(bytes(range(256)) * 20), "series.csv"),
+])  # fmt: skip
+def test_a_broken_csv(refused, nano, tmp_path, write, said):
+    path = tmp_path / "series.csv"
+    write(path)
+    line = refused("train", *train_arguments(nano, path))
+    assert said in line and "series.csv" in line
+
+
+@pytest.mark.parametrize("values, said", [
+    (np.arange(4.0), "shorter"),
+    (np.full(60, np.nan), "known"),
+    (np.full(60, 3.0), "constant"),
+])  # fmt: skip
+def test_series_of_which_none_can_be_trained_on(refused, nano, tmp_path, values, said):
+    stamps = pd.date_range("2020", periods=len(values), freq="D")
+    pd.DataFrame({"item_id": "A", "timestamp": stamps, "target": values}).to_parquet(tmp_path / "s.parquet")
+    assert said in refused("train", *train_arguments(nano, "s.parquet"))
+
+
+def test_a_few_unusable_series_among_good_ones_are_skipped_and_named(nano, tmp_path, run_script):
+    frame = long_frame(n_series=3)
+    odd = [frame[frame["item_id"] == "item0"].assign(item_id="flat", target=1.0)]
+    odd.append(frame[frame["item_id"] == "item0"].assign(item_id="silent", target=np.nan))
+    odd.append(frame[frame["item_id"] == "item0"].head(2).assign(item_id="brief"))
+    pd.concat([frame, *odd]).to_csv(tmp_path / "s.csv", index=False)
+    code, out, err = run_script("train", *train_arguments(nano, "s.csv"))
+    assert (code, err) == (0, "")
+    assert all(f"1 of 6 series are {reason}" in out for reason in ("constant", "without", "shorter"))
+    assert all(name in out for name in ("flat", "silent", "brief"))
+
+
+@pytest.mark.parametrize("cut", [3, 100, 2000])
+def test_an_arrow_file_that_is_cut_short(refused, nano, tmp_path, cut):
+    whole = open_source(long_frame(), tmp_path / "cache").path.read_bytes()
+    (tmp_path / "s.arrow").write_bytes(whole[:-cut])
+    assert "s.arrow" in refused("train", *train_arguments(nano, "s.arrow"))
+
+
+def test_other_broken_files(refused, nano, tmp_path):
+    table = pa.table({"item_id": ["A"] * 3, "target": [1.0, 2.0, 3.0]})
+    pa.parquet = __import__("pyarrow.parquet").parquet
+    pa.parquet.write_table(table, tmp_path / "s.parquet")
+    (tmp_path / "s.parquet").write_bytes((tmp_path / "s.parquet").read_bytes()[:-20])
+    (tmp_path / "s.jsonl").write_text('{"item_id": "A", "target": [1, 2\n')
+    (tmp_path / "s.xlsx").write_text("?")
+    (tmp_path / "empty").mkdir()
+    for source in ("s.parquet", "s.jsonl", "s.xlsx", "empty", "nowhere.csv", "no/where/at/all"):
+        assert source in refused("train", *train_arguments(nano, source))
+
+
+def test_an_output_path_that_is_a_file_or_somebody_elses(refused, nano, csv, tmp_path):
+    (tmp_path / "taken").write_text("mine")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("mine")
+    for output in ("taken", "full"):
+        assert output in refused("train", *train_arguments(nano, csv, "--training.output_path", output))
+        assert output in refused(
+            "base_model", "--base_model.model_name", nano["bolt"], "--base_model.output_path", output
+        )
+    forecast = [
+        "--inference.model_path",
+        nano["bolt"],
+        "--inference.data_path",
+        csv,
+        "--inference.prediction_length",
+        2,
+    ]
+    (tmp_path / "folder.csv").mkdir()
+    assert "folder.csv" in refused("forecast", *forecast, "--inference.output_path", "folder.csv")
+    assert "p.xlsx" in refused("forecast", *forecast, "--inference.output_path", "p.xlsx")
+    assert "taken" in refused("forecast", *forecast, "--inference.output_path", "taken")
+    assert "taken" in refused("generate_data", "--paths.dummy_data_dir", "taken")
+
+
+def test_a_finished_run(refused, run_script, nano, csv):
+    assert run_script("train", *train_arguments(nano, csv))[0] == 0
+    assert "training.overwrite" in refused("train", *train_arguments(nano, csv))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_output_path_that_cannot_be_written(refused, nano, csv, tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    locked.chmod(stat.S_IREAD | stat.S_IEXEC)
+    assert "locked" in refused("train", *train_arguments(nano, csv, "--training.output_path", locked / "out"))
+
+
+def test_configurations(refused, tmp_path):
+    for text in ("training: {epochs: [", "training: {epoch: 3}", "training: {epochs: -1}", "trainings: {}"):
+        (tmp_path / "c.yaml").write_text(text)
+        refused("train", "--config", "c.yaml")
+    assert "chronos.device" in refused("train", "--chronos.device", "abacus")
+
+
+def test_hardware_that_is_not_there(refused, nano, csv):
+    import torch
+
+    device = "mps" if torch.cuda.is_available() else "cuda"
+    model = ["--inference.model_path", nano["bolt"], "--inference.data_path", csv]
+    assert "chronos.device" in refused("forecast", *model, "--chronos.device", device)
+
+
+def test_no_data_at_all(refused, nano):
+    assert "generate_data.py" in refused("train", "--base_model.output_path", nano["bolt"])
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path):
+    from pipeline.errors import UserError
+
+    for whole in (whole_file, whole_folder):
+        with pytest.raises(UserError, match="No space"):
+            with whole(tmp_path / "out"):
+                raise OSError(28, "No space left on device")
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bug_of_ours_is_not_passed_off_as_the_users(run_script, monkeypatch):
+    def bug(*_):
+        raise ValueError("ours")
+
+    monkeypatch.setattr("pipeline.synthetic.dummy_series", bug)
+    with pytest.raises(ValueError, match="ours"):
+        run_script("generate_data")
+
+
+def test_errors_of_training_info_that_is_no_json(refused, nano, csv, tmp_path):
+    run = tmp_path / "out" / "checkpoints"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text("{")
+    assert "run.json" in refused("train", *train_arguments(nano, csv, "--training.output_path", "out"))
+    (run / "run.json").write_text(json.dumps({"seed": 5}))
+    assert "differs" in refused("train", *train_arguments(nano, csv, "--training.output_path", "out"))

@@ -1,0 +1,82 @@
+"""The three classes keep the signatures that the design gives them, and carry the whole flow."""
+
+import inspect
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from chronos import BaseChronosPipeline
+
+from pipeline.base_model import ChronosBaseModel
+from pipeline.config import Config
+from pipeline.errors import UserError
+from pipeline.load_model import ChronosLoader
+from pipeline.train_model import ChronosTrainer
+
+SIGNATURES = {
+    ChronosBaseModel: {
+        "__init__": {"model_name": "amazon/chronos-bolt-base"},
+        "load_from_huggingface": {},
+        "convert_to_native_format": {},
+        "save_base_model": {"output_path": inspect.Parameter.empty},
+        "get_model_info": {},
+    },
+    ChronosTrainer: {
+        "__init__": {"base_model_path": inspect.Parameter.empty},
+        "generate_dummy_data": {"n_samples": 1000},
+        "prepare_training_data": {"data": inspect.Parameter.empty},
+        "train_model": {"train_data": inspect.Parameter.empty, "epochs": 10},
+        "save_trained_model": {"output_path": inspect.Parameter.empty},
+        "evaluate_model": {"test_data": inspect.Parameter.empty},
+    },
+    ChronosLoader: {
+        "__init__": {"model_path": inspect.Parameter.empty},
+        "load_trained_model": {},
+        "predict": {"context": inspect.Parameter.empty, "prediction_length": 48},
+        "evaluate_on_test_data": {"test_data": inspect.Parameter.empty},
+        "save_predictions": {"predictions": inspect.Parameter.empty, "output_path": inspect.Parameter.empty},
+    },
+}
+
+
+@pytest.mark.parametrize("kind, method", [(kind, method) for kind, methods in SIGNATURES.items() for method in methods])
+def test_signatures(kind, method):
+    parameters = dict(inspect.signature(getattr(kind, method)).parameters)
+    del parameters["self"]
+    assert {name: parameter.default for name, parameter in parameters.items()} == SIGNATURES[kind][method]
+
+
+def test_the_classes_carry_the_flow_on_arrays(tmp_path):
+    base = ChronosBaseModel("scratch:bolt-nano")
+    base.load_from_huggingface()
+    base.convert_to_native_format()
+    base.save_base_model(str(tmp_path / "base"))
+    assert base.get_model_info()["family"] == "bolt"
+
+    trainer = ChronosTrainer(str(tmp_path / "base"))
+    trainer.config = replace(Config(), training=replace(Config().training, batch_size=16, context_length=64))
+    data = trainer.generate_dummy_data(n_samples=12)
+    assert data.shape == (12, 200) and data.dtype == np.float32
+    prepared = trainer.prepare_training_data(data)
+    assert isinstance(prepared, tuple)
+    before = trainer.evaluate_model(prepared)
+    trainer.train_model(prepared, epochs=1)
+    after = trainer.evaluate_model(prepared)
+    assert after["WQL"] <= before["WQL"]
+    trainer.save_trained_model(str(tmp_path / "trained"))
+    assert {"MASE", "WQL", "coverage_80"} <= trainer.evaluate_model((data[:, :150], data[:, 150:170])).keys()
+
+    loader = ChronosLoader(str(tmp_path / "trained"))
+    loader.load_trained_model()
+    predictions = loader.predict(data[:, :150])
+    assert predictions.shape == (12, 48, 3)
+    assert np.isfinite(loader.evaluate_on_test_data(data)["WQL"])
+    loader.save_predictions(predictions, str(tmp_path / "p.csv"))
+    assert BaseChronosPipeline.from_pretrained(tmp_path / "trained").model_prediction_length == 64
+
+
+def test_methods_called_out_of_turn_say_what_comes_first(nano, tmp_path):
+    with pytest.raises(UserError, match="load_from_huggingface"):
+        ChronosBaseModel().save_base_model(str(tmp_path / "x"))
+    with pytest.raises(UserError, match="train_model"):
+        ChronosTrainer(str(nano["bolt"])).save_trained_model(str(tmp_path / "x"))
