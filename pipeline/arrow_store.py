@@ -144,7 +144,7 @@ def open_store(path: str | Path) -> Store:
             if any(column.null_count for column in (*batch.columns, target.values)):
                 raise NotAStore(f"{path} holds nulls")
             bounds = target.offsets.to_numpy().astype(np.int64)
-            address = target.values.buffers()[1].address
+            address = target.values.buffers()[1].address if len(target.values) else origin
             if not origin <= address < origin + path.stat().st_size:
                 raise NotAStore(f"{path} is compressed")
             item_ids.append(batch.column("item_id"))

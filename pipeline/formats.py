@@ -114,11 +114,12 @@ def named_tables(tables: Iterator[pa.Table], columns: Columns, where: str) -> It
         _present(table.column_names, columns, where)
         wanted = {columns.item_id: "item_id", columns.timestamp: "timestamp", columns.target: "target"}
         wanted.setdefault("start", "start")
+        metadata = table.schema.metadata
         table = table.select([name for name in wanted if name in table.column_names])
         table = table.rename_columns([wanted[name] for name in table.column_names])
         rows = pa.array(range(n_rows + 1, n_rows + 1 + len(table)), pa.int64())
         n_rows += len(table)
-        yield table.append_column("row", rows)
+        yield table.append_column("row", rows).replace_schema_metadata(metadata)
 
 
 def _read_csv(path: Path, columns: Columns) -> Iterator[pa.Table]:

@@ -89,7 +89,7 @@ class TrainingWindows:
         self.prediction_length = prediction_length
         self.min_past = min_past
         self.drop_prob = drop_prob
-        self.key = _mix(np.array([seed], np.uint64) + _GOLDEN)[0]
+        self.key = _mix(np.array([seed], np.uint64) ^ _GOLDEN)[0]
 
     def windows_per_epoch(self) -> int:
         """Return how many windows it takes for their horizons to cover every training step once on average."""
@@ -106,7 +106,7 @@ class TrainingWindows:
         target = np.full((len(index), self.prediction_length), np.nan, np.float32)
         pending = np.arange(len(index))
         for attempt in range(_ATTEMPTS):
-            keys = _mix(_mix(self.key ^ index[pending]) + np.uint64(attempt) * _GOLDEN)
+            keys = _mix(_mix(self.key ^ index[pending]) ^ np.uint64(attempt))
             context[pending], target[pending] = self._draw(keys)
             pending = pending[~_learnable(context[pending], target[pending])]
             if not len(pending):

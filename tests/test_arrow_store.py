@@ -1,0 +1,125 @@
+import pickle
+
+import datasets
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from gluonts.dataset.common import FileDataset
+
+from pipeline.arrow_store import NotAStore, open_store, store_of_arrays, write_store
+from pipeline.data_source import open_source
+from pipeline.errors import UserError
+from pipeline.series import Series
+
+
+def some_series(count=2500, freq="h"):
+    rng = np.random.default_rng(0)
+    for k in range(count):
+        target = rng.normal(size=int(rng.integers(0 if k else 1, 30))).astype(np.float32)
+        target[target > 1.5] = np.nan
+        yield Series(f"item{k}", np.datetime64("2020-01-01T05:00:00", "s") + k, freq, target)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("store") / "s.arrow"
+    write_store(path, some_series())
+    return path
+
+
+def test_what_is_written_is_read_back(path):
+    store = open_store(path)
+    assert (len(store), store.freq, store.item_ids[2499]) == (2500, "h", "item2499")
+    for index, series in enumerate(some_series()):
+        np.testing.assert_array_equal(store.target(index), series.target)
+        assert store.starts[index] == series.start and store.item_ids[index] == series.item_id
+
+
+def test_the_form_is_the_contract(path):
+    reader = pa.ipc.open_stream(path.read_bytes())
+    assert reader.schema.metadata == {b"freq": b"h"}
+    expected = [("item_id", pa.string()), ("start", pa.timestamp("s")), ("target", pa.list_(pa.float32()))]
+    assert [(field.name, field.type) for field in reader.schema] == expected
+    assert [len(batch) for batch in reader] == [1024, 1024, 452]
+
+
+def test_gluonts_reads_it(path):
+    entries = list(FileDataset(path, freq="h"))
+    assert len(entries) == 2500
+    for entry, series in zip(entries[:50], some_series()):
+        np.testing.assert_array_equal(entry["target"], series.target)
+        assert entry["start"] == pd.Period(series.start, "h") and entry["item_id"] == series.item_id
+
+
+def test_datasets_reads_it_memory_mapped(path):
+    dataset = datasets.Dataset.from_file(str(path))
+    assert dataset.cache_files and len(dataset) == 2500
+    for row, series in zip(dataset.select(range(50)), some_series()):
+        np.testing.assert_array_equal(np.array(row["target"], np.float32), series.target)
+
+
+def test_a_pickled_store_is_a_path(path):
+    pickled = pickle.dumps(open_store(path))
+    assert len(pickled) < 500
+    np.testing.assert_array_equal(pickle.loads(pickled).target(7), open_store(path).target(7))
+
+
+def test_a_store_in_memory_is_pickled_whole():
+    store = pickle.loads(pickle.dumps(store_of_arrays([np.arange(3), np.arange(5)])))
+    assert store.target(1).tolist() == [0, 1, 2, 3, 4] and store.item_ids == ["0", "1"]
+
+
+@pytest.mark.parametrize("cut", [1, 8, 9, 500, 20_000, 10**9])
+def test_a_file_that_is_cut_short_is_refused(path, tmp_path, cut):
+    short = tmp_path / "short.arrow"
+    short.write_bytes(path.read_bytes()[:-cut])
+    with pytest.raises((UserError, NotAStore)):
+        open_store(short)
+    with pytest.raises(UserError):
+        open_source(str(short), tmp_path / "cache")
+
+
+def rewritten(path, output, kind):
+    table = pa.ipc.open_stream(path.read_bytes()).read_all()
+    options = pa.ipc.IpcWriteOptions(compression="lz4" if kind == "lz4" else None)
+    if kind == "wide":
+        table = table.set_column(2, "target", table["target"].cast(pa.large_list(pa.float64())))
+    maker = pa.ipc.new_file if kind == "file" else pa.ipc.new_stream
+    with maker(str(output), table.schema, options=options) as writer:
+        writer.write_table(table)
+
+
+@pytest.mark.parametrize("kind", ["lz4", "file", "wide"])
+def test_other_arrow_files_are_no_stores_but_are_converted(path, tmp_path, kind):
+    rewritten(path, tmp_path / "other.arrow", kind)
+    with pytest.raises(NotAStore):
+        open_store(tmp_path / "other.arrow")
+    store = open_source(str(tmp_path / "other.arrow"), tmp_path / "cache")
+    assert store.freq == "h" and len(store) == 2500
+    np.testing.assert_array_equal(store.target(11), open_store(path).target(11))
+
+
+def test_series_of_two_frequencies_are_refused_and_leave_no_file(tmp_path):
+    with pytest.raises(UserError, match="frequency"):
+        write_store(tmp_path / "s.arrow", [*some_series(2, "h"), *some_series(1, "D")])
+    with pytest.raises(UserError, match="no series"):
+        write_store(tmp_path / "s.arrow", [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_older_file_stays_where_writing_breaks_off(tmp_path):
+    write_store(tmp_path / "s.arrow", some_series(3))
+
+    def broken():
+        yield from some_series(2)
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_store(tmp_path / "s.arrow", broken())
+    assert len(open_store(tmp_path / "s.arrow")) == 3 and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_store_of_empty_series_is_read(tmp_path):
+    write_store(tmp_path / "s.arrow", [Series("a", np.datetime64(0, "s"), "D", np.empty(0, np.float32))])
+    assert open_store(tmp_path / "s.arrow").lengths.tolist() == [0]

@@ -1,0 +1,79 @@
+"""What each family's model is fed, against the reference done one window at a time."""
+
+import numpy as np
+import pytest
+import torch
+from chronos import ChronosConfig
+from gluonts.transform import LastValueImputation
+
+from pipeline.base_model import load_model
+from pipeline.checkpoint import read_checkpoint
+from pipeline.training_data import inputs_of
+
+NAN = float("nan")
+CONTEXT = torch.tensor(
+    [
+        [NAN, NAN, 1.0, 2.0, 4.0, 3.0, NAN, 5.0],
+        [5.0, 1.0, 2.0, 9.0, 4.0, 3.0, 2.0, 6.0],
+        [NAN, NAN, NAN, NAN, NAN, NAN, 3.0, 1.0],
+        [-5.0, 500.0, 2.0, NAN, NAN, 3.0, 2.0, 0.0],
+    ]
+)
+TARGET = torch.tensor([[1.0, 2.0, NAN], [4.0, 5.0, 6.0], [NAN, 2.0, 2.0], [9999.0, NAN, NAN]])
+
+
+def tokenizer(config, prediction_length):
+    return ChronosConfig(**dict(config, prediction_length=prediction_length)).create_tokenizer()
+
+
+def test_seq2seq_inputs_are_those_of_the_stock_tokenizer_window_by_window(nano):
+    config = read_checkpoint(nano["t5"]).config["chronos_config"]
+    inputs = inputs_of("t5", config, 3)(CONTEXT.clone(), TARGET.clone())
+    stock = tokenizer(config, 3)
+    for row in range(len(CONTEXT)):
+        ids, mask, scale = stock.context_input_transform(CONTEXT[row : row + 1])
+        labels, known = stock.label_input_transform(TARGET[row : row + 1], scale)
+        labels[~known] = -100
+        assert torch.equal(inputs["input_ids"][row], ids[0]) and torch.equal(inputs["attention_mask"][row], mask[0])
+        assert torch.equal(inputs["labels"][row], labels[0])
+    assert inputs["labels"].shape == (4, 4) and (inputs["labels"][:, -1] == config["eos_token_id"]).all()
+
+
+def test_causal_inputs_are_shifted_to_the_left_filled_and_masked(nano):
+    config = read_checkpoint(nano["gpt2"]).config["chronos_config"]
+    inputs = inputs_of("gpt2", config, 3)(CONTEXT.clone(), TARGET.clone())
+    stock, impute = tokenizer(config, 3), LastValueImputation()
+    for row in range(len(CONTEXT)):
+        window = torch.cat([CONTEXT[row], TARGET[row]])
+        begin = int((~window.isnan()).int().argmax())
+        filled = torch.from_numpy(impute(window[begin:].numpy().copy()))
+        ids, _, scale = stock.context_input_transform(filled[None, :-3])
+        horizon, _ = stock.label_input_transform(filled[None, -3:], scale)
+        expected = torch.cat([ids[0], horizon[0]])
+        length = len(expected)
+        assert torch.equal(inputs["input_ids"][row, :length], expected)
+        assert (inputs["input_ids"][row, length:] == config["pad_token_id"]).all()
+        assert inputs["attention_mask"][row].tolist() == [True] * length + [False] * begin
+        known = torch.cat([~window[begin:].isnan(), torch.tensor([True])])
+        assert torch.equal(inputs["labels"][row, :length], torch.where(known, expected, -100))
+        assert (inputs["labels"][row, length:] == -100).all()
+
+
+@pytest.mark.parametrize("family", ["t5", "bolt", "chronos-2"])
+def test_padding_changes_no_loss(nano, family):
+    model = load_model(nano[family]).eval()
+    make = inputs_of(family, read_checkpoint(nano[family]).config["chronos_config"], 3)
+    padded = torch.cat([torch.full((4, 32), NAN), CONTEXT], dim=1)
+    with torch.no_grad():
+        losses = [model(**make(context.clone(), TARGET.clone())).loss.item() for context in (CONTEXT, padded)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4) and np.isfinite(losses[0])
+
+
+def test_a_masked_target_adds_nothing_to_the_loss_of_bolt(nano):
+    model = load_model(nano["bolt"]).eval()
+    make = inputs_of("bolt", read_checkpoint(nano["bolt"]).config["chronos_config"], 3)
+    with torch.no_grad():
+        whole = model(**make(CONTEXT[:2].clone(), TARGET[:2].clone())).loss
+        masked = torch.cat([TARGET[:2], torch.full((2, 3), NAN)])
+        more = model(**make(torch.cat([CONTEXT[:2]] * 2), masked)).loss
+    torch.testing.assert_close(more, whole / 2)
