@@ -44,8 +44,7 @@ def series_of_tables(
     if first is None:
         raise UserError(f"{where} holds no rows")
     tables = chain([first], tables)
-    target = first.schema.field("target").type
-    if pa.types.is_list(target) or pa.types.is_large_list(target) or pa.types.is_fixed_size_list(target):
+    if _is_list(first.schema.field("target").type):
         yield from _series_of_nested(tables, where, freq)
     else:
         with tempfile.TemporaryDirectory(prefix="series-") as folder:
@@ -155,7 +154,11 @@ def _stamps(column: pa.ChunkedArray, row: np.ndarray, where: str) -> np.ndarray:
             daily = (local == local.dt.normalize()).all()
             stamps = local if daily else stamps.dt.tz_convert("UTC").dt.tz_localize(None)
     else:
-        stamps = _parsed_stamps(_text(column).to_pandas(), row, where)
+        # Series share their timestamps, so that few texts are parsed for many rows.
+        encoded = _text(column).combine_chunks().dictionary_encode()
+        index = encoded.indices.to_numpy()
+        first = np.unique(index, return_index=True)[1]
+        stamps = _parsed_stamps(encoded.dictionary.to_pandas(), row[first], where).iloc[index]
     values = stamps.to_numpy().astype("M8[ns]")
     seconds = values.astype("M8[s]")
     _refuse(values != seconds, row, where, "has a timestamp finer than a second, the resolution of the Arrow store")
@@ -190,15 +193,11 @@ def _parsed_stamps(text: pd.Series, row: np.ndarray, where: str) -> pd.Series:
 def _infer(frame: pd.DataFrame, where: str) -> str:
     if "stamp" not in frame:
         return UNKNOWN
-    groups = [group.to_numpy().astype("M8[s]") for _, group in _first_groups(frame)]
-    freq = infer_freq(groups)
+    groups = frame.loc[frame["code"] < _SERIES_FOR_FREQ].groupby("code", sort=False)["stamp"]
+    freq = infer_freq([group.to_numpy().astype("M8[s]") for _, group in groups])
     if freq is None:
         raise UserError(f"{where}: no series has three timestamps to tell the frequency from; give it with data.freq")
     return freq
-
-
-def _first_groups(frame: pd.DataFrame) -> Iterator[tuple[int, pd.Series]]:
-    return iter(frame.loc[frame["code"] < _SERIES_FOR_FREQ].groupby("code", sort=False)["stamp"])
 
 
 def _series_of_frame(frame: pd.DataFrame, where: str, freq: str) -> Iterator[Series]:
@@ -236,37 +235,37 @@ def _on_grid(target: np.ndarray, steps: np.ndarray, name: str, where: str) -> np
 
 def _series_of_nested(tables: Iterator[pa.Table], where: str, freq: str | None) -> Iterator[Series]:
     for table in tables:
-        names = _text(table["item_id"]).to_pylist() if "item_id" in table.column_names else None
-        rows, targets = table["row"].to_numpy(), table["target"]
-        _refuse(targets.is_null().to_numpy(), rows, where, "has no target")
-        stamps = table["timestamp"] if "timestamp" in table.column_names else None
-        if stamps is not None and not hasattr(stamps.type, "value_type"):
-            table, stamps = table.append_column("start", stamps) if "start" not in table.column_names else table, None
-        starts = None
-        if "start" in table.column_names:
-            starts = _stamps(table["start"], rows, where)
-        elif stamps is not None:
-            starts = _stamps(pc.list_element(stamps, 0), rows, where)
-        if freq is None:
-            stored = (table.schema.metadata or {}).get(b"freq", b"").decode()
-            freq = stored or (_infer_nested(stamps, rows, where) if stamps is not None else UNKNOWN)
-        for index, target in enumerate(targets):
-            values = target.values
-            if not (
-                pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_null(values.type)
-            ):
-                raise UserError(
-                    f"{where}: the target column holds {values.type}; give lists of numbers, one series a row"
-                )
-            name = names[index] if names else str(int(rows[index]) - 1)
-            column = pa.chunked_array([values])
-            numbers = _numbers(column, np.full(len(values), rows[index]), where)
-            yield Series(name, _EPOCH if starts is None else starts[index], freq, numbers)
+        row = table["row"].to_numpy()
+        _refuse(table["target"].is_null().to_numpy(), row, where, "has no target")
+        if "item_id" not in table.column_names:
+            table = table.append_column("item_id", pa.array([str(number - 1) for number in row]))
+        if "timestamp" in table.column_names and _is_list(table.schema.field("timestamp").type):
+            frame = _typed(_exploded(table, row, where), where)
+            freq = freq or _infer(frame, where)
+            yield from _series_of_frame(frame, where, freq)
+            continue
+        freq = freq or (table.schema.metadata or {}).get(b"freq", b"").decode() or UNKNOWN
+        start = next((name for name in ("start", "timestamp") if name in table.column_names), None)
+        starts = np.full(len(table), _EPOCH) if start is None else _stamps(table[start], row, where)
+        lengths = pc.list_value_length(table["target"]).to_numpy()
+        targets = _numbers(pc.list_flatten(table["target"]), np.repeat(row, lengths), where)
+        bounds = np.cumsum(lengths)
+        for name, begun, end, length in zip(_text(table["item_id"]).to_pylist(), starts, bounds, lengths):
+            yield Series(name, begun, freq, targets[end - length : end])
 
 
-def _infer_nested(stamps: pa.ChunkedArray, rows: np.ndarray, where: str) -> str:
-    groups = [_stamps(pa.chunked_array([one.values]), np.full(len(one), row), where) for one, row in zip(stamps, rows)]
-    return infer_freq(groups) or UNKNOWN
+def _exploded(table: pa.Table, row: np.ndarray, where: str) -> pa.Table:
+    """Return the long form of a nested table whose every series has a list of timestamps."""
+    lengths = pc.list_value_length(table["target"])
+    differing = pc.not_equal(lengths, pc.fill_null(pc.list_value_length(table["timestamp"]), -1))
+    _refuse(differing.to_numpy(), row, where, "has not as many timestamps as values")
+    columns = {name: pc.list_flatten(table[name]) for name in ("timestamp", "target")}
+    of_row = pa.array(np.repeat(np.arange(len(table)), lengths.to_numpy()))
+    return pa.table({**columns, **{name: table[name].take(of_row) for name in ("item_id", "row")}})
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:

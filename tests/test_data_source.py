@@ -254,3 +254,16 @@ def test_two_rows_of_one_name_are_refused_in_nested_data(tmp_path):
     path.write_text('{"item_id": "A", "target": [1, 2]}\n{"item_id": "A", "target": [3, 4]}\n')
     with pytest.raises(UserError, match="A"):
         open_source(str(path), tmp_path / "cache", freq="D")
+
+
+def test_gaps_in_nested_timestamps_become_nan_too(tmp_path):
+    pa.parquet.write_table(nested(FRAME.drop([4, 5])), tmp_path / "s.parquet")
+    store = open_source(str(tmp_path / "s.parquet"), tmp_path / "cache")
+    assert store.freq == "D" and np.flatnonzero(np.isnan(store.target(0))).tolist() == [4, 5]
+
+
+def test_nested_rows_whose_lists_differ_in_length_are_refused(tmp_path):
+    path = tmp_path / "s.jsonl"
+    path.write_text('{"timestamp": ["2020-01-01", "2020-01-02"], "target": [1, 2, 3]}\n')
+    with pytest.raises(UserError, match="row 1 has not as many timestamps"):
+        open_source(str(path), tmp_path / "cache")

@@ -8,19 +8,25 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, long_frame
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPOSITORY = "someone/chronos-nano"
 
 
+def described(name, content):
+    return {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+
+
 class Hub:
     """Serves the files of one repository the way the Hub does."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, kind="models"):
         self.files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
         self.broken_off = False
-        self.requests = []
+        api = f"/api/{kind}/{REPOSITORY}"
+        files = f"/{'datasets/' if kind == 'datasets' else ''}{REPOSITORY}/resolve/"
+        resolve = f"{files}{COMMIT}/"
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -32,30 +38,21 @@ class Hub:
 
             def answer(self, with_body):
                 path = self.path.split("?")[0]
-                hub.requests.append(path)
-                for revision in ("main", COMMIT):
-                    if path == f"/api/models/{REPOSITORY}/revision/{revision}":
-                        siblings = [{"rfilename": name} for name in hub.files]
-                        return self.send(
-                            json.dumps({"id": REPOSITORY, "sha": COMMIT, "siblings": siblings}).encode(), True
-                        )
-                    if path.startswith(f"/api/models/{REPOSITORY}/tree/{revision}"):
-                        tree = [
-                            {
-                                "type": "file",
-                                "path": name,
-                                "size": len(content),
-                                "oid": hashlib.sha1(content).hexdigest(),
-                            }
-                            for name, content in hub.files.items()
-                        ]
-                        return self.send(json.dumps(tree).encode(), True)
-                prefix = f"/{REPOSITORY}/resolve/{COMMIT}/"
-                if path.startswith(prefix) and path.removeprefix(prefix) in hub.files:
-                    return self.send(hub.files[path.removeprefix(prefix)], with_body)
-                code = "RevisionNotFound" if path.startswith(f"/api/models/{REPOSITORY}") else "RepoNotFound"
+                if path in (api, f"{api}/revision/main", f"{api}/revision/{COMMIT}"):
+                    siblings = [{"rfilename": name} for name in hub.files]
+                    self.send(json.dumps({"id": REPOSITORY, "sha": COMMIT, "siblings": siblings}).encode(), True)
+                elif path.startswith(f"{api}/tree/"):
+                    self.send(
+                        json.dumps([described(name, content) for name, content in hub.files.items()]).encode(), True
+                    )
+                elif path.startswith(resolve) and path.removeprefix(resolve) in hub.files:
+                    self.send(hub.files[path.removeprefix(resolve)], with_body)
+                else:
+                    self.refuse("RevisionNotFound" if path.startswith(f"{api}/revision") else "RepoNotFound", path)
+
+            def refuse(self, code, path):
                 self.send_response(404)
-                self.send_header("X-Error-Code", code)
+                self.send_header("X-Error-Code", "EntryNotFound" if path.startswith(files) else code)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -90,9 +87,8 @@ def hub(nano):
     hub.close()
 
 
-def fetch(hub, tmp_path, *arguments):
-    """Run scripts/base_model.py in a process of its own, with its own cache: the client reads its settings at import."""
-    environment = {
+def environment(hub, tmp_path):
+    return {
         "HF_ENDPOINT": hub.address,
         "HF_HOME": str(tmp_path / "cache"),
         "HF_HUB_DISABLE_XET": "1",
@@ -102,8 +98,12 @@ def fetch(hub, tmp_path, *arguments):
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
     }
+
+
+def fetch(hub, tmp_path, *arguments):
+    """Run scripts/base_model.py in a process of its own, with its own cache: the client reads its settings at import."""
     command = [sys.executable, str(ROOT / "scripts" / "base_model.py"), *arguments]
-    return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    return subprocess.run(command, cwd=tmp_path, env=environment(hub, tmp_path), capture_output=True, text=True)
 
 
 def test_a_model_is_downloaded_once_and_then_found_in_the_cache_with_the_hub_gone(hub, nano, tmp_path):
@@ -145,3 +145,14 @@ def test_a_hub_that_cannot_be_reached_is_said_with_ways_on(hub, tmp_path):
     done = fetch(hub, tmp_path, "--base_model.model_name", REPOSITORY)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "scratch:" in done.stderr and "HF_ENDPOINT" in done.stderr
+
+
+def test_a_data_set_of_the_hub_is_a_source(tmp_path):
+    (tmp_path / "repository").mkdir()
+    long_frame(n_series=2).to_parquet(tmp_path / "repository" / "train.parquet")
+    hub = Hub(tmp_path / "repository", kind="datasets")
+    code = f"from pipeline.data_source import open_source; print(len(open_source('{REPOSITORY}', 'store')))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(hub, tmp_path), capture_output=True, text=True)
+    hub.close()
+    assert done.stdout.strip() == "2", done.stderr
