@@ -14,8 +14,8 @@ from pipeline.errors import UserError
 def run(main: Callable[[Config], None]) -> None:
     """Run a script's `main` on the configuration that the command line gives, and exit.
 
-    Exit codes: 0 done; 2 the user's input is wrong, with one line on stderr; 1 our bug, with a traceback. Progress goes to
-    stdout as plain lines, and to stderr as bars where that is a terminal.
+    Exit codes: 0 done; 2 the user's input is wrong, with one line on stderr; 1 our bug, with a traceback; 130 interrupted.
+    Progress goes to stdout as plain lines, and to stderr as bars where that is a terminal.
     """
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")
@@ -32,6 +32,9 @@ def run(main: Callable[[Config], None]) -> None:
         if is_main:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; an unfinished training run is continued by the same command", file=sys.stderr)
+        sys.exit(130)
 
 
 class _Lines(logging.Handler):

@@ -138,14 +138,14 @@ class TrainingConfig:
 
     epochs: float | Literal["auto"] = "auto"
     """Passes over the data; in one, the forecast horizons of the windows cover every training step once on average. auto
-    is 10, or as many as 1,000 steps take (4,000 from random weights)."""
+    is 10, or as many as 1,000 steps take (3,000 from random weights)."""
     max_steps: int | None = None
     """Optimiser steps; where given, it takes the place of epochs."""
     batch_size: int = 32
     """Windows an optimiser step, over all processes together."""
     learning_rate: float | Literal["auto"] = "auto"
     """Peak learning rate, which falls linearly to zero. auto is 1e-4 (1e-5 for Chronos-2; from random weights 1e-3, and
-    3e-3 for nano sizes)."""
+    3e-3 for nano sizes, after a warm-up over 5% of the steps)."""
     validation_split: float = 0.2
     """Share of every series, at its end, that training never sees and candidates are scored on: at least one horizon, at
     most half the series. 0 trains on everything and compares nothing."""

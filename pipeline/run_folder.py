@@ -88,7 +88,7 @@ class RunFolder:
     @contextmanager
     def publishing(self) -> Iterator[Path]:
         """Yield a folder for the files of the finished checkpoint; they are moved in one by one, TRAINING_INFO last."""
-        staging = self.checkpoints / "finished"
+        staging = self.path / ".finished"
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         yield staging

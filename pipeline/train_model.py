@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 _LONGEST_DEFAULT_HORIZON = 64
 _LONGEST_DEFAULT_CONTEXT_FROM_SCRATCH = 512
 _EPOCHS = 10
-_LEAST_STEPS, _LEAST_STEPS_FROM_SCRATCH = 1000, 4000
+_WARM_UP_FROM_SCRATCH = 0.05
+_LEAST_STEPS, _LEAST_STEPS_FROM_SCRATCH = 1000, 3000
 _VALIDATION_WINDOWS = {"t5": 64, "gpt2": 64, "bolt": 512, "chronos-2": 512}
 _EVALUATIONS = 10
 _LORA_TARGETS = {
@@ -130,8 +131,7 @@ class ChronosTrainer:
             context_length=context_length,
             prediction_length=prediction_length,
             min_past=training.min_past,
-            # A causal model cannot skip a missing value.
-            drop_prob=0.0 if self.checkpoint.family == "gpt2" else training.drop_prob,
+            drop_prob=training.drop_prob,
             seed=self.config.chronos.seed,
         )
         if training.validation_split == 0:
@@ -326,6 +326,8 @@ class ChronosTrainer:
                 f"training.batch_size: {training.batch_size} windows cannot be shared evenly by {shares} "
                 "(processes times gradient_accumulation_steps)"
             )
+        if own.get("eval_steps", own.get("save_steps")) != own.get("save_steps", own.get("eval_steps")):
+            raise UserError("training.trainer: eval_steps and save_steps must be equal, so that the best can be saved")
         every = own.get("eval_steps", own.get("save_steps", max(1, self.steps // _EVALUATIONS)))
         settings: dict[str, Any] = {
             "output_dir": str(run.checkpoints),
@@ -333,6 +335,7 @@ class ChronosTrainer:
             "per_device_train_batch_size": training.batch_size // shares,
             "per_device_eval_batch_size": 64,
             "learning_rate": self.learning_rate,
+            "warmup_steps": 0 if self._scratch_size() is None else _WARM_UP_FROM_SCRATCH,
             "seed": self.config.chronos.seed,
             "use_cpu": torch_device(self.config.chronos.device) == "cpu",
             "train_sampling_strategy": "sequential",  # window i is random already

@@ -203,6 +203,7 @@ def test_a_foreign_folder_is_never_replaced(nano, tmp_path):
         ({"trainer": {"lr": 1.0}}, "no such field"),
         ({"trainer": {"optim": "magic"}}, "magic"),
         ({"trainer": {"gradient_accumulation_steps": 3}}, "cannot be shared"),
+        ({"trainer": {"eval_steps": 2, "save_steps": 3}}, "must be equal"),
         ({"prediction_length": 65}, "training.prediction_length"),
         ({"context_length": 4096}, "training.context_length"),
     ],
