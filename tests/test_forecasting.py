@@ -22,12 +22,12 @@ NAN = np.nan
 def uncrossed(nano, tmp_path_factory):
     """Checkpoints whose random quantiles are so far apart that they do not cross, as a trained model's do not."""
     folders = {}
-    for family in ("bolt", "chronos-2"):
+    for family, spread in (("bolt", 400), ("chronos-2", 20)):
         model = load_model(nano[family])
         bias = model.output_patch_embedding.output_layer.bias
         levels = torch.tensor(model.chronos_config.quantiles)
         with torch.no_grad():
-            bias.copy_(torch.repeat_interleave(20 * (levels - 0.5), len(bias) // len(levels)))
+            bias.copy_(torch.repeat_interleave(spread * (levels - 0.5), len(bias) // len(levels)))
         folders[family] = tmp_path_factory.mktemp("uncrossed") / family
         model.save_pretrained(folders[family])
     return folders
