@@ -27,6 +27,7 @@ ifeq ($(DATA),)
 endif
 	$(BIN)/python scripts/base_model.py $(FLAGS)
 	$(BIN)/accelerate launch --cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
+		--num_cpu_threads_per_process $(shell getconf _NPROCESSORS_ONLN) \
 		scripts/train.py $(FLAGS)
 	$(BIN)/python scripts/forecast.py $(FLAGS)
 	$(BIN)/python scripts/evaluate.py $(FLAGS)
