@@ -8,7 +8,10 @@ HORIZON ?= 48
 DATA ?=
 BIN := .venv/bin
 DEMO := data/demo
-FLAGS := --config config/demo.yaml --inference.prediction_length $(HORIZON) --data.test_length $(HORIZON)
+# scratch:bolt-nano forecasts 64 steps in one go, and longer horizons from its own forecasts.
+TRAINED := $(shell test $(HORIZON) -lt 64 && echo $(HORIZON) || echo 64)
+FLAGS := --config config/demo.yaml --inference.prediction_length $(HORIZON) --data.test_length $(HORIZON) \
+	--training.prediction_length $(TRAINED)
 ifneq ($(DATA),)
 FLAGS += --data.train $(DATA) --inference.data_path $(DATA)
 endif

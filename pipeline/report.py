@@ -103,7 +103,7 @@ def plot_forecasts(
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8, colors=_MUTED)
         axis.margins(x=0.01)
-    axes[0].legend(fontsize=8, frameon=False, loc="upper left")
+    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=9, frameon=False, ncols=3, loc="outside upper right")
     figure.supxlabel("steps from the forecast start", fontsize=9, color=_MUTED)
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
