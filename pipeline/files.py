@@ -75,6 +75,21 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def check_folder(path: str | Path) -> None:
+    """Refuse, before long work is done, a folder that could not be made or written to.
+
+    Raises:
+        UserError: it, or what it would lie in, is a file or not writable.
+    """
+    existing = Path(path).absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        raise UserError(f"{existing} is a file where a folder is to be; choose another path")
+    if not os.access(existing, os.W_OK):
+        raise UserError(f"{existing} cannot be written to; choose another path or change its permissions")
+
+
 def write_json(path: str | Path, content: Any) -> None:
     """Write `content` as indented JSON, whole or not at all."""
     with whole_file(path) as temporary:

@@ -16,7 +16,7 @@ import torch
 from pipeline.arrow_store import Store
 from pipeline.checkpoint import family_of, horizon_of, read_checkpoint
 from pipeline.errors import UserError
-from pipeline.files import whole_file
+from pipeline.files import check_folder, whole_file
 from pipeline.frequency import UNKNOWN, timestamps
 
 if TYPE_CHECKING:
@@ -223,12 +223,13 @@ def check_predictions_path(path: Path) -> None:
     """Refuse a path that forecasts cannot be written to.
 
     Raises:
-        UserError: its suffix is of no known format, or it is a folder.
+        UserError: its suffix is of no known format, it is a folder, or cannot be written.
     """
     if path.suffix not in _SUFFIXES:
         raise UserError(f"{path}: forecasts are written as {', '.join(_SUFFIXES)}; give the file one of these suffixes")
     if path.is_dir():
         raise UserError(f"{path} is a folder; give the path of a file")
+    check_folder(path.parent)
 
 
 def _writer(suffix: str, path: Path, schema: pa.Schema) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.checkpoint import TRAINING_INFO, check_safetensors
 from pipeline.errors import UserError
-from pipeline.files import read_json, write_json
+from pipeline.files import check_folder, read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,7 @@ class RunFolder:
         Raises:
             UserError: it is a file, holds something that is no run, or a run that may be neither continued nor replaced.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"training.output_path: {self.path} is a file; give the path of a folder")
+        check_folder(self.path)
         if not self.path.is_dir() or not any(self.path.iterdir()):
             return
         finished = (self.path / TRAINING_INFO).is_file()

@@ -11,7 +11,9 @@ logger = logging.getLogger("pipeline")
 def main(config: Config) -> None:
     """Load, convert and save the model that base_model describes."""
     from pipeline.base_model import ChronosBaseModel
+    from pipeline.files import check_folder
 
+    check_folder(config.base_path())
     base = ChronosBaseModel(config.base_model.model_name)
     base.revision, base.seed = config.base_model.revision, config.chronos.seed
     base.load_from_huggingface()

@@ -12,11 +12,14 @@ logger = logging.getLogger("pipeline")
 def main(config: Config) -> None:
     """Load the model and the series, forecast, and write the predictions and, where asked for, a picture."""
     from pipeline.data_source import open_configured
+    from pipeline.files import check_folder
     from pipeline.forecasting import check_predictions_path, forecast_store, write_predictions
     from pipeline.load_model import ChronosLoader
 
     inference, output = config.inference, config.predictions_path()
     check_predictions_path(output)
+    if inference.plot_path is not None:
+        check_folder(Path(inference.plot_path).parent)
     loader = ChronosLoader(inference.model_path or str(config.trained_path()))
     loader.config = config
     loader.load_trained_model()

@@ -156,6 +156,9 @@ def test_an_output_path_that_is_a_file_or_somebody_elses(refused, nano, csv, tmp
     assert "folder.csv" in refused("forecast", *forecast, "--inference.output_path", "folder.csv")
     assert "p.xlsx" in refused("forecast", *forecast, "--inference.output_path", "p.xlsx")
     assert "taken" in refused("forecast", *forecast, "--inference.output_path", "taken")
+    assert "taken" in refused("evaluate", "--evaluation.report_path", "taken/reports")
+    assert "taken" in refused("forecast", *forecast, "--inference.plot_path", "taken/p.png")
+    assert "taken" in refused("train", *train_arguments(nano, csv, "--training.output_path", "taken/out"))
     assert "taken" in refused("generate_data", "--paths.dummy_data_dir", "taken")
 
 
