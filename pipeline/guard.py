@@ -38,6 +38,9 @@ class GuardedTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        # T5's forward takes any keyword, so the Trainer leaves it to divide the loss by accumulation steps and processes,
+        # and T5 does not.
+        self.model_accepts_loss_kwargs = False
         self.validation = validation
         self.seasons = seasons
         self.forecaster_of = forecaster_of

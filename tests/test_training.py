@@ -220,12 +220,23 @@ def test_arguments_of_the_trainer_reach_it(nano, tmp_path):
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "b"))
 
 
-def test_gradient_accumulation_gives_the_same_training(nano, tmp_path):
-    trained(nano["bolt"], tmp_path / "a", tmp_path, trainer={"gradient_accumulation_steps": 2}, max_steps=2)
-    trained(nano["bolt"], tmp_path / "b", tmp_path, max_steps=2)
-    losses = [[candidate["loss"] for candidate in info(tmp_path / name)["candidates"]] for name in "ab"]
-    # Dropout is drawn for each forward pass, so only nearly.
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-2)
+def logged(output, key):
+    """The values that the Trainer logged under a key, step by step."""
+    last = max((output / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    history = json.loads((last / "trainer_state.json").read_text())["log_history"]
+    return [entry[key] for entry in history if key in entry]
+
+
+@pytest.mark.parametrize("family", ["bolt", "t5", "gpt2"])
+def test_gradient_accumulation_gives_the_same_training(nano, tmp_path, family):
+    base = without_dropout(nano[family], tmp_path / "base")
+    settings = {"max_steps": 2, "validation_windows": 6}
+    trained(base, tmp_path / "a", tmp_path, trainer={"gradient_accumulation_steps": 2}, **settings)
+    trained(base, tmp_path / "b", tmp_path, **settings)
+    # The tokens of a batch are averaged batch by batch, and horizons cut short make them differ a little in number.
+    rtol = 1e-4 if family == "bolt" else 2e-2
+    for key in ("loss", "grad_norm", "eval_loss"):
+        np.testing.assert_allclose(logged(tmp_path / "a", key), logged(tmp_path / "b", key), rtol=rtol)
 
 
 def torchrun(n_processes, cwd, *arguments):
@@ -236,18 +247,29 @@ def torchrun(n_processes, cwd, *arguments):
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
-def test_two_processes_train_like_one(nano, tmp_path, csv):
-    # No dropout, whose draws differ between ranks.
-    base = tmp_path / "base"
-    shutil.copytree(nano["bolt"], base)
+def without_dropout(source, base):
+    """A copy of a checkpoint without dropout, whose draws differ between batches and ranks."""
+    shutil.copytree(source, base)
     config = json.loads((base / "config.json").read_text())
-    (base / "config.json").write_text(json.dumps(dict(config, dropout_rate=0.0)))
+    off = {key: 0.0 for key in ("dropout_rate", "resid_pdrop", "embd_pdrop", "attn_pdrop") if key in config}
+    (base / "config.json").write_text(json.dumps({**config, **off}))
+    return base
+
+
+@pytest.mark.parametrize("family", ["bolt", "t5"])
+def test_two_processes_train_like_one(nano, tmp_path, csv, family):
+    base = without_dropout(nano[family], tmp_path / "base")
     arguments = ["--base_model.output_path", base, "--data.train", csv]
-    for key, value in SHORT.items():
+    for key, value in {**SHORT, "max_steps": 3, "validation_windows": 6}.items():
         arguments += [f"--training.{key}", value]
     for n_processes in (1, 2):
         done = torchrun(n_processes, tmp_path, *arguments, "--training.output_path", tmp_path / f"out{n_processes}")
         assert done.returncode == 0, done.stderr
     one, two = info(tmp_path / "out1")["candidates"], info(tmp_path / "out2")["candidates"]
     for key in ("WQL", "MASE", "loss"):
-        np.testing.assert_allclose([c[key] for c in one], [c[key] for c in two], rtol=1e-4)
+        np.testing.assert_allclose(
+            [c[key] for c in one], [c[key] for c in two], rtol=1e-4 if family == "bolt" else 1e-2
+        )
+    for key in ("loss", "grad_norm"):
+        losses = [logged(tmp_path / f"out{n_processes}", key) for n_processes in (1, 2)]
+        np.testing.assert_allclose(*losses, rtol=1e-4 if family == "bolt" else 2e-2)
