@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-SIZES = ("bolt-nano", "bolt-tiny", "t5-nano", "t5-tiny", "chronos-2-nano")
+SIZES = ("bolt-nano", "bolt-tiny", "chronos-2-nano", "t5-nano")
 REPEATS = 3
-CONTEXT, HORIZON, BATCH, STEPS, SERIES = 512, 64, 32, 10, 128
+CONTEXT, HORIZON, BATCH, STEPS, SERIES = 512, 64, 32, 8, 32
 
 
 def main() -> None:
@@ -29,6 +29,7 @@ def main() -> None:
     for size in sys.argv[1:] or SIZES:
         done = subprocess.run([sys.executable, __file__, "--one", size], capture_output=True, text=True, check=True)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
+        print(rows[-1], file=sys.stderr)
     from pipeline.report import markdown_table
 
     print(f"{platform.machine()}, {platform.python_version()}, context {CONTEXT}, horizon {HORIZON}, batch {BATCH}\n")

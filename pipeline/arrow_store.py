@@ -16,12 +16,11 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import UserError
-from pipeline.files import whole_file
+from pipeline.files import check_stream_end, whole_file
 from pipeline.series import Series
 
 ROWS_PER_BATCH = 1024
 _VALUES_PER_BATCH = 1 << 24
-_END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 _SCHEMA = pa.schema(
     [("item_id", pa.string()), ("start", pa.timestamp("s")), ("target", pa.list_(pa.field("item", pa.float32())))]
 )
@@ -125,12 +124,9 @@ def open_store(path: str | Path) -> Store:
     path = Path(path)
     with open(path, "rb") as file:
         head = file.read(4)
-        file.seek(max(0, path.stat().st_size - len(_END_OF_STREAM)))
-        tail = file.read()
     if head != b"\xff\xff\xff\xff":
         raise NotAStore(f"{path} is no Arrow stream")
-    if tail != _END_OF_STREAM:
-        raise UserError(f"{path} is cut short: its end-of-stream mark is missing; make the file anew")
+    check_stream_end(path)
     source = pa.memory_map(str(path))
     origin = source.read_buffer().address
     source.seek(0)
@@ -151,7 +147,7 @@ def open_store(path: str | Path) -> Store:
             starts.append(batch.column("start").to_numpy(zero_copy_only=False))
             offsets.append((address - origin) // 4 + target.values.offset + bounds[:-1])
             lengths.append(np.diff(bounds))
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} is no whole Arrow file ({_one_line(error)}); make the file anew") from error
     n_floats = path.stat().st_size // 4
     return Store(

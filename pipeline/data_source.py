@@ -43,10 +43,16 @@ def open_source(
             raise UserError(f"an array of series must have the shape [n_series, length], got {list(source.shape)}")
         return store_of_arrays(source, freq or "")
     if isinstance(source, pd.DataFrame):
-        hashed = pd.util.hash_pandas_object(source, index=False).to_numpy().tobytes()
-        cached = _cached(cache_dir, fingerprint([], _LAYOUT, columns, freq, list(source.columns), hashed))
-        if not cached.is_file():
+        if source.empty:
+            raise UserError("the DataFrame holds no rows")
+        try:
+            hashed = pd.util.hash_pandas_object(source, index=False).to_numpy().tobytes()
             rows = pa.Table.from_pandas(source, preserve_index=False)
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise UserError(f"the DataFrame has a column of no plain type: {' '.join(str(error).split())}") from error
+        kinds = [str(kind) for kind in source.dtypes]
+        cached = _cached(cache_dir, fingerprint([], _LAYOUT, columns, freq, list(source.columns), kinds, hashed))
+        if not cached.is_file():
             _convert(iter([rows]), "the DataFrame", cached, columns, freq)
         return open_store(cached)
     return _open_path(str(source), cache_dir, columns, freq)

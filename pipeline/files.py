@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.errors import UserError
 
+_END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
@@ -117,6 +118,18 @@ def fingerprint(paths: Iterable[Path], *options: object) -> str:
         with open(path, "rb") as file:
             digest.update(hashlib.file_digest(file, "blake2b").digest())
     return digest.hexdigest()
+
+
+def check_stream_end(path: Path) -> None:
+    """Refuse an Arrow stream whose end-of-stream mark is missing: pyarrow would read what is there without a word.
+
+    Raises:
+        UserError: the file is cut short.
+    """
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - len(_END_OF_STREAM)))
+        if file.read() != _END_OF_STREAM:
+            raise UserError(f"{path} is cut short: its end-of-stream mark is missing; make the file anew")
 
 
 def _umask() -> int:

@@ -15,12 +15,14 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.errors import UserError
+from pipeline.files import check_stream_end, read_json
 
 _CSV, _JSON = (".csv", ".tsv", ".txt"), (".jsonl", ".json", ".ndjson")
 _PARQUET, _ARROW = (".parquet", ".pq"), (".arrow", ".feather", ".ipc")
 _SUFFIXES = _CSV + _JSON + _PARQUET + _ARROW
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 _ROWS = 65_536
+_JSON_LINES = 4096
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def gluonts_freq(source: str) -> str | None:
     """Return the frequency that the metadata of a GluonTS folder names, None for any other source."""
     for metadata in (Path(source, "metadata", "metadata.json"), Path(source, "metadata.json")):
         if metadata.is_file():
-            return json.loads(metadata.read_text()).get("freq")
+            return read_json(metadata).get("freq")
     return None
 
 
@@ -101,7 +103,7 @@ def _read_file(path: Path, columns: Columns) -> Iterator[pa.Table]:
                     yield pa.Table.from_batches([batch])
         else:
             yield from _read_arrow(path)
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         raise UserError(
             f"cannot read {path}: {' '.join(str(error).split())}; is it whole, and what its suffix says?"
         ) from error
@@ -117,6 +119,9 @@ def named_tables(tables: Iterator[pa.Table], columns: Columns, where: str) -> It
         metadata = table.schema.metadata
         table = table.select([name for name in wanted if name in table.column_names])
         table = table.rename_columns([wanted[name] for name in table.column_names])
+        if "item_id" in table.column_names:
+            position = table.column_names.index("item_id")
+            table = table.set_column(position, "item_id", table["item_id"].cast(pa.string()))
         rows = pa.array(range(n_rows + 1, n_rows + 1 + len(table)), pa.int64())
         n_rows += len(table)
         yield table.append_column("row", rows).replace_schema_metadata(metadata)
@@ -137,7 +142,10 @@ def _read_csv(path: Path, columns: Columns) -> Iterator[pa.Table]:
             parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=False),
             # Read as text and converted later, where a value that is no number can be named with its row.
             convert_options=csv.ConvertOptions(
-                include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string()), strings_can_be_null=True
+                include_columns=wanted,
+                column_types=dict.fromkeys(wanted, pa.string()),
+                strings_can_be_null=True,
+                null_values=[""],  # "NA" is a name, of Namibia for one
             ),
         )
         for batch in reader:
@@ -147,12 +155,12 @@ def _read_csv(path: Path, columns: Columns) -> Iterator[pa.Table]:
 def _read_json(path: Path, columns: Columns) -> Iterator[pa.Table]:
     with pa.input_stream(str(path), compression="detect") as stream:
         lines = enumerate(io.BufferedReader(stream), 1)
-        while block := list(islice(lines, _ROWS // 16)):
+        while block := list(islice(lines, _JSON_LINES)):
             records = [_json_record(path, number, line) for number, line in block if line.strip()]
             if not records:
                 continue
-            names = _present(list(records[0]), columns, path)
-            nested = isinstance(records[0].get(columns.target), list)
+            names = _present(list(dict.fromkeys(name for record in records for name in record)), columns, path)
+            nested = any(isinstance(record.get(columns.target), list) for record in records)
             values: dict[str, list] = {name: [record.get(name) for record in records] for name in names}
             if nested:
                 values[columns.target] = [_json_floats(path, record.get(columns.target)) for record in records]
@@ -195,6 +203,7 @@ def _read_arrow(path: Path) -> Iterator[pa.Table]:
             for index in range(file.num_record_batches):
                 yield pa.Table.from_batches([file.get_batch(index)])
         else:
+            check_stream_end(path)
             for batch in pa.ipc.open_stream(source):
                 yield pa.Table.from_batches([batch])
 
@@ -234,6 +243,9 @@ def _present(names: list[str], columns: Columns, where: object) -> list[str]:
     required = [columns.target]
     required += [columns.item_id] if columns.item_id != default.item_id else []
     required += [columns.timestamp] if columns.timestamp != default.timestamp else []
+    for name in (columns.item_id, columns.timestamp, columns.target):
+        if names.count(name) > 1:
+            raise UserError(f"{where} has {names.count(name)} columns named {name!r}; keep one of them")
     for name in required:
         if name not in names:
             raise UserError(

@@ -190,9 +190,11 @@ def _add_months(starts: np.ndarray, months: np.ndarray, at_month_end: bool) -> n
     first = starts.astype("M8[M]")
     within = starts - first.astype("M8[s]")
     moved = first + months.astype("m8[M]")
-    if not at_month_end:
-        return moved.astype("M8[s]") + within
     last_day = (moved + 1).astype("M8[D]") - 1
+    if not at_month_end:
+        # The 31st of a shorter month is its last day.
+        days = np.minimum(within.astype("m8[D]"), last_day - moved.astype("M8[D]"))
+        return (moved.astype("M8[D]") + days).astype("M8[s]") + (within - within.astype("m8[D]"))
     return last_day.astype("M8[s]") + (starts - starts.astype("M8[D]"))
 
 

@@ -18,6 +18,7 @@ _EPOCH = np.datetime64(0, "s")
 _ROWS_IN_MEMORY = 8_000_000
 _N_BUCKETS = 128
 _SERIES_FOR_FREQ = 1000
+_MISSING = ("", "na", "n/a", "nan", "null", "none", "-")
 _ZONE = r":\d{2}(?:\.\d+)?\s*([Zz]|[+-]\d{2}:?\d{2})$"
 _SLASHED = r"^(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})"
 
@@ -63,7 +64,10 @@ def _parts(tables: Iterator[pa.Table], folder: Path, rows_in_memory: int) -> Ite
         if sum(map(len, held)) > rows_in_memory and "item_id" in table.column_names:
             yield from _parted(chain(held, tables), folder)
             return
-    yield pa.concat_tables(held, promote_options="permissive")
+    try:
+        yield pa.concat_tables(held, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise UserError(f"the parts differ in the types of their columns: {' '.join(str(error).split())}") from error
 
 
 def _parted(tables: Iterator[pa.Table], folder: Path) -> Iterator[pa.Table]:
@@ -120,7 +124,7 @@ def _typed(rows: pa.Table, where: str) -> pd.DataFrame:
 def _numbers(column: pa.ChunkedArray, row: np.ndarray, where: str) -> np.ndarray:
     kind = column.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
-        values = column.cast(pa.float64()).to_numpy()
+        values = column.cast(pa.float64(), safe=False).to_numpy()
     elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
         text = pc.utf8_trim_whitespace(column)
         try:
@@ -128,7 +132,7 @@ def _numbers(column: pa.ChunkedArray, row: np.ndarray, where: str) -> np.ndarray
         except pa.ArrowInvalid:
             read = pd.to_numeric(text.to_pandas(), errors="coerce")
             wrong = (
-                read.isna() & text.is_valid().to_pandas() & ~text.to_pandas().str.lower().isin(("nan", ""))
+                read.isna() & text.is_valid().to_pandas() & ~text.to_pandas().str.lower().isin(_MISSING)
             ).to_numpy()
             _refuse(wrong, row, where, "has a target that is no number", text)
             values = read.to_numpy(np.float64)
@@ -148,7 +152,7 @@ def _stamps(column: pa.ChunkedArray, row: np.ndarray, where: str) -> np.ndarray:
     _refuse(column.is_null().to_numpy(), row, where, "has no timestamp")
     kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        stamps = column.cast(pa.timestamp("ns", getattr(kind, "tz", None))).to_pandas()
+        stamps = column.cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False).to_pandas()
         if stamps.dt.tz is not None:
             local = stamps.dt.tz_localize(None)
             daily = (local == local.dt.normalize()).all()
@@ -159,7 +163,7 @@ def _stamps(column: pa.ChunkedArray, row: np.ndarray, where: str) -> np.ndarray:
         index = encoded.indices.to_numpy()
         first = np.unique(index, return_index=True)[1]
         stamps = _parsed_stamps(encoded.dictionary.to_pandas(), row[first], where).iloc[index]
-    values = stamps.to_numpy().astype("M8[ns]")
+    values = stamps.to_numpy().astype("M8[us]")
     seconds = values.astype("M8[s]")
     _refuse(values != seconds, row, where, "has a timestamp finer than a second, the resolution of the Arrow store")
     return seconds
@@ -183,7 +187,8 @@ def _parsed_stamps(text: pd.Series, row: np.ndarray, where: str) -> pd.Series:
     except UserError:
         raise
     except ValueError:
-        read = pd.to_datetime(text, format="ISO8601", errors="coerce")
+        how = {"dayfirst": True} if slashed[0].notna().all() else {"format": "ISO8601"}
+        read = pd.to_datetime(text, errors="coerce", **how)
         _refuse(
             read.isna().to_numpy(), row, where, "has a timestamp that is no date; write it as 2024-01-31 13:00:00", text
         )
@@ -237,7 +242,9 @@ def _series_of_nested(tables: Iterator[pa.Table], where: str, freq: str | None) 
     for table in tables:
         row = table["row"].to_numpy()
         _refuse(table["target"].is_null().to_numpy(), row, where, "has no target")
-        if "item_id" not in table.column_names:
+        if "item_id" in table.column_names:
+            _refuse(table["item_id"].is_null().to_numpy(), row, where, "has no item_id")
+        else:
             table = table.append_column("item_id", pa.array([str(number - 1) for number in row]))
         if "timestamp" in table.column_names and _is_list(table.schema.field("timestamp").type):
             frame = _typed(_exploded(table, row, where), where)

@@ -78,7 +78,7 @@ def _seq2seq(tokenizer: ChronosTokenizer, context: torch.Tensor, target: torch.T
     """Return `input_ids, attention_mask` [n, c + 1] and `labels` [n, prediction_length + 1], both ending in EOS."""
     input_ids, attention_mask, scale = tokenizer.context_input_transform(context)
     labels, known = tokenizer.label_input_transform(target, scale)
-    labels[~known] = _IGNORED
+    labels[~known | target.isnan().all(dim=1, keepdim=True)] = _IGNORED
     return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
 
 
@@ -96,7 +96,7 @@ def _causal(tokenizer: ChronosTokenizer, context: torch.Tensor, target: torch.Te
     ids = torch.cat([input_ids, horizon_ids], dim=1)
     known = torch.cat([known, known.new_ones(n, 1)], dim=1)
     started = known.cumsum(dim=1) > 0
-    labels = torch.where(known, ids, _IGNORED)
+    labels = torch.where(known & ~target.isnan().all(dim=1, keepdim=True), ids, _IGNORED)
     order = torch.argsort((~started).long(), dim=1, stable=True)
     attention_mask = started.gather(1, order)
     return {

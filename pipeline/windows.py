@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.arrow_store import Store
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_ATTEMPTS = 32
+_ATTEMPTS = 1000
 _EXTREME = 100.0
 
 
@@ -43,7 +43,8 @@ def split_store(
     wanted = np.maximum((validation_split * ends).astype(np.int64), prediction_length)
     held_out = np.minimum(wanted, ends // 2) if validation_split > 0 else np.zeros_like(ends)
     train_ends = ends - held_out
-    low, high = _ranges(store, train_ends)
+    # The last training step is never in a context: a series that changes only there teaches nothing.
+    low, high = _ranges(store, train_ends - 1)
     short = train_ends < min_past + 1
     missing = np.isnan(high) & ~short
     constant = (low == high) & ~short
@@ -106,16 +107,17 @@ class TrainingWindows:
         target = np.full((len(index), self.prediction_length), np.nan, np.float32)
         pending = np.arange(len(index))
         for attempt in range(_ATTEMPTS):
-            keys = _mix(_mix(self.key ^ index[pending]) ^ np.uint64(attempt))
-            context[pending], target[pending] = self._draw(keys)
+            first = _mix(self.key ^ index[pending])
+            # Drawn anew within its store, so that stores keep their weights.
+            chosen = np.searchsorted(self.bounds, _uniform(first, 0), side="right").clip(max=len(self.splits) - 1)
+            context[pending], target[pending] = self._draw(_mix(first ^ np.uint64(attempt)), chosen)
             pending = pending[~_learnable(context[pending], target[pending])]
             if not len(pending):
                 break
         target[pending] = np.nan
         return _trimmed(context), target
 
-    def _draw(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        chosen = np.searchsorted(self.bounds, _uniform(keys, 0), side="right").clip(max=len(self.splits) - 1)
+    def _draw(self, keys: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         context = np.empty((len(keys), self.context_length), np.float32)
         target = np.empty((len(keys), self.prediction_length), np.float32)
         for which in np.unique(chosen):

@@ -88,7 +88,9 @@ def test_names_are_sliced_and_counted_from_the_end(path):
 
 
 def test_any_text_and_any_century_is_kept(tmp_path):
-    series = Series("Größe, \u2713\n", np.datetime64("1780-02-28T23:59:59", "s"), "", np.array([-0.0, np.nan], np.float32))
+    series = Series(
+        "Größe, \u2713\n", np.datetime64("1780-02-28T23:59:59", "s"), "", np.array([-0.0, np.nan], np.float32)
+    )
     write_store(tmp_path / "s.arrow", [series])
     store = open_store(tmp_path / "s.arrow")
     assert (store.item_ids[0], store.starts[0], store.freq) == (series.item_id, series.start, "")
@@ -146,7 +148,9 @@ def test_what_is_no_stream_is_no_store(tmp_path, head):
 
 
 def test_missing_values_that_are_nulls_are_converted_to_nan(tmp_path):
-    table = pa.table({"item_id": ["a"], "start": pa.array([np.datetime64("2020-01-01", "s")]), "target": [[1.0, None, 3.0]]})
+    table = pa.table(
+        {"item_id": ["a"], "start": pa.array([np.datetime64("2020-01-01", "s")]), "target": [[1.0, None, 3.0]]}
+    )
     table = table.cast(arrow_store._SCHEMA.with_metadata({"freq": "D"}))
     with pa.ipc.new_stream(str(tmp_path / "s.arrow"), table.schema) as writer:
         writer.write_table(table)

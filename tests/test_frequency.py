@@ -142,6 +142,17 @@ def test_weeks_that_begin_on_different_days_share_their_frequency():
     assert infer_freq([grid("W-MON"), grid("W-THU")]) == "W"
 
 
+@pytest.mark.parametrize("freq", ["QS-FEB", "QS-MAR", "QE-JAN", "QE-NOV", "2QS-FEB", "YS-APR", "YE-JUN", "W-SAT"])
+def test_pandas_makes_the_same_stamps_of_the_inferred_frequency(freq):
+    stamps = grid(freq)
+    np.testing.assert_array_equal(grid(infer_freq([stamps]), 40, stamps[0]), stamps)
+
+
+def test_a_week_of_six_days_is_days():
+    stamps = grid("D", 60)
+    assert infer_freq([stamps[pd.DatetimeIndex(stamps).weekday != 6]]) == "D"
+
+
 def test_weekdays_of_a_single_week_are_days():
     assert infer_freq([grid("D", 5, "2021-03-01")]) == "D"
 

@@ -1,7 +1,10 @@
+import pickle
+
 import numpy as np
 import pytest
 
-from pipeline.arrow_store import store_of_arrays
+from pipeline.arrow_store import open_store, store_of_arrays, write_store
+from pipeline.series import Series
 from pipeline.windows import TrainingWindows, ValidationWindows, split_store
 
 SETTINGS = {"context_length": 12, "prediction_length": 4, "min_past": 3, "drop_prob": 0.0, "seed": 0}
@@ -41,6 +44,52 @@ def test_a_window_is_what_a_plain_loop_cuts_at_its_place():
         expected_target = [series.target(k)[step] if step < ends[k] else np.nan for step in range(start, start + 4)]
         np.testing.assert_array_equal(one, np.array(expected_context, np.float32))
         np.testing.assert_array_equal(ahead, np.array(expected_target, np.float32))
+
+
+def seen(values):
+    return set(values[~np.isnan(values)].tolist())
+
+
+@pytest.mark.parametrize("test_length", [0, 7])
+def test_training_windows_are_found_in_the_training_steps_by_search_and_nowhere_else(test_length):
+    """Values repeat nowhere, so that a search through all series tells where a window lies."""
+    rng = np.random.default_rng(5)
+    arrays = [rng.normal(10.0 * k, 1.0, int(rng.integers(25, 50))).astype(np.float32) for k in range(6)]
+    arrays[2][rng.random(len(arrays[2])) < 0.3] = np.nan
+    windows = windows_of(store_of_arrays(arrays), test_length=test_length)
+    context, target = windows.batch(range(400))
+    for one, ahead in zip(context, target):
+        row = np.concatenate([one, ahead])
+        places = []
+        for k, array in enumerate(arrays):
+            end = windows.splits[0].train_ends[k]
+            assert end <= len(array) - test_length - min(4, (len(array) - test_length) // 2)
+            padded = np.concatenate([np.full(12, np.nan), array[:end], np.full(4, np.nan)]).astype(np.float32)
+            for start in range(3, end):
+                if np.array_equal(padded[start : start + 16], row, equal_nan=True):
+                    places.append((k, start))
+        assert len(places) == 1
+
+
+def test_training_windows_validation_targets_and_test_steps_share_nothing():
+    splits = [split_store(store(), 0.3, 4, 3, test_length=5)]
+    training = TrainingWindows(splits, [1.0], **SETTINGS)
+    trained = set().union(*map(seen, training.batch(range(3000))))
+    held = ValidationWindows(splits, context_length=12, prediction_length=4, max_windows=10**6)
+    history, ahead = held.batch(range(len(held)))
+    tested = set(np.concatenate([store().target(k)[-5:] for k in range(9)]).tolist())
+    assert trained and seen(ahead) and not trained & (seen(ahead) | tested)
+    assert not (seen(history) | seen(ahead)) & tested
+
+
+def test_windows_of_a_file_are_those_of_memory(tmp_path):
+    arrays = [store().target(k) for k in range(9)]
+    write_store(tmp_path / "s.arrow", (Series(str(k), np.datetime64(k, "s"), "D", one) for k, one in enumerate(arrays)))
+    mapped = windows_of(open_store(tmp_path / "s.arrow"), drop_prob=0.2)
+    for ours, theirs in zip(mapped.batch(range(100)), windows_of(store(), drop_prob=0.2).batch(range(100))):
+        np.testing.assert_array_equal(ours, theirs)
+    for ours, theirs in zip(pickle.loads(pickle.dumps(mapped)).batch(range(100)), mapped.batch(range(100))):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_window_i_depends_on_the_seed_and_i_alone():
@@ -83,6 +132,55 @@ def test_stores_are_drawn_by_weight():
     assert abs(second - 2000) < 5 * np.sqrt(8000 * 0.25 * 0.75)
 
 
+def test_weights_are_kept_where_one_store_has_many_windows_to_draw_again():
+    noise = np.random.default_rng(0).normal(size=1000)
+    half_flat = np.where(np.arange(1000) < 500, 0.0, noise)
+    windows = windows_of(store_of_arrays([half_flat]), store_of_arrays([noise + 1e4]), validation_split=0.0)
+    context, _ = windows.batch(range(4000))
+    first = (np.nanmean(context, axis=1) < 5000).sum()
+    assert abs(first - 2000) < 5 * np.sqrt(4000 * 0.25)
+
+
+def test_windows_of_series_that_are_unusable_are_never_drawn():
+    good = store().target(0)
+    arrays = [np.full(50, 7.0), good, np.full(50, np.nan), good[:4] + 5000, good + 9000]
+    context, _ = windows_of(store_of_arrays(arrays)).batch(range(500))
+    assert {int(value // 1000) for value in seen(context)} == {1, 10}
+
+
+def test_without_dropping_only_missing_steps_are_missing():
+    context, target = windows_of(store()).batch(range(1000))
+    for one, ahead in zip(context, target):
+        known = np.flatnonzero(~np.isnan(one))
+        assert known[-1] == len(one) - 1 and len(known) == len(one) - known[0]
+        assert not np.isnan(ahead[: np.count_nonzero(~np.isnan(ahead))]).any()
+
+
+def test_dropping_takes_a_uniform_share_of_each_window_and_moves_none():
+    settings = {"context_length": 200, "prediction_length": 50, "min_past": 200, "validation_split": 0.0}
+    long = store_of_arrays([np.random.default_rng(k).normal(size=600) for k in range(3)])
+    whole = np.concatenate(windows_of(long, **settings).batch(range(2000)), axis=1)
+    some = np.concatenate(windows_of(long, drop_prob=0.5, **settings).batch(range(2000)), axis=1)
+    unbounded = ~np.isnan(whole).any(axis=1)
+    whole, some = whole[unbounded], some[unbounded]
+    kept = ~np.isnan(some)
+    np.testing.assert_array_equal(some[kept], whole[kept])
+    lost = 1 - kept[:, :200].mean(axis=1)
+    assert abs(lost.mean() - 0.25) < 0.02 and 0.4 < lost.max() < 0.62 and lost.min() < 0.02
+    quarters = np.histogram(lost, bins=[0, 0.125, 0.25, 0.375, 0.5])[0] / len(lost)
+    assert np.abs(quarters - 0.25).max() < 0.06
+
+
+def test_dropped_steps_are_drawn_anew_for_every_window():
+    long = store_of_arrays([np.random.default_rng(0).normal(size=600)])
+    settings = {"context_length": 200, "min_past": 200, "drop_prob": 0.5, "validation_split": 0.0}
+    missing = np.isnan(windows_of(long, **settings).batch(range(300))[0])
+    missing = missing[missing.mean(axis=1) > 0.1].astype(float)
+    correlation = np.corrcoef(missing)[np.triu_indices(len(missing), 1)]
+    assert np.abs(correlation.mean()) < 0.01 and correlation.max() < 0.5
+    assert missing.mean(axis=0).min() > 0.15
+
+
 def test_dropped_values_are_a_share_between_none_and_the_limit():
     whole, _ = windows_of(store()).batch(range(4000))
     assert not np.isnan(whole[:, -3:]).any()
@@ -102,6 +200,21 @@ def test_no_window_can_ruin_a_scaled_loss():
     assert not np.isnan(target).all(axis=1).any()
     distance = np.nanmax(np.abs(target - np.nanmean(context, axis=1)[:, None]), axis=1)
     assert (distance <= 101 * np.nanstd(context, axis=1)).all()
+
+
+def test_a_constant_context_never_comes_out_however_few_are_not():
+    flat = np.zeros(1000)
+    flat[-40:] = np.arange(40)
+    context, target = windows_of(store_of_arrays([flat]), validation_split=0.0).batch(range(300))
+    assert (np.nanmin(context, axis=1) < np.nanmax(context, axis=1)).all()
+    assert not np.isnan(target).all(axis=1).any()
+
+
+def test_a_constant_context_that_cannot_be_avoided_has_no_known_target():
+    peak = np.zeros(40)
+    peak[-1] = 1.0
+    context, target = windows_of(store_of_arrays([peak]), validation_split=0.0).batch(range(100))
+    assert (context == 0).sum() == (~np.isnan(context)).sum() and np.isnan(target).all()
 
 
 def test_columns_that_are_padding_everywhere_are_left_out():
@@ -157,6 +270,32 @@ def test_too_many_validation_windows_are_spread_evenly():
     some = ValidationWindows(splits, context_length=8, prediction_length=4, max_windows=10)
     assert len(some) == 10 and len(set(some.windows[:, 1])) == 10 and len(everything) > 30
     assert (some.windows[0] == everything.windows[0]).all() and (some.windows[-1] == everything.windows[-1]).all()
+
+
+def test_the_cap_is_shared_among_the_data_sets():
+    splits = [split_store(store(30), 0.2, 4, 3), split_store(store(30, seed=1), 0.2, 4, 3)]
+    some = ValidationWindows(splits, context_length=8, prediction_length=4, max_windows=10)
+    assert np.bincount(some.windows[:, 0]).tolist() == [5, 5]
+    context, target = some.batch([9, 0, 4, 5])
+    for row, index in enumerate([9, 0, 4, 5]):
+        which, series, start, end = some.windows[index]
+        values = splits[which].store.target(series)
+        np.testing.assert_array_equal(target[row], values[start : start + 4])
+        np.testing.assert_array_equal(context[row][~np.isnan(context[row])], values[max(0, start - 8) : start])
+        np.testing.assert_array_equal(some.history(index), values[:start])
+
+
+def test_validation_windows_without_anything_known_are_left_out():
+    late = np.concatenate([np.full(30, np.nan), np.arange(10.0)])
+    gone = np.concatenate([np.arange(30.0), np.full(10, np.nan)])
+    splits = [split_store(store_of_arrays([late, gone, np.arange(40.0)]), 0.25, 5, 3)]
+    windows = ValidationWindows(splits, context_length=8, prediction_length=5, max_windows=100)
+    assert windows.windows[:, 1:3].tolist() == [[0, 35], [2, 30], [2, 35]]
+
+
+def test_nothing_held_out_gives_no_validation_windows():
+    splits = [split_store(store(), 0.0, 4, 3)]
+    assert len(ValidationWindows(splits, context_length=8, prediction_length=4, max_windows=100)) == 0
 
 
 def test_an_epoch_covers_every_training_step_once():

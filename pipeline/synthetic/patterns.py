@@ -70,7 +70,7 @@ def _trend(rng: Rng, length: int) -> Component:
     """Linear, damped (slope times (1 - d^t) / (1 - d), as in Gardner and McKenzie, 1985) or piecewise linear."""
     kind = rng.choice(["linear", "damped", "piecewise"])
     rise = rng.normal(0, 2)
-    damping = 1 - rng.uniform(1, 5) / length
+    damping = 1 - rng.uniform(1, 5) / max(length, 6)
     knots = np.sort(rng.uniform(0, length, 3))
     slopes = rng.normal(0, 2, 4) / length
 
