@@ -1,7 +1,8 @@
 """Tables of any shape made into series: sorted, on a regular grid, with gaps as NaN, and refused by row where wrong."""
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -13,6 +14,9 @@ import pyarrow.compute as pc
 from pipeline.errors import UserError
 from pipeline.frequency import UNKNOWN, infer_freq, parse_freq, steps_between
 from pipeline.series import Series
+
+Part = Callable[[], pa.Table]
+"""Gives the rows of some series, checked, with timestamps as datetime64[s]."""
 
 _EPOCH = np.datetime64(0, "s")
 _ROWS_IN_MEMORY = 8_000_000
@@ -48,72 +52,107 @@ def series_of_tables(
     if _is_list(first.schema.field("target").type):
         yield from _series_of_nested(tables, where, freq)
     else:
+        tables = (_checked(table, where) for table in tables)
         with tempfile.TemporaryDirectory(prefix="series-") as folder:
-            for part in _parts(tables, Path(folder), rows_in_memory):
-                frame = _typed(part, where)
-                if freq is None:
-                    freq = _infer(frame, where)
-                yield from _series_of_frame(frame, where, freq)
+            parts = _parts(tables, where, Path(folder), rows_in_memory)
+            if freq is None:
+                freq = _infer((_frame(part(), where) for part in parts), len(parts), where)
+            for part in parts:
+                yield from _series_of_frame(_frame(part(), where), where, freq)
 
 
-def _parts(tables: Iterator[pa.Table], folder: Path, rows_in_memory: int) -> Iterator[pa.Table]:
-    """Yield all rows, those of one series together: as one table, or parted through files where they are too many."""
+def _checked(table: pa.Table, where: str) -> pa.Table:
+    """Return a long table whose names are text and whose targets are float32, every value checked."""
+    row = table["row"].to_numpy()
+    if "item_id" in table.column_names:
+        _refuse(table["item_id"].is_null().to_numpy(), row, where, "has no item_id")
+    target = pa.array(_numbers(table["target"], row, where))
+    return table.set_column(table.column_names.index("target"), "target", target)
+
+
+def _parts(tables: Iterator[pa.Table], where: str, folder: Path, rows_in_memory: int) -> list[Part]:
+    """Return all rows, those of one series together: one part in memory, or files that the series are dealt to."""
     held: list[pa.Table] = []
     for table in tables:
         held.append(table)
         if sum(map(len, held)) > rows_in_memory and "item_id" in table.column_names:
-            yield from _parted(chain(held, tables), folder)
-            return
+            return _dealt(chain(held, tables), where, folder)
     try:
-        yield pa.concat_tables(held, promote_options="permissive")
+        rows = pa.concat_tables(held, promote_options="permissive")
     except pa.ArrowException as error:
-        raise UserError(f"the parts differ in the types of their columns: {' '.join(str(error).split())}") from error
+        raise UserError(
+            f"{where}: its parts have columns of differing types: {' '.join(str(error).split())}"
+        ) from error
+    stamped = _with_stamps(rows, where)
+    return [lambda: stamped]
 
 
-def _parted(tables: Iterator[pa.Table], folder: Path) -> Iterator[pa.Table]:
+def _dealt(tables: Iterator[pa.Table], where: str, folder: Path) -> list[Part]:
     writers: list[pa.ipc.RecordBatchStreamWriter] = []
+    first_rows: dict[object, int] = {}
     for table in tables:
         if not writers:
             schema = table.schema
             writers = [pa.ipc.new_stream(str(folder / str(bucket)), schema) for bucket in range(_N_BUCKETS)]
-        names = _text(table["item_id"]).to_numpy(zero_copy_only=False)
+        if not table.schema.equals(schema):
+            raise UserError(f"{where}: its parts have columns of differing types: {table.schema} after {schema}")
+        if "timestamp" in table.column_names:
+            distinct, at = _distinct(table["timestamp"])
+            for stamp, row in zip(distinct.to_pandas(), table["row"].to_numpy()[at]):
+                first_rows.setdefault(stamp, row)
+        names = table["item_id"].to_numpy()
         buckets = pd.util.hash_array(names, categorize=True) % _N_BUCKETS
         order = np.argsort(buckets, kind="stable")
         bounds = np.searchsorted(buckets[order], np.arange(_N_BUCKETS + 1))
-        by_bucket = table.cast(schema).take(pa.array(order))
+        by_bucket = table.take(pa.array(order))
         for bucket, writer in enumerate(writers):
             writer.write_table(by_bucket.slice(bounds[bucket], bounds[bucket + 1] - bounds[bucket]))
     for writer in writers:
         writer.close()
-    for bucket in range(_N_BUCKETS):
-        with pa.memory_map(str(folder / str(bucket))) as source:
-            rows = pa.ipc.open_stream(source).read_all()
-            if len(rows):
-                yield rows
+    calendar = _calendar(first_rows, where) if first_rows else None
+    return [partial(_read_part, folder / str(bucket), calendar) for bucket in range(_N_BUCKETS)]
 
 
-def _typed(rows: pa.Table, where: str) -> pd.DataFrame:
+def _calendar(first_rows: dict[object, int], where: str) -> pd.Series:
+    """Return what each distinct timestamp means, told from all of them: zone, order of day and month."""
+    distinct = pa.chunked_array([pa.array(list(first_rows), from_pandas=True)])
+    return pd.Series(_stamps(distinct, np.array(list(first_rows.values())), where), index=pd.Index(list(first_rows)))
+
+
+def _read_part(path: Path, calendar: pd.Series | None) -> pa.Table:
+    with pa.memory_map(str(path)) as source:
+        rows = pa.ipc.open_stream(source).read_all()
+    if calendar is None:
+        return rows
+    stamps = calendar.to_numpy()[calendar.index.get_indexer(rows["timestamp"].to_pandas())].astype("M8[s]")
+    return rows.set_column(rows.column_names.index("timestamp"), "timestamp", pa.array(stamps))
+
+
+def _with_stamps(rows: pa.Table, where: str) -> pa.Table:
+    if "timestamp" not in rows.column_names:
+        return rows
+    stamps = pa.array(_stamps(rows["timestamp"], rows["row"].to_numpy(), where))
+    return rows.set_column(rows.column_names.index("timestamp"), "timestamp", stamps)
+
+
+def _frame(rows: pa.Table, where: str) -> pd.DataFrame:
     """Return `code, stamp, target, row`, sorted by series and time; `.attrs["names"]` are the series' names by code."""
-    row = rows["row"].to_numpy()
     names: list[str] = ["0"]
     codes = np.zeros(len(rows), np.int64)
     if "item_id" in rows.column_names:
-        ids = rows["item_id"]
-        _refuse(ids.is_null().to_numpy(), row, where, "has no item_id")
-        encoded = _text(ids).combine_chunks().dictionary_encode()
+        encoded = rows["item_id"].combine_chunks().dictionary_encode()
         codes, names = encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
-    frame = pd.DataFrame({"code": codes, "target": _numbers(rows["target"], row, where), "row": row})
+    frame = pd.DataFrame({"code": codes, "target": rows["target"].to_numpy(), "row": rows["row"].to_numpy()})
     frame.attrs["names"] = names
     if "timestamp" not in rows.column_names:
         return frame.sort_values("code", kind="stable", ignore_index=True)
-    frame["stamp"] = _stamps(rows["timestamp"], row, where)
+    frame["stamp"] = rows["timestamp"].to_numpy()
     frame = frame.sort_values(["code", "stamp"], kind="stable", ignore_index=True)
     twice = (frame["code"].diff().eq(0) & frame["stamp"].diff().eq(pd.Timedelta(0))).to_numpy()
     if twice.any():
         at = int(twice.argmax())
-        mend = (
-            "keep one of the two" if "item_id" in rows.column_names else "name the series' column with data.id_column"
-        )
+        named = "item_id" in rows.column_names
+        mend = "keep one of the two" if named else "name the series' column with data.id_column"
         raise UserError(
             f"{where}: series {names[frame['code'][at]]} has timestamp {frame['stamp'][at]} twice, "
             f"in rows {frame['row'][at - 1]} and {frame['row'][at]}; {mend}"
@@ -159,10 +198,10 @@ def _stamps(column: pa.ChunkedArray, row: np.ndarray, where: str) -> np.ndarray:
             stamps = local if daily else stamps.dt.tz_convert("UTC").dt.tz_localize(None)
     else:
         # Series share their timestamps, so that few texts are parsed for many rows.
-        encoded = _text(column).combine_chunks().dictionary_encode()
-        index = encoded.indices.to_numpy()
-        first = np.unique(index, return_index=True)[1]
-        stamps = _parsed_stamps(encoded.dictionary.to_pandas(), row[first], where).iloc[index]
+        texts = _text(column)
+        distinct, first = _distinct(texts)
+        index = texts.combine_chunks().dictionary_encode().indices.to_numpy()
+        stamps = _parsed_stamps(distinct.to_pandas(), row[first], where).iloc[index]
     values = stamps.to_numpy().astype("M8[us]")
     seconds = values.astype("M8[s]")
     _refuse(values != seconds, row, where, "has a timestamp finer than a second, the resolution of the Arrow store")
@@ -195,11 +234,15 @@ def _parsed_stamps(text: pd.Series, row: np.ndarray, where: str) -> pd.Series:
         raise AssertionError("a timestamp that does not parse has been named") from None
 
 
-def _infer(frame: pd.DataFrame, where: str) -> str:
-    if "stamp" not in frame:
-        return UNKNOWN
-    groups = frame.loc[frame["code"] < _SERIES_FOR_FREQ].groupby("code", sort=False)["stamp"]
-    freq = infer_freq([group.to_numpy().astype("M8[s]") for _, group in groups])
+def _infer(frames: Iterable[pd.DataFrame], n_frames: int, where: str) -> str:
+    """Return the frequency that all frames have a say in, each with as many series."""
+    groups: list[np.ndarray] = []
+    for frame in frames:
+        if "stamp" not in frame:
+            return UNKNOWN
+        said = frame.loc[frame["code"] < max(1, _SERIES_FOR_FREQ // n_frames)].groupby("code", sort=False)["stamp"]
+        groups += [group.to_numpy().astype("M8[s]") for _, group in said]
+    freq = infer_freq(groups)
     if freq is None:
         raise UserError(f"{where}: no series has three timestamps to tell the frequency from; give it with data.freq")
     return freq
@@ -247,8 +290,8 @@ def _series_of_nested(tables: Iterator[pa.Table], where: str, freq: str | None) 
         else:
             table = table.append_column("item_id", pa.array([str(number - 1) for number in row]))
         if "timestamp" in table.column_names and _is_list(table.schema.field("timestamp").type):
-            frame = _typed(_exploded(table, row, where), where)
-            freq = freq or _infer(frame, where)
+            frame = _frame(_with_stamps(_checked(_exploded(table, row, where), where), where), where)
+            freq = freq or _infer([frame], 1, where)
             yield from _series_of_frame(frame, where, freq)
             continue
         freq = freq or (table.schema.metadata or {}).get(b"freq", b"").decode() or UNKNOWN
@@ -273,6 +316,12 @@ def _exploded(table: pa.Table, row: np.ndarray, where: str) -> pa.Table:
 
 def _is_list(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _distinct(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
+    """Return the distinct values of a column in order of appearance, and the position of the first of each."""
+    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    return encoded.dictionary, np.unique(encoded.indices.to_numpy(), return_index=True)[1]
 
 
 def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:

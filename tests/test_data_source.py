@@ -199,7 +199,7 @@ def streamed(frame, rows_in_memory, rows_a_table=25):
         for start in range(0, len(frame), rows_a_table)
     )
     series = series_of_tables(named_tables(tables, Columns(), "t"), "t", rows_in_memory=rows_in_memory)
-    return {one.item_id: (one.start, one.freq, one.target.tolist()) for one in series}
+    return {one.item_id: (one.start, one.freq, str(one.target)) for one in series}
 
 
 def of_series(count, stamps):

@@ -210,11 +210,16 @@ def test_a_constant_context_never_comes_out_however_few_are_not():
     assert not np.isnan(target).all(axis=1).any()
 
 
-def test_a_constant_context_that_cannot_be_avoided_has_no_known_target():
+def test_a_series_that_changes_only_at_its_last_training_step_is_constant():
     peak = np.zeros(40)
     peak[-1] = 1.0
-    context, target = windows_of(store_of_arrays([peak]), validation_split=0.0).batch(range(100))
-    assert (context == 0).sum() == (~np.isnan(context)).sum() and np.isnan(target).all()
+    assert split_store(store_of_arrays([peak]), 0.0, 4, 3).unusable == {"constant": [0]}
+
+
+def test_a_rare_window_that_can_be_learned_from_is_found():
+    late = np.concatenate([np.zeros(1000), np.arange(30.0)])
+    context, target = windows_of(store_of_arrays([late]), validation_split=0.0).batch(range(50))
+    assert (np.nanmax(context, axis=1) > 0).all() and not np.isnan(target).all(axis=1).any()
 
 
 def test_columns_that_are_padding_everywhere_are_left_out():
