@@ -19,7 +19,7 @@ Part = Callable[[], pa.Table]
 """Gives the rows of some series, checked, with timestamps as datetime64[s]."""
 
 _EPOCH = np.datetime64(0, "s")
-_ROWS_IN_MEMORY = 8_000_000
+_ROWS_IN_MEMORY = 2_000_000
 _N_BUCKETS = 128
 _SERIES_FOR_FREQ = 1000
 _MISSING = ("", "na", "n/a", "nan", "null", "none", "-")
