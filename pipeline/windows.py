@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.arrow_store import Store
+from pipeline.errors import UserError
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _ATTEMPTS = 1000
@@ -38,6 +39,9 @@ def split_store(
 
     The last `test_length` steps are left out before. A series is unusable for training where what remains is shorter than
     `min_past` and one step, or is constant or missing throughout.
+
+    Raises:
+        UserError: a series holds an infinite value.
     """
     ends = np.maximum(store.lengths - test_length, 0)
     wanted = np.maximum((validation_split * ends).astype(np.int64), prediction_length)
@@ -45,6 +49,12 @@ def split_store(
     train_ends = ends - held_out
     # The last training step is never in a context: a series that changes only there teaches nothing.
     low, high = _ranges(store, train_ends - 1)
+    infinite = np.isinf(low) | np.isinf(high)
+    if infinite.any():
+        raise UserError(
+            f"{store.path or 'the array'}: series {store.item_ids[int(infinite.argmax())]} holds an infinite value; "
+            "write a missing one as NaN"
+        )
     short = train_ends < min_past + 1
     missing = np.isnan(high) & ~short
     constant = (low == high) & ~short
