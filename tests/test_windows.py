@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.arrow_store import open_store, store_of_arrays, write_store
+from pipeline.errors import UserError
 from pipeline.series import Series
 from pipeline.windows import TrainingWindows, ValidationWindows, split_store
 
@@ -214,6 +215,11 @@ def test_a_series_that_changes_only_at_its_last_training_step_is_constant():
     peak = np.zeros(40)
     peak[-1] = 1.0
     assert split_store(store_of_arrays([peak]), 0.0, 4, 3).unusable == {"constant": [0]}
+
+
+def test_an_infinite_value_is_refused_by_its_series():
+    with pytest.raises(UserError, match="series 1 holds an infinite value"):
+        split_store(store_of_arrays([np.arange(20.0), np.append(np.inf, np.arange(19.0))]), 0.2, 4, 3)
 
 
 def test_a_rare_window_that_can_be_learned_from_is_found():
