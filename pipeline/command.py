@@ -7,12 +7,15 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.config import Config, parse_config
+from pipeline.config import parse_command_line
 from pipeline.errors import UserError
 
 
-def run(main: Callable[[Config], None]) -> None:
+def run(main: Callable[..., None], **flags: str) -> None:
     """Run a script's `main` on the configuration that the command line gives, and exit.
+
+    `flags` are switches that the script has beside the configuration, each with its help text; `main` gets their values by
+    name.
 
     Exit codes: 0 done; 2 the user's input is wrong, with one line on stderr; 1 our bug, with a traceback; 130 interrupted.
     Progress goes to stdout as plain lines, and to stderr as bars where that is a terminal.
@@ -27,7 +30,9 @@ def run(main: Callable[[Config], None]) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_Lines()])
     logging.getLogger("pipeline").setLevel(logging.INFO if is_main else logging.ERROR)
     try:
-        main(parse_config(sys.argv[1:], description=(sys.modules["__main__"].__doc__ or "").strip()))
+        description = (sys.modules["__main__"].__doc__ or "").strip()
+        config, switches = parse_command_line(sys.argv[1:], description, flags)
+        main(config, **switches)
     except UserError as error:
         if is_main:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

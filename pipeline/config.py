@@ -1,6 +1,6 @@
 """The configuration: one frozen dataclass a section, checked when made. The docstring of a field is its `--help` text."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -63,7 +63,10 @@ class DataConfig:
 
     train: str | list[WeightedSource | str] | None = None
     """CSV, Parquet, JSON Lines, Arrow or Feather file, a folder of them, a GluonTS or datasets folder, or a Hub name;
-    or a list of these, each a path or {path, weight}. Null is the generated dummy data."""
+    synthetic:bank or synthetic:PRIOR for series made as they are needed; or a list of these, each a path or {path,
+    weight}. Null is the generated dummy data."""
+    mixup: bool = False
+    """Train on sums of stretches of up to three series (TSMixup), as synthetic.mixup says, in place of the series."""
     freq: str | None = None
     """Pandas frequency of the series; null infers it from the timestamps."""
     id_column: str = "item_id"
@@ -112,6 +115,55 @@ class DummyDataConfig:
         _at_least("training.dummy_data.num_processes", self.num_processes, 1)
         if not self.patterns or len(set(self.patterns)) < len(self.patterns):
             raise UserError("training.dummy_data.patterns must name at least one pattern, and each once")
+
+
+@dataclass(frozen=True)
+class MixupConfig:
+    """TSMixup: sums of stretches of several series."""
+
+    max_series: int = 3
+    """A sum has between one and so many terms."""
+    alpha: float = 1.5
+    """Concentration of the Dirichlet distribution of the terms' weights; large values make them alike."""
+    min_length: int = 128
+    """Fewest steps in a sum, where there are series of that length."""
+    max_length: int = 2048
+    """Most steps in a sum."""
+
+    def __post_init__(self) -> None:
+        _at_least("synthetic.mixup.max_series", self.max_series, 1)
+        _above("synthetic.mixup.alpha", self.alpha, 0)
+        _at_least("synthetic.mixup.min_length", self.min_length, 2)
+        _at_least("synthetic.mixup.max_length", self.max_length, self.min_length)
+
+
+@dataclass(frozen=True)
+class SyntheticConfig:
+    """The synthetic data bank, written by generate_data.py or made while training."""
+
+    source: str = "dummy"
+    """What generate_data.py writes: dummy (one file, by training.dummy_data), bank, tsmixup (of data.train), or one
+    prior, such as kernel_synth or sarima."""
+    bank: str | None = None
+    """YAML file of priors, effects, their weights and ranges; null is the bank of config/bank.yaml."""
+    n_series: int = 10000
+    """Number of series written."""
+    length: int = 1024
+    """Steps in a series; for tsmixup synthetic.mixup says it."""
+    shard_size: int = 10000
+    """Series in a file."""
+    num_processes: int = 1
+    """Processes that generate; the files are the same for any number."""
+    output_path: str | None = None
+    """Folder of the files. Null is synthetic/SOURCE in paths.data_dir."""
+    mixup: MixupConfig = field(default_factory=MixupConfig)
+    """TSMixup, for data.mixup and for the source tsmixup."""
+
+    def __post_init__(self) -> None:
+        _at_least("synthetic.n_series", self.n_series, 1)
+        _at_least("synthetic.length", self.length, 2)
+        _at_least("synthetic.shard_size", self.shard_size, 1)
+        _at_least("synthetic.num_processes", self.num_processes, 1)
 
 
 @dataclass(frozen=True)
@@ -280,7 +332,7 @@ class PathsConfig:
     """Folders that other defaults lie in."""
 
     data_dir: str = "data"
-    """Holds cache/, the converted series, and reports/."""
+    """Holds cache/, the converted series, synthetic/ and reports/."""
     models_dir: str = "data/models"
     """Parent of base/ and trained/."""
     predictions_dir: str = "data/predictions"
@@ -296,6 +348,7 @@ class Config:
     chronos: GeneralConfig = field(default_factory=GeneralConfig)
     base_model: BaseModelConfig = field(default_factory=BaseModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -312,6 +365,10 @@ class Config:
     def dummy_path(self) -> Path:
         """Return the file of the generated dummy data."""
         return Path(self.paths.dummy_data_dir, "dummy.arrow")
+
+    def synthetic_path(self) -> Path:
+        """Return the folder of the synthetic series."""
+        return Path(self.synthetic.output_path or Path(self.paths.data_dir, "synthetic", self.synthetic.source))
 
     def predictions_path(self) -> Path:
         """Return the file that forecasts go to."""
@@ -340,6 +397,18 @@ def parse_config(argv: list[str], description: str) -> Config:
     Raises:
         UserError: a key is unknown or out of range, or a file does not parse.
     """
+    return parse_command_line(argv, description, {})[0]
+
+
+def parse_command_line(argv: list[str], description: str, flags: Mapping[str, str]) -> tuple[Config, dict[str, bool]]:
+    """Read a configuration, and flags that a script has beside it, such as `--preview`.
+
+    Args:
+        flags: the help text of each flag by its name.
+
+    Raises:
+        UserError: a key is unknown or out of range, or a file does not parse.
+    """
     from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -348,6 +417,8 @@ def parse_config(argv: list[str], description: str) -> Config:
     sections = {section.name: type(getattr(Config(), section.name)) for section in fields(Config)}
     for name, section in sections.items():
         parser.add_argument(f"--{name}", type=section, default=section())
+    for flag, text in flags.items():
+        parser.add_argument(f"--{flag}", action="store_true", help=text)
     for option, value in zip(argv, argv[1:]):
         if option == "--config":
             _check_sections(Path(value), sections)
@@ -357,7 +428,7 @@ def parse_config(argv: list[str], description: str) -> Config:
         raise
     except (ArgumentError, ValueError) as error:
         raise UserError(" ".join(str(error).split()) + "; see --help for the keys and their ranges") from error
-    return Config(**{name: parsed[name] for name in sections})
+    return Config(**{name: parsed[name] for name in sections}), {flag: parsed[flag] for flag in flags}
 
 
 def _check_sections(path: Path, sections: Collection[str]) -> None:

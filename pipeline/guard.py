@@ -114,9 +114,8 @@ class Bar(ProgressCallback):
 class Lines(TrainerCallback):
     """One plain line for each log and evaluation."""
 
-    def __init__(self, batch_size: int, steps_per_epoch: float) -> None:
+    def __init__(self, batch_size: int) -> None:
         self.batch_size = batch_size
-        self.steps_per_epoch = steps_per_epoch
         self.begun: tuple[float, int] | None = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -143,10 +142,9 @@ class Lines(TrainerCallback):
             seconds, steps = time.monotonic() - self.begun[0], state.global_step - self.begun[1]
             left = (state.max_steps - state.global_step) * seconds / steps
             logger.info(
-                "step %d of %d, epoch %.1f: loss %.4f, learning rate %.2e, %.0f windows/s, %s left",
+                "step %d of %d: loss %.4f, learning rate %.2e, %.0f windows/s, %s left",
                 state.global_step,
                 state.max_steps,
-                state.global_step / self.steps_per_epoch,
                 logs["loss"],
                 logs["learning_rate"],
                 steps * self.batch_size / seconds,

@@ -18,8 +18,8 @@ import numpy as np
 
 from pipeline.arrow_store import Store, store_of_arrays
 from pipeline.checkpoint import MODEL_INFO, TRAINING_INFO, Checkpoint, read_checkpoint, weight_files
-from pipeline.config import Config
-from pipeline.data_source import store_fingerprint
+from pipeline.config import Config, MixupConfig
+from pipeline.data_source import TrainingSet, store_fingerprint
 from pipeline.errors import UserError
 from pipeline.files import fingerprint, read_json, write_json
 from pipeline.frequency import seasonality
@@ -27,7 +27,20 @@ from pipeline.metrics import WQL_LEVELS
 from pipeline.report import training_card
 from pipeline.run_folder import RunFolder
 from pipeline.synthetic import dummy_array
-from pipeline.windows import Split, TrainingWindows, ValidationWindows, split_store
+from pipeline.synthetic.bank import Bank
+from pipeline.synthetic.mixup import Mixup
+from pipeline.windows import (
+    MixedSource,
+    SeriesSource,
+    Source,
+    Split,
+    SyntheticSource,
+    TrainingWindows,
+    ValidationWindows,
+    held_out,
+    pool_of,
+    split_store,
+)
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -99,11 +112,12 @@ class ChronosTrainer:
         dummy = self.config.training.dummy_data
         return dummy_array(n_samples, dummy.n_series, dummy.length, dummy.patterns, self.config.chronos.seed)
 
-    def prepare_training_data(self, data: np.ndarray | Sequence[Store]) -> tuple:
+    def prepare_training_data(self, data: np.ndarray | Sequence[Store | Bank | TrainingSet]) -> tuple:
         """Part series into training and validation windows.
 
         Args:
-            data: an array [n_series, length], or stores, weighted as data.train says.
+            data: an array [n_series, length], or what windows are drawn from: stores and synthetic banks, each with a
+                weight or all alike.
 
         Returns:
             (TrainingWindows, ValidationWindows), the second None where training.validation_split is 0.
@@ -111,37 +125,37 @@ class ChronosTrainer:
         Raises:
             UserError: no series can be trained on, or the horizon is beyond what the model's head forecasts.
         """
-        training = self.config.training
-        stores = [store_of_arrays(data)] if isinstance(data, np.ndarray) else list(data)
-        weights = [source.weight for source in self.config.data.sources()] or [1.0] * len(stores)
-        if len(weights) != len(stores):
-            raise UserError(f"data.train names {len(weights)} data sets where {len(stores)} were given")
+        training, seed = self.config.training, self.config.chronos.seed
+        given = [store_of_arrays(data)] if isinstance(data, np.ndarray) else data
+        sets = [one if isinstance(one, TrainingSet) else TrainingSet(one, 1.0) for one in given]
         context_length, prediction_length = self._lengths()
-        splits = [
-            split_store(
-                store, training.validation_split, prediction_length, training.min_past, self.config.data.test_length
-            )
-            for store in stores
+        lengths = {"context_length": context_length, "prediction_length": prediction_length}
+        banks = [
+            self._bank(one.series, context_length + prediction_length) for one in sets if isinstance(one.series, Bank)
         ]
-        for split in splits:
-            _report_unusable(split)
+        bank_weights = [one.weight for one in sets if isinstance(one.series, Bank)]
+        splits = [self._split(one.series, prediction_length) for one in sets if isinstance(one.series, Store)]
+        weights = [one.weight for one in sets if isinstance(one.series, Store)]
+        sources: list[Source] = [SeriesSource(split, training.min_past) for split in splits]
+        if self.config.data.mixup:
+            if not splits:
+                raise UserError("data.mixup: there are no series to mix; name some in data.train")
+            mixup = Mixup(
+                [pool_of(split) for split in splits], weights, **dataclasses.asdict(self.config.synthetic.mixup)
+            )
+            sources, weights = [MixedSource(splits, mixup, training.min_past)], [sum(weights)]
         windows = TrainingWindows(
-            splits,
-            weights,
-            context_length=context_length,
-            prediction_length=prediction_length,
-            min_past=training.min_past,
+            [*sources, *banks],
+            weights + bank_weights,
             drop_prob=training.drop_prob,
-            seed=self.config.chronos.seed,
+            seed=seed,
+            **lengths,
         )
         if training.validation_split == 0:
             return windows, None
-        validation = ValidationWindows(
-            splits,
-            context_length=context_length,
-            prediction_length=prediction_length,
-            max_windows=training.validation_windows or _VALIDATION_WINDOWS[self.checkpoint.family],
-        )
+        most = training.validation_windows or _VALIDATION_WINDOWS[self.checkpoint.family]
+        made = [held_out(bank, most, seed=seed, **lengths) for bank in banks]
+        validation = ValidationWindows(splits + made, **lengths, max_windows=most)
         if not len(validation):
             raise UserError("no held-out step is known, so nothing can be validated; set training.validation_split 0")
         return windows, validation
@@ -163,14 +177,15 @@ class ChronosTrainer:
 
         windows, validation = train_data
         training, family = self.config.training, self.checkpoint.family
-        steps_per_epoch = windows.windows_per_epoch() / training.batch_size
+        per_epoch = windows.windows_per_epoch()
+        steps_per_epoch = per_epoch / training.batch_size if per_epoch else None
         self.steps = training.max_steps or self._steps(epochs, steps_per_epoch)
         self.learning_rate = self._learning_rate()
         logger.info(
-            "training for %d steps of %d windows (%.1f epochs) with learning rate %g",
+            "training for %d steps of %d windows (%s) with learning rate %g",
             self.steps,
             training.batch_size,
-            self.steps / steps_per_epoch,
+            f"{self.steps / steps_per_epoch:.1f} epochs" if steps_per_epoch else "of series made as they are needed",
             self.learning_rate,
         )
         with tempfile.TemporaryDirectory(prefix="chronos-run-") as temporary:
@@ -193,7 +208,7 @@ class ChronosTrainer:
                 train_dataset=WindowDataset(windows, self.steps * training.batch_size, to_inputs),
                 eval_dataset=None if validation is None else WindowDataset(validation, len(validation), to_inputs),
                 validation=validation,
-                seasons=[seasonality(split.store.freq) for split in windows.splits],
+                seasons=[seasonality(split.store.freq) for split in validation.splits] if validation else [],
                 forecaster_of=partial(_forecaster_of, seed=self.config.chronos.seed),
             )
             for callback in (PrinterCallback, ProgressCallback):
@@ -201,7 +216,7 @@ class ChronosTrainer:
             if not arguments.disable_tqdm:
                 trainer.add_callback(Bar())
             trainer.add_callback(BaseIsFirstBest())
-            trainer.add_callback(Lines(training.batch_size, steps_per_epoch))
+            trainer.add_callback(Lines(training.batch_size))
             if training.patience is not None:
                 trainer.add_callback(EarlyStoppingCallback(training.patience))
             for callback in trainer.callback_handler.callbacks:
@@ -282,11 +297,27 @@ class ChronosTrainer:
             )
         return context_length, prediction_length
 
-    def _steps(self, epochs: float | Literal["auto"], steps_per_epoch: float) -> int:
-        if epochs != "auto":
-            return math.ceil(epochs * steps_per_epoch)
+    def _bank(self, bank: Bank, longest: int) -> SyntheticSource:
+        bank.check_length(longest)
+        return SyntheticSource(bank, self.config.training.min_past)
+
+    def _split(self, store: Store, prediction_length: int) -> Split:
+        training = self.config.training
+        split = split_store(
+            store, training.validation_split, prediction_length, training.min_past, self.config.data.test_length
+        )
+        _report_unusable(split)
+        return split
+
+    def _steps(self, epochs: float | Literal["auto"], steps_per_epoch: float | None) -> int:
         least = _LEAST_STEPS if self._scratch_size() is None else _LEAST_STEPS_FROM_SCRATCH
-        return max(math.ceil(_EPOCHS * steps_per_epoch), least)
+        if epochs == "auto":
+            return max(math.ceil(_EPOCHS * (steps_per_epoch or 0)), least)
+        if steps_per_epoch is None:
+            raise UserError(
+                "training.epochs: series made as they are needed have no end; give training.max_steps instead"
+            )
+        return math.ceil(epochs * steps_per_epoch)
 
     def _learning_rate(self) -> float:
         if self.config.training.learning_rate != "auto":
@@ -419,8 +450,8 @@ class ChronosTrainer:
         windows = train_data[0]
         shares = np.diff(windows.bounds, prepend=0.0)
         return [
-            {"fingerprint": store_fingerprint(split.store), "share": round(float(share), 6), "series": len(split.store)}
-            for split, share in zip(windows.splits, shares)
+            {"fingerprint": _source_fingerprint(source), "share": round(float(share), 6)}
+            for source, share in zip(windows.sources, shares)
         ]
 
     def _training_info(self) -> dict[str, Any]:
@@ -451,6 +482,18 @@ def _set_context_length(model: Any, context_length: int) -> None:
     model.config.chronos_config["context_length"] = context_length
     if hasattr(model, "chronos_config"):
         model.chronos_config.context_length = context_length
+
+
+def _source_fingerprint(source: Source) -> str:
+    if isinstance(source, SyntheticSource):
+        return fingerprint([], source.bank)
+    if isinstance(source, MixedSource):
+        settings = [getattr(source.mixup, field.name) for field in dataclasses.fields(MixupConfig)]
+        return fingerprint(
+            [], source.mixup.weights, settings, [store_fingerprint(split.store) for split in source.splits]
+        )
+    assert isinstance(source, SeriesSource)
+    return store_fingerprint(source.split.store)
 
 
 def _candidate(name: str, scores: dict[str, float]) -> dict[str, Any]:

@@ -1,18 +1,21 @@
 """Training windows as pure functions of (seed, i), and the fixed windows of validation, gathered a whole batch at a time.
 
-Window i's data set, series, end point and dropped values all come from a counter-based hash of (seed, i): any number of
+Window i's source, series, end point and dropped values all come from a counter-based hash of (seed, i): any number of
 loader workers or processes sees the same windows, and a resumed run needs to read none of those it skips.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from pipeline.arrow_store import Store
+from pipeline.arrow_store import Store, store_of_arrays
+from pipeline.draws import Draws, keys_of, mix, uniform, word
 from pipeline.errors import UserError
+from pipeline.synthetic.bank import Bank
+from pipeline.synthetic.mixup import Mixup, Pool
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _ATTEMPTS = 1000
 _EXTREME = 100.0
 
@@ -72,85 +75,170 @@ def split_store(
     )
 
 
-class TrainingWindows:
-    """An endless, random-access sequence of training windows over weighted stores.
+def pool_of(split: Split) -> Pool:
+    """Return the training steps of the usable series, for TSMixup."""
+    return Pool.of(split.store, split.usable, split.train_ends[split.usable])
 
-    A window is a forecast start drawn uniformly from a series drawn uniformly from a store drawn by weight. Its context is
-    up to `context_length` steps before the start, NaN on the left where the series is shorter; its target the
-    `prediction_length` steps from it, NaN on the right where training steps end. A window is drawn again where its context
-    is constant or unknown throughout, where no target step is known, or where a target lies more than 100 standard
-    deviations of the context from its mean: no scaled loss can learn from it.
+
+class Source(Protocol):
+    """What training windows are drawn from."""
+
+    n_steps: int
+    """Steps that an epoch covers; 0 where there is no end of them."""
+
+    def draw(self, keys: np.ndarray, context_length: int, prediction_length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return one window for each key: context [n, context_length], target [n, prediction_length], float32."""
+
+
+class SeriesSource:
+    """Windows of real series: a forecast start drawn uniformly from a series drawn uniformly."""
+
+    def __init__(self, split: Split, min_past: int) -> None:
+        assert len(split.usable)
+        self.split, self.min_past = split, min_past
+        self.n_steps = int(split.train_ends[split.usable].sum())
+
+    def draw(self, keys: np.ndarray, context_length: int, prediction_length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return one window for each key: context [n, context_length], target [n, prediction_length], float32."""
+        split = self.split
+        series = split.usable[(uniform(keys, 1) * len(split.usable)).astype(np.int64)]
+        ends = split.train_ends[series]
+        starts = self.min_past + (uniform(keys, 2) * (ends - self.min_past)).astype(np.int64)
+        values, origin = split.store.values, split.store.offsets[series]
+        context = _gather(values, origin, starts - context_length, starts, context_length)
+        return context, _gather(values, origin, starts, ends, prediction_length)
+
+
+class MixedSource:
+    """Windows of TSMixup: each the end of a sum of stretches of series."""
+
+    def __init__(self, splits: Sequence[Split], mixup: Mixup, min_past: int) -> None:
+        self.splits, self.mixup, self.min_past = list(splits), mixup, min_past
+        self.n_steps = sum(int(split.train_ends[split.usable].sum()) for split in splits)
+
+    def draw(self, keys: np.ndarray, context_length: int, prediction_length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return one window for each key: context [n, context_length], target [n, prediction_length], float32."""
+        lengths = np.minimum(self.mixup.draw_lengths(keys), context_length + prediction_length)
+        values = self.mixup.draw(keys, lengths, context_length + prediction_length)
+        return _last_windows(values, lengths, self.min_past, context_length, prediction_length)
+
+
+class SyntheticSource:
+    """Windows of series made as they are needed, each the end of a series of its own.
+
+    Half of them have a whole context, the others one whose length is log-uniform from `min_past` to that.
+    """
+
+    n_steps = 0
+
+    def __init__(self, bank: Bank, min_past: int) -> None:
+        self.bank, self.min_past = bank, min_past
+
+    def draw(self, keys: np.ndarray, context_length: int, prediction_length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return one window for each key: context [n, context_length], target [n, prediction_length], float32."""
+        draws = Draws(keys)
+        least = min(self.min_past, context_length)
+        short = draws.log_uniform(least, context_length + 1).astype(np.int64)
+        history = np.where(draws.chance(0.5), context_length, short.clip(least, context_length))[:, 0]
+        lengths = history + prediction_length
+        full, own = context_length + prediction_length, draws.fork()
+        values = np.empty((len(keys), full), np.float32)
+        # Steps behind a row's length are made for nothing, so short rows are made apart.
+        brief = lengths <= full // 4
+        for rows, width in ((np.flatnonzero(brief), full // 4), (np.flatnonzero(~brief), full)):
+            if len(rows):
+                values[rows, :width] = self.bank.draw(own.keys[rows], lengths[rows], width)
+        return _last_windows(values, lengths, self.min_past, context_length, prediction_length)
+
+
+class TrainingWindows:
+    """An endless, random-access sequence of training windows of weighted sources.
+
+    The context of a window is up to `context_length` steps before the forecast start, NaN on the left where there are
+    fewer; its target the `prediction_length` steps from it, NaN on the right where training steps end. A window is drawn
+    again where its context is constant or unknown throughout, where no target step is known, or where a target lies more
+    than 100 standard deviations of the context from its mean: no scaled loss can learn from it.
     """
 
     def __init__(
         self,
-        splits: Sequence[Split],
+        sources: Sequence[Source],
         weights: Sequence[float],
         *,
         context_length: int,
         prediction_length: int,
-        min_past: int,
         drop_prob: float,
         seed: int,
     ) -> None:
-        assert len(splits) == len(weights) and all(len(split.usable) for split in splits)
-        self.splits = list(splits)
+        assert len(sources) == len(weights)
+        self.sources = list(sources)
         self.bounds = np.cumsum(np.asarray(weights, np.float64) / sum(weights))
         self.context_length = context_length
         self.prediction_length = prediction_length
-        self.min_past = min_past
         self.drop_prob = drop_prob
-        self.key = _mix(np.array([seed], np.uint64) ^ _GOLDEN)[0]
+        self.seed = seed
 
-    def windows_per_epoch(self) -> int:
-        """Return how many windows it takes for their horizons to cover every training step once on average."""
-        n_steps = sum(int(split.train_ends[split.usable].sum()) for split in self.splits)
-        return -(-n_steps // self.prediction_length)
+    def windows_per_epoch(self) -> int | None:
+        """Return how many windows it takes for their horizons to cover every training step once on average.
+
+        None where all series are made as they are needed: there is no end of them.
+        """
+        n_steps = sum(source.n_steps for source in self.sources)
+        return -(-n_steps // self.prediction_length) or None
 
     def batch(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Return windows as float32 context [n, at most context_length] and target [n, prediction_length].
 
         Columns of the context that are padding in every window are left out.
         """
-        index = np.asarray(indices, np.uint64)
-        context = np.full((len(index), self.context_length), np.nan, np.float32)
-        target = np.full((len(index), self.prediction_length), np.nan, np.float32)
-        pending = np.arange(len(index))
+        first = keys_of(self.seed, np.asarray(indices))
+        context = np.full((len(first), self.context_length), np.nan, np.float32)
+        target = np.full((len(first), self.prediction_length), np.nan, np.float32)
+        # Drawn anew within its source, so that sources keep their weights.
+        chosen = np.searchsorted(self.bounds, uniform(first, 0), side="right").clip(max=len(self.sources) - 1)
+        pending = np.arange(len(first))
         for attempt in range(_ATTEMPTS):
-            first = _mix(self.key ^ index[pending])
-            # Drawn anew within its store, so that stores keep their weights.
-            chosen = np.searchsorted(self.bounds, _uniform(first, 0), side="right").clip(max=len(self.splits) - 1)
-            context[pending], target[pending] = self._draw(_mix(first ^ np.uint64(attempt)), chosen)
+            keys = mix(first[pending] ^ np.uint64(attempt))
+            for which in np.unique(chosen[pending]):
+                at = np.flatnonzero(chosen[pending] == which)
+                rows = pending[at]
+                context[rows], target[rows] = self.sources[which].draw(
+                    keys[at], self.context_length, self.prediction_length
+                )
+            if self.drop_prob > 0:
+                self._drop(keys, pending, context, target)
             pending = pending[~_learnable(context[pending], target[pending])]
             if not len(pending):
                 break
         target[pending] = np.nan
         return _trimmed(context), target
 
-    def _draw(self, keys: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        context = np.empty((len(keys), self.context_length), np.float32)
-        target = np.empty((len(keys), self.prediction_length), np.float32)
-        for which in np.unique(chosen):
-            rows, split = np.flatnonzero(chosen == which), self.splits[which]
-            series = split.usable[(_uniform(keys[rows], 1) * len(split.usable)).astype(np.int64)]
-            ends = split.train_ends[series]
-            starts = self.min_past + (_uniform(keys[rows], 2) * (ends - self.min_past)).astype(np.int64)
-            origin = split.store.offsets[series]
-            context[rows] = _gather(
-                split.store.values, origin, starts - self.context_length, starts, self.context_length
-            )
-            target[rows] = _gather(split.store.values, origin, starts, ends, self.prediction_length)
-        if self.drop_prob > 0:
-            self._drop(keys, context, target)
-        return context, target
-
-    def _drop(self, keys: np.ndarray, context: np.ndarray, target: np.ndarray) -> None:
-        share = self.drop_prob * _uniform(keys, 3)[:, None]
+    def _drop(self, keys: np.ndarray, rows: np.ndarray, context: np.ndarray, target: np.ndarray) -> None:
+        keys = word(keys, 1 << 48)
         width = self.context_length + self.prediction_length
-        steps = np.arange(4, 4 + width, dtype=np.uint64)
-        dropped = _uniform(keys[:, None], steps[None, :]) < share
-        context[dropped[:, : self.context_length]] = np.nan
-        target[dropped[:, self.context_length :]] = np.nan
+        steps = np.arange(1, 1 + width, dtype=np.uint64)
+        dropped = uniform(keys[:, None], steps) < self.drop_prob * uniform(keys, 0)[:, None]
+        context[rows] = np.where(dropped[:, : self.context_length], np.nan, context[rows])
+        target[rows] = np.where(dropped[:, self.context_length :], np.nan, target[rows])
+
+
+def held_out(
+    source: SyntheticSource, n_series: int, *, context_length: int, prediction_length: int, seed: int
+) -> Split:
+    """Return series that no training window shows, whose last horizon is for validation.
+
+    They are scaled to a mean absolute value of one, so that a sum of their errors is not one of their units.
+    """
+    key = int(word(keys_of(seed, np.zeros(1)), 0)[0])
+    windows = TrainingWindows(
+        [source], [1.0], context_length=context_length, prediction_length=prediction_length, drop_prob=0.0, seed=key
+    )
+    context, target = windows.batch(range(n_series))
+    scale = np.nanmean(np.abs(context), axis=1)
+    begins = np.argmax(~np.isnan(context), axis=1)
+    series = [np.concatenate([context[i, begin:], target[i]]) / scale[i] for i, begin in enumerate(begins)]
+    store = store_of_arrays(series, "h")
+    return Split(store, store.lengths - prediction_length, store.lengths, np.arange(n_series), {})
 
 
 class ValidationWindows:
@@ -216,6 +304,17 @@ def _gather(values: np.ndarray, origin: np.ndarray, begin: np.ndarray, end: np.n
     return gathered
 
 
+def _last_windows(
+    values: np.ndarray, lengths: np.ndarray, min_past: int, context_length: int, prediction_length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the last window of each row [n, width] of `lengths` [n] steps, its history at least `min_past`."""
+    starts = np.maximum(lengths - prediction_length, np.minimum(min_past, lengths - 1))
+    origin = np.arange(len(values)) * values.shape[1]
+    flat = values.ravel()
+    context = _gather(flat, origin, starts - context_length, starts, context_length)
+    return context, _gather(flat, origin, starts, lengths, prediction_length)
+
+
 def _learnable(context: np.ndarray, target: np.ndarray) -> np.ndarray:
     known = ~np.isnan(context)
     count = np.maximum(known.sum(axis=1), 1)
@@ -247,18 +346,3 @@ def _spread(rows: np.ndarray, count: int) -> np.ndarray:
     if len(rows) <= count:
         return rows
     return rows[np.linspace(0, len(rows) - 1, count).round().astype(np.int64)]
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64 (Steele et al., 2014): a bijection of 64-bit words that passes for random."""
-    with np.errstate(over="ignore"):
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-def _uniform(keys: np.ndarray, draw: int | np.ndarray) -> np.ndarray:
-    """Return the numbers in [0, 1) that belong to `keys` and the number of the draw."""
-    with np.errstate(over="ignore"):
-        words = _mix(keys + (np.asarray(draw, np.uint64) + np.uint64(1)) * _GOLDEN)
-    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53

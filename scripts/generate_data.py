@@ -1,4 +1,4 @@
-"""Generate synthetic series of trend, season and noise, as an Arrow store."""
+"""Generate synthetic series: patterns for a first try, the data bank, or sums of your own series."""
 
 import logging
 
@@ -8,7 +8,19 @@ from pipeline.config import Config
 logger = logging.getLogger("pipeline")
 
 
-def main(config: Config) -> None:
+def main(config: Config, preview: bool) -> None:
+    """Write what synthetic.source names, or draw the bank."""
+    if preview:
+        from pipeline.make_series import preview as draw_preview
+
+        logger.info("gallery: %s", draw_preview(config))
+    elif config.synthetic.source == "dummy":
+        write_dummy(config)
+    else:
+        write_synthetic(config)
+
+
+def write_dummy(config: Config) -> None:
     """Write the series that training.dummy_data describes."""
     from pipeline.arrow_store import write_store
     from pipeline.synthetic import dummy_series
@@ -21,5 +33,15 @@ def main(config: Config) -> None:
     logger.info("%d series of %d steps: %s", dummy.n_samples, dummy.length, config.dummy_path())
 
 
+def write_synthetic(config: Config) -> None:
+    """Write a synthetic source to files of synthetic.shard_size series."""
+    from pipeline.make_series import make_series
+
+    with progress(None, config.synthetic.n_series, "series") as bar:
+        for n_series in make_series(config):
+            bar.update(n_series)
+    logger.info("%d series: %s", config.synthetic.n_series, config.synthetic_path())
+
+
 if __name__ == "__main__":
-    run(main)
+    run(main, preview="Draw a gallery of the bank, one panel a prior, in place of writing series.")

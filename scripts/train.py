@@ -10,7 +10,7 @@ logger = logging.getLogger("pipeline")
 
 def main(config: Config) -> None:
     """Prepare the data, train, and save the best candidate."""
-    from pipeline.data_source import open_training_stores
+    from pipeline.data_source import open_training_data
     from pipeline.run_folder import RunFolder
     from pipeline.train_model import ChronosTrainer
 
@@ -18,7 +18,7 @@ def main(config: Config) -> None:
     output.check(config.training.resume, config.training.overwrite)
     trainer = ChronosTrainer(str(config.base_path()))
     trainer.config, trainer.run_folder = config, output
-    train_data = trainer.prepare_training_data(open_training_stores(config))
+    train_data = trainer.prepare_training_data(open_training_data(config))
     trainer.train_model(train_data, epochs=config.training.epochs)
     trainer.save_trained_model(str(config.trained_path()))
     logger.info("checkpoint: %s", config.trained_path())

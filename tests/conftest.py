@@ -1,8 +1,8 @@
 """Nano checkpoints of every family, made once, and a way to run scripts inside the test process."""
 
-import importlib.util
 import logging
 import os
+import runpy
 import sys
 from pathlib import Path
 
@@ -57,17 +57,12 @@ def run_script(tmp_path, monkeypatch, capsys, caplog):
     monkeypatch.chdir(tmp_path)
 
     def run(name, *arguments):
-        from pipeline.command import run as run_command
-
-        spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / "scripts" / f"{name}.py")
-        script = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(script)
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
         caplog.clear()
         code = 0
         with caplog.at_level(logging.INFO, logger="pipeline"):
             try:
-                run_command(script.main)
+                runpy.run_path(str(ROOT / "scripts" / f"{name}.py"), run_name="__main__")
             except SystemExit as stop:
                 code = stop.code or 0
         printed = capsys.readouterr()

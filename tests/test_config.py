@@ -66,7 +66,10 @@ def test_the_shipped_configuration_holds_every_key_of_the_seed_with_its_value():
     check(yaml.safe_load(SEED), yaml.safe_load((ROOT / "config" / "chronos_config.yaml").read_text()))
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.name)
+CONFIGURATIONS = sorted(set((ROOT / "config").glob("*.yaml")) - {ROOT / "config" / "bank.yaml"})
+
+
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.name)
 def test_every_shipped_configuration_is_read(path):
     parse_config(["--config", str(path)], "")
 

@@ -9,12 +9,13 @@ PACKAGE = Path(__file__).parents[1] / "pipeline"
 LAYERS = [
     {"errors"},
     {"files"},
-    {"config", "series", "frequency"},
-    {"synthetic", "arrow_store", "formats", "tabular", "metrics", "checkpoint"},
+    {"config", "series", "frequency", "draws"},
+    {"arrow_store", "formats", "tabular", "metrics", "checkpoint"},
+    {"synthetic"},
     {"windows"},
     {"base_model", "data_source", "run_folder", "training_data", "forecasting", "evaluation", "report"},
     {"guard"},
-    {"train_model", "load_model", "score_models"},
+    {"train_model", "load_model", "score_models", "make_series"},
 ]
 EDGE = "command"
 HEAVY = {"torch", "transformers", "chronos", "accelerate", "peft", "datasets"}

@@ -6,7 +6,7 @@ import pytest
 from pipeline.arrow_store import open_store, store_of_arrays, write_store
 from pipeline.errors import UserError
 from pipeline.series import Series
-from pipeline.windows import TrainingWindows, ValidationWindows, split_store
+from pipeline.windows import SeriesSource, TrainingWindows, ValidationWindows, split_store
 
 SETTINGS = {"context_length": 12, "prediction_length": 4, "min_past": 3, "drop_prob": 0.0, "seed": 0}
 
@@ -24,7 +24,11 @@ def windows_of(*stores, weights=None, test_length=0, validation_split=0.2, **set
         split_store(one, validation_split, settings["prediction_length"], settings["min_past"], test_length)
         for one in stores
     ]
-    return TrainingWindows(splits, weights or [1.0] * len(stores), **settings)
+    return training_windows(splits, weights or [1.0] * len(stores), **settings)
+
+
+def training_windows(splits, weights, *, min_past, **settings):
+    return TrainingWindows([SeriesSource(split, min_past) for split in splits], weights, **settings)
 
 
 def place(context, target):
@@ -35,7 +39,7 @@ def place(context, target):
 
 def test_a_window_is_what_a_plain_loop_cuts_at_its_place():
     series, windows = store(), windows_of(store())
-    ends = windows.splits[0].train_ends
+    ends = windows.sources[0].split.train_ends
     context, target = windows.batch(range(500))
     assert context.shape == (500, 12) and target.shape == (500, 4) and context.dtype == np.float32
     for one, ahead in zip(context, target):
@@ -63,7 +67,7 @@ def test_training_windows_are_found_in_the_training_steps_by_search_and_nowhere_
         row = np.concatenate([one, ahead])
         places = []
         for k, array in enumerate(arrays):
-            end = windows.splits[0].train_ends[k]
+            end = windows.sources[0].split.train_ends[k]
             assert end <= len(array) - test_length - min(4, (len(array) - test_length) // 2)
             padded = np.concatenate([np.full(12, np.nan), array[:end], np.full(4, np.nan)]).astype(np.float32)
             for start in range(3, end):
@@ -74,7 +78,7 @@ def test_training_windows_are_found_in_the_training_steps_by_search_and_nowhere_
 
 def test_training_windows_validation_targets_and_test_steps_share_nothing():
     splits = [split_store(store(), 0.3, 4, 3, test_length=5)]
-    training = TrainingWindows(splits, [1.0], **SETTINGS)
+    training = training_windows(splits, [1.0], **SETTINGS)
     trained = set().union(*map(seen, training.batch(range(3000))))
     held = ValidationWindows(splits, context_length=12, prediction_length=4, max_windows=10**6)
     history, ahead = held.batch(range(len(held)))
@@ -120,7 +124,7 @@ def test_series_and_starts_are_drawn_uniformly():
     series, starts = np.array([place(one, ahead) for one, ahead in zip(context, target)]).T
     counts = np.bincount(series, minlength=9)
     assert np.abs(counts - 2000).max() < 5 * np.sqrt(2000)
-    end = windows.splits[0].train_ends[0]
+    end = windows.sources[0].split.train_ends[0]
     of_first = np.bincount(starts[series == 0], minlength=end)[3:end]
     expected = counts[0] / (end - 3)
     assert np.abs(of_first - expected).max() < 5 * np.sqrt(expected)
@@ -311,4 +315,4 @@ def test_nothing_held_out_gives_no_validation_windows():
 
 def test_an_epoch_covers_every_training_step_once():
     windows = windows_of(store())
-    assert windows.windows_per_epoch() == -(-windows.splits[0].train_ends.sum() // 4)
+    assert windows.windows_per_epoch() == -(-windows.sources[0].split.train_ends.sum() // 4)

@@ -1,0 +1,121 @@
+"""Series a second on one core: every prior, the bank, TSMixup, and KernelSynth beside scikit-learn, as Markdown tables.
+
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/synthetic.py
+
+Medians of repeated runs. KernelSynth and `GaussianProcessRegressor(kernel).sample_y` draw from the same composite kernels,
+in turn.
+"""
+
+import functools
+import operator
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.gaussian_process import GaussianProcessRegressor, kernels
+
+from pipeline.arrow_store import store_of_arrays
+from pipeline.report import markdown_table
+from pipeline.synthetic import kernel_synth as ours
+from pipeline.synthetic.bank import bank_of_prior, default_bank
+from pipeline.synthetic.kernel_synth import (
+    Constant,
+    DotProduct,
+    Kernel,
+    Periodic,
+    RationalQuadratic,
+    SquaredExponential,
+    Term,
+    White,
+    draw_terms,
+    random_terms,
+)
+from pipeline.synthetic.mixup import Mixup, Pool
+from pipeline.synthetic.priors import PRIORS
+
+LENGTH, REPEATS, AT_ONCE, COMPOSITES = 1024, 5, 256, 12
+
+
+def main() -> None:
+    """Print both tables and the machine."""
+    print(f"{platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__}")
+    print(f"series of {LENGTH} steps, {AT_ONCE} at once, one core\n")
+    rates = {name: _rate(functools.partial(bank_of_prior(name).series, AT_ONCE, LENGTH)) for name in PRIORS}
+    rates["the bank"] = _rate(functools.partial(default_bank().series, AT_ONCE, LENGTH))
+    rates["TSMixup"] = _rate(functools.partial(_mixup().series, AT_ONCE, LENGTH))
+    rates["kernel_synth()"] = _rate(lambda seed: ours(AT_ONCE, LENGTH, seed=seed))
+    rows = [{"source": name, "series a second": round(rate)} for name, rate in rates.items()]
+    print(markdown_table(rows, ("source", "series a second")))
+
+    rng = np.random.default_rng(0)
+    composites = [random_terms(5, rng) for _ in range(COMPOSITES)]
+    theirs, mine = [], []
+    for _ in range(3):
+        theirs.append(COMPOSITES / _seconds(lambda: [_sample_y(terms) for terms in composites]))
+        mine.append(COMPOSITES / _seconds(lambda: [draw_terms(terms, LENGTH, rng) for terms in composites]))
+    whole = rates["kernel_synth()"] / statistics.median(theirs)
+    rows = [
+        {"KernelSynth": "scikit-learn sample_y", "series a second": statistics.median(theirs), "ratio": 1.0},
+        {
+            "KernelSynth": f"draw_terms, the same {COMPOSITES} composites",
+            "series a second": statistics.median(mine),
+            "ratio": statistics.median(m / t for m, t in zip(mine, theirs)),
+        },
+        {
+            "KernelSynth": "kernel_synth(), kernels drawn too",
+            "series a second": rates["kernel_synth()"],
+            "ratio": whole,
+        },
+    ]
+    print(markdown_table(rows, ("KernelSynth", "series a second", "ratio")))
+
+
+def scikit_learn_kernel(terms: list[Term], length: int) -> kernels.Kernel:
+    """Return scikit-learn's kernel that is the sum of the terms."""
+    return functools.reduce(
+        operator.add, (functools.reduce(operator.mul, (_one(kernel, length) for kernel in term)) for term in terms)
+    )
+
+
+def _one(kernel: Kernel, length: int) -> kernels.Kernel:
+    match kernel:
+        case Periodic(steps):
+            return kernels.ExpSineSquared(periodicity=steps / length)
+        case DotProduct(sigma):
+            return kernels.DotProduct(sigma_0=sigma)
+        case SquaredExponential(scale):
+            return kernels.RBF(length_scale=scale)
+        case RationalQuadratic(alpha):
+            return kernels.RationalQuadratic(alpha=alpha)
+        case White(level):
+            return kernels.WhiteKernel(noise_level=level)
+        case Constant():
+            return kernels.ConstantKernel()
+
+
+def _sample_y(terms: list[Term]) -> np.ndarray:
+    grid = np.linspace(0, 1, LENGTH)[:, None]
+    return GaussianProcessRegressor(scikit_learn_kernel(terms, LENGTH)).sample_y(grid, 1, random_state=0)
+
+
+def _mixup() -> Mixup:
+    arrays = np.random.default_rng(0).standard_normal((500, 3000)).astype(np.float32)
+    store = store_of_arrays(arrays)
+    return Mixup([Pool.of(store, np.arange(500), store.lengths)], [1.0])
+
+
+def _rate(draw: Callable[[int], object]) -> float:
+    draw(0)
+    return AT_ONCE / statistics.median(_seconds(lambda: draw(seed)) for seed in range(1, 1 + REPEATS))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""A picture of what the bank makes: one panel a prior, then one an effect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.draws import Draws, keys_of
+from pipeline.files import whole_file
+from pipeline.synthetic.bank import Bank
+from pipeline.synthetic.effects import EFFECTS
+from pipeline.synthetic.priors import PRIORS
+
+_SERIES = 4
+_COLUMNS = 3
+
+
+def draw_gallery(bank: Bank, length: int, seed: int, path: str | Path) -> None:
+    """Draw four series of every prior and effect of a bank into a PNG file.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    keys = keys_of(seed, np.arange(_SERIES))
+    lengths = np.full((_SERIES, 1), length)
+    panels = {name: PRIORS[name](Draws(keys), lengths, length, **bank.ranges[name]) for name in bank.weights}
+    for name in bank.probabilities:
+        values = bank.draw(keys, lengths[:, 0], length) if False else next(iter(panels.values()))
+        panels[f"effect: {name}"] = EFFECTS[name](Draws(keys), values, lengths, **bank.ranges[name])
+    rows = -(-len(panels) // _COLUMNS)
+    figure = Figure(figsize=(18, 2.9 * rows), layout="constrained")
+    grids = figure.add_gridspec(rows, _COLUMNS)
+    for place, (name, series) in enumerate(panels.items()):
+        panel = figure.add_subfigure(grids[divmod(place, _COLUMNS)])
+        panel.suptitle(name, fontsize=11, x=0.02, ha="left")
+        for axes, values in zip(panel.subplots(_SERIES // 2, 2).flat, series):
+            axes.plot(values, linewidth=0.7)
+            axes.tick_params(labelsize=6)
+            axes.margins(x=0)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=70)
