@@ -206,9 +206,12 @@ class TrainingConfig:
     the token models, whose forecasts are sampled."""
     context_length: int | None = None
     """Steps of history in a training window; null is the model's own context, at most 512 from random weights. A model
-    trained from random weights keeps this as its context."""
+    trained from random weights keeps this as its context, and one whose context is shorter gets this one."""
     prediction_length: int | None = None
-    """Steps of the horizon in a training window; null is the model's own horizon, at most 64."""
+    """Steps of the horizon in a training window; null is the model's own horizon, at most 64. A model whose horizon is
+    shorter gets this one."""
+    quantiles: list[float] | None = None
+    """Quantile levels that a Bolt or Chronos-2 model is to forecast, each between 0 and 1; null keeps its own."""
     min_past: int = 4
     """Steps of history that a training window has at least."""
     drop_prob: float = 0.0
@@ -217,6 +220,14 @@ class TrainingConfig:
     """Train all weights, or low-rank adapters that are merged when the model is saved."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     """The low-rank adapters of training.method lora."""
+    freeze: list[str] = field(default_factory=list)
+    """Weights that are not trained, by name, beginning of a name, or pattern: encoder, '*.wi.*', ..."""
+    metric: Literal["wql", "mase", "loss"] = "wql"
+    """What candidates are compared by on the validation windows."""
+    blends: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75])
+    """Candidates at the end of training beside the checkpoints: base + a (tuned - base), for each a."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of training; auto is bfloat16 where the processor has it and the model is large enough to gain."""
     patience: int | None = None
     """Stop after so many evaluations in a row that were no improvement; null trains to the end."""
     output_path: str | None = None
@@ -225,6 +236,8 @@ class TrainingConfig:
     """Continue an unfinished run of the same configuration found in output_path."""
     overwrite: bool = False
     """Replace a run found in output_path."""
+    push_to_hub: str | None = None
+    """Repository on the Hub, owner/name, that the trained checkpoint is uploaded to, in private; null uploads nothing."""
     dummy_data: DummyDataConfig = field(default_factory=DummyDataConfig)
     """The synthetic series that generate_data.py writes."""
     trainer: dict[str, Any] = field(default_factory=dict)
@@ -241,6 +254,16 @@ class TrainingConfig:
         _at_least("training.context_length", self.context_length, 1)
         _at_least("training.prediction_length", self.prediction_length, 1)
         _at_least("training.min_past", self.min_past, 1)
+        if self.quantiles is not None:
+            _check_levels("training.quantiles", self.quantiles)
+            if sorted(self.quantiles) != self.quantiles:
+                raise UserError(f"training.quantiles must rise, got {self.quantiles}")
+        if any(not 0 < share < 1 for share in self.blends):
+            raise UserError(f"training.blends must lie between 0 and 1, got {self.blends}")
+        if self.freeze and self.method == "lora":
+            raise UserError("training.freeze: low-rank adapters freeze all else already; leave it empty")
+        if self.push_to_hub is not None and self.push_to_hub.count("/") != 1:
+            raise UserError(f"training.push_to_hub must have the form owner/name, got {self.push_to_hub}")
         _at_least("training.patience", self.patience, 1)
         if not 0 <= self.validation_split < 1:
             raise UserError(f"training.validation_split must be at least 0 and below 1, got {self.validation_split}")
@@ -274,10 +297,7 @@ class InferenceConfig:
         _at_least("inference.prediction_length", self.prediction_length, 1)
         _at_least("inference.context_length", self.context_length, 1)
         _at_least("inference.batch_size", self.batch_size, 1)
-        if not self.quantiles or any(not 0 < level < 1 for level in self.quantiles):
-            raise UserError(f"inference.quantiles must lie between 0 and 1, got {self.quantiles}")
-        if len(set(self.quantiles)) < len(self.quantiles):
-            raise UserError(f"inference.quantiles names a level twice: {self.quantiles}")
+        _check_levels("inference.quantiles", self.quantiles)
 
 
 @dataclass(frozen=True)
@@ -456,3 +476,10 @@ def _at_least(key: str, value: float | None, least: float) -> None:
 def _above(key: str, value: float, bound: float) -> None:
     if not bound < value < float("inf"):
         raise UserError(f"{key} must be above {bound}, got {value}")
+
+
+def _check_levels(key: str, levels: list[float]) -> None:
+    if not levels or any(not 0 < level < 1 for level in levels):
+        raise UserError(f"{key} must lie between 0 and 1, got {levels}")
+    if len(set(levels)) < len(levels):
+        raise UserError(f"{key} names a level twice: {levels}")

@@ -13,7 +13,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation import evaluate, task_of
 from pipeline.forecasting import Forecaster, write_predictions
 from pipeline.metrics import WQL_LEVELS
-from pipeline.report import plot_forecasts
+from pipeline.report import DrawnForecast, forecast_figure, save_figure
 
 
 class ChronosLoader:
@@ -109,8 +109,11 @@ class ChronosLoader:
         width = inference.context_length or self.loaded().context_length
         contexts = [store.target(index)[-width:] for index in shown]
         quantiles, _ = self.loaded().quantiles(contexts, inference.prediction_length, (0.1, 0.5, 0.9))
-        low, median, high = np.moveaxis(quantiles, 2, 0)
-        plot_forecasts(path, store, median, low, high, [store.item_ids[index] for index in shown])
+        drawn = [
+            DrawnForecast(store.item_ids[index], store.target(index), median=median, low=low, high=high)
+            for index, (low, median, high) in zip(shown, quantiles.transpose(0, 2, 1))
+        ]
+        save_figure(forecast_figure(drawn), path)
 
     def loaded(self) -> Forecaster:
         """Return the forecaster of the loaded model.

@@ -4,6 +4,8 @@ Inside: `checkpoints/` with run.json and the Trainer's checkpoints, `logs/`, and
 checkpoint itself, whose training_info.json is written last.
 """
 
+import fcntl
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoint import TRAINING_INFO, check_safetensors
+from pipeline.checkpoint import TRAINING_INFO
 from pipeline.errors import UserError
 from pipeline.files import check_folder, read_json, write_json
+
+_LOCK = ".lock"
+_SEAL = "sealed.json"
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,10 @@ class RunFolder:
             UserError: it is a file, holds something that is no run, or a run that may be neither continued nor replaced.
         """
         check_folder(self.path)
-        if not self.path.is_dir() or not any(self.path.iterdir()):
+        if not self.path.is_dir() or {entry.name for entry in self.path.iterdir()} <= {_LOCK}:
             return
         finished = (self.path / TRAINING_INFO).is_file()
-        if not finished and not self._identity_file.is_file():
+        if not (finished or self._identity_file.is_file() or (self.path / _LOCK).is_file()):
             raise UserError(f"training.output_path: {self.path} is not empty and holds no training run; choose another")
         if overwrite:
             return
@@ -61,28 +66,61 @@ class RunFolder:
                 "replace it with training.overwrite true, or choose another path"
             )
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep any other run from this folder while the block runs; the lock ends with the process, however it ends.
+
+        Raises:
+            UserError: another run is writing to the folder, or it cannot be written.
+        """
+        check_folder(self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / _LOCK, "w", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UserError(
+                    f"training.output_path: another run is writing to {self.path}; wait for its end, or choose another path"
+                ) from error
+            yield
+
     def claim(self, identity: dict[str, Any], overwrite: bool) -> None:
         """Make the folder this run's: start it anew, or make sure that what is there is the same run.
 
         Raises:
             UserError: it holds a run of another configuration, or cannot be written.
         """
-        if overwrite and self.path.is_dir():
-            shutil.rmtree(self.path)
-        if self._identity_file.is_file():
-            differing = _differing(read_json(self._identity_file), identity)
-            if differing:
-                raise UserError(
-                    f"training.output_path: {self.path} holds an unfinished run that differs in {', '.join(differing)}; "
-                    "choose another path, or replace it with training.overwrite true"
-                )
+        if overwrite:
+            for entry in self.path.iterdir():
+                if entry.is_dir():
+                    shutil.rmtree(entry)
+                elif entry.name != _LOCK:
+                    entry.unlink()
+        if not self._identity_file.is_file():
+            write_json(self._identity_file, identity)
             return
-        write_json(self._identity_file, identity)
+        self.compare(identity)
+        for torn in self.checkpoints.glob("checkpoint-*"):
+            if not is_sealed(torn):
+                shutil.rmtree(torn)
+
+    def compare(self, identity: dict[str, Any]) -> None:
+        """Refuse a run that is not the one that has the folder.
+
+        Raises:
+            UserError: they differ, in an earlier run or on another process.
+        """
+        differing = _differing(read_json(self._identity_file), identity)
+        if differing:
+            raise UserError(
+                f"training.output_path: {self.path} holds an unfinished run that differs in {', '.join(differing)}; "
+                "choose another path, or replace it with training.overwrite true"
+            )
 
     def last_checkpoint(self) -> Path | None:
         """Return the latest of the Trainer's checkpoints that was written to its end, None where there is none."""
         saved = sorted(self.checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-        return next((path for path in reversed(saved) if _is_whole(path)), None)
+        return next((path for path in reversed(saved) if is_sealed(path)), None)
 
     @contextmanager
     def publishing(self) -> Iterator[Path]:
@@ -99,15 +137,28 @@ class RunFolder:
         staging.rmdir()
 
 
-def _is_whole(checkpoint: Path) -> bool:
-    """The Trainer writes trainer_state.json last; weights cut short by a full disk show in their size."""
+def seal_checkpoint(checkpoint: Path) -> None:
+    """Write down, once all files of a Trainer's checkpoint are on disk, which they are and how long."""
+    for file in _files(checkpoint):
+        with open(file, "rb") as opened:
+            os.fsync(opened.fileno())
+    write_json(checkpoint / _SEAL, _sizes(checkpoint))
+
+
+def is_sealed(checkpoint: Path) -> bool:
+    """Return whether a checkpoint is as it was when it was sealed: neither torn while written nor while deleted."""
     try:
-        read_json(checkpoint / "trainer_state.json")
-        for file in checkpoint.glob("*.safetensors"):
-            check_safetensors(file)
+        return read_json(checkpoint / _SEAL) == _sizes(checkpoint)
     except UserError:
         return False
-    return True
+
+
+def _sizes(checkpoint: Path) -> dict[str, int]:
+    return {str(file.relative_to(checkpoint)): file.stat().st_size for file in _files(checkpoint)}
+
+
+def _files(checkpoint: Path) -> list[Path]:
+    return sorted(file for file in checkpoint.rglob("*") if file.is_file() and _SEAL not in file.name)
 
 
 def _differing(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:

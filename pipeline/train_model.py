@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import logging
-import math
 import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from functools import partial
@@ -24,7 +23,8 @@ from pipeline.errors import UserError
 from pipeline.files import fingerprint, read_json, write_json
 from pipeline.frequency import seasonality
 from pipeline.metrics import WQL_LEVELS
-from pipeline.report import training_card
+from pipeline.recipes import Recipe, few_data, recipe_of
+from pipeline.report import curve_figure, save_figure, training_card
 from pipeline.run_folder import RunFolder
 from pipeline.synthetic import dummy_array
 from pipeline.synthetic.bank import Bank
@@ -45,47 +45,11 @@ from pipeline.windows import (
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
+    from pipeline.guard import GuardedTrainer
+
 _LONGEST_DEFAULT_HORIZON = 64
 _LONGEST_DEFAULT_CONTEXT_FROM_SCRATCH = 512
-_EPOCHS = 10
-_WARM_UP_FROM_SCRATCH = 0.05
-_LEAST_STEPS, _LEAST_STEPS_FROM_SCRATCH = 1000, 3000
 _VALIDATION_WINDOWS = {"t5": 64, "gpt2": 64, "bolt": 512, "chronos-2": 512}
-_EVALUATIONS = 10
-_LORA_TARGETS = {
-    "t5": ["q", "k", "v", "o"],
-    "gpt2": ["c_attn", "c_proj"],
-    "bolt": ["q", "k", "v", "o", "output_patch_embedding.output_layer"],
-    "chronos-2": ["q", "k", "v", "o", "output_patch_embedding.output_layer"],
-}
-_SET_ELSEWHERE = {
-    "output_dir": "training.output_path",
-    "max_steps": "training.max_steps",
-    "num_train_epochs": "training.epochs",
-    "per_device_train_batch_size": "training.batch_size",
-    "learning_rate": "training.learning_rate",
-    "seed": "chronos.seed",
-    "data_seed": "chronos.seed",
-    "use_cpu": "chronos.device",
-    "resume_from_checkpoint": "training.resume",
-}
-_FIXED = (
-    "remove_unused_columns",
-    "label_names",
-    "prediction_loss_only",
-    "train_sampling_strategy",
-    "eval_strategy",
-    "save_strategy",
-    "load_best_model_at_end",
-    "metric_for_best_model",
-    "greater_is_better",
-    "dataloader_drop_last",
-    "ignore_data_skip",
-    "auto_find_batch_size",
-    "save_only_model",
-    "eval_delay",
-    "eval_on_start",
-)
 logger = logging.getLogger(__name__)
 
 
@@ -103,8 +67,9 @@ class ChronosTrainer:
         self.model: Any = None
         self.candidates: list[dict[str, Any]] = []
         self.verdict = ""
-        self.steps = 0
-        self.learning_rate = 0.0
+        self.recipe: Recipe | None = None
+        self.history: list[dict[str, Any]] = []
+        self.adapter: tuple[Any, dict[str, Any]] | None = None
         self.identity: dict[str, Any] = {}
 
     def generate_dummy_data(self, n_samples: int = 1000) -> np.ndarray:
@@ -144,6 +109,11 @@ class ChronosTrainer:
                 [pool_of(split) for split in splits], weights, **dataclasses.asdict(self.config.synthetic.mixup)
             )
             sources, weights = [MixedSource(splits, mixup, training.min_past)], [sum(weights)]
+        if splits:
+            lengths_known = np.concatenate([split.train_ends[split.usable] for split in splits])
+            warning = few_data(lengths_known, prediction_length)
+            if warning:
+                logger.warning(warning)
         windows = TrainingWindows(
             [*sources, *banks],
             weights + bank_weights,
@@ -161,74 +131,54 @@ class ChronosTrainer:
         return windows, validation
 
     def train_model(self, train_data: tuple, epochs: float | Literal["auto"] = 10) -> None:
-        """Train, and keep the best candidate on the validation windows: one of the checkpoints, or the base itself.
+        """Train, and keep the best candidate on the validation windows: a checkpoint, a blend with the base, or the base.
 
         Raises:
             UserError: an argument of training.trainer is wrong, or the run folder holds another run.
         """
         import transformers
-        from transformers import EarlyStoppingCallback
-        from transformers.integrations import TensorBoardCallback
-        from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-        from pipeline.base_model import load_model
-        from pipeline.guard import Bar, BaseIsFirstBest, GuardedTrainer, Lines
-        from pipeline.training_data import WindowDataset, inputs_of, whole_batch
+        from pipeline.training_arguments import training_arguments
 
         windows, validation = train_data
-        training, family = self.config.training, self.checkpoint.family
-        per_epoch = windows.windows_per_epoch()
-        steps_per_epoch = per_epoch / training.batch_size if per_epoch else None
-        self.steps = training.max_steps or self._steps(epochs, steps_per_epoch)
-        self.learning_rate = self._learning_rate()
-        logger.info(
-            "training for %d steps of %d windows (%s) with learning rate %g",
-            self.steps,
-            training.batch_size,
-            f"{self.steps / steps_per_epoch:.1f} epochs" if steps_per_epoch else "of series made as they are needed",
-            self.learning_rate,
+        training = self.config.training
+        self.recipe = recipe_of(
+            training,
+            epochs,
+            family=self.checkpoint.family,
+            scratch_size=self._scratch_size(),
+            windows_per_epoch=windows.windows_per_epoch(),
         )
+        logger.info(self.recipe.words)
         with tempfile.TemporaryDirectory(prefix="chronos-run-") as temporary:
             run = self.run_folder or RunFolder(Path(temporary))
-            arguments = self._arguments(run, with_validation=validation is not None)
-            self.identity = self._identity(train_data)
-            if arguments.process_index == 0:
-                run.claim(self.identity, overwrite=training.overwrite)
-            transformers.set_seed(self.config.chronos.seed)
-            model = load_model(self.base_model_path).float()
-            if self._scratch_size() is not None:
-                _set_context_length(model, windows.context_length)
-            if training.method == "lora":
-                model = self._with_adapters(model)
-            to_inputs = inputs_of(family, self.checkpoint.config["chronos_config"], windows.prediction_length)
-            trainer = GuardedTrainer(
-                model=model,
-                args=arguments,
-                data_collator=whole_batch,
-                train_dataset=WindowDataset(windows, self.steps * training.batch_size, to_inputs),
-                eval_dataset=None if validation is None else WindowDataset(validation, len(validation), to_inputs),
-                validation=validation,
-                seasons=[seasonality(split.store.freq) for split in validation.splits] if validation else [],
-                forecaster_of=partial(_forecaster_of, seed=self.config.chronos.seed),
+            arguments = training_arguments(
+                self.config,
+                self.recipe,
+                run,
+                family=self.checkpoint.family,
+                width=self.checkpoint.config["d_model" if self.checkpoint.family != "gpt2" else "n_embd"],
+                with_validation=validation is not None,
             )
-            for callback in (PrinterCallback, ProgressCallback):
-                trainer.remove_callback(callback)
-            if not arguments.disable_tqdm:
-                trainer.add_callback(Bar())
-            trainer.add_callback(BaseIsFirstBest())
-            trainer.add_callback(Lines(training.batch_size))
-            if training.patience is not None:
-                trainer.add_callback(EarlyStoppingCallback(training.patience))
-            for callback in trainer.callback_handler.callbacks:
-                if isinstance(callback, TensorBoardCallback):
-                    callback.logging_dir = str(run.logs)
-            last = run.last_checkpoint()
-            if last is not None:
-                logger.info("continuing from %s", last)
-            # Not by evaluate() before train(): the Trainer would take the model for prepared and leave out DDP.
-            arguments.eval_on_start = validation is not None and last is None
-            trainer.train(resume_from_checkpoint=str(last) if last else False)
-            self._decide(trainer)
+            self.identity = self._identity(train_data)
+            transformers.set_seed(self.config.chronos.seed)
+            model = self._tuned(arguments.device.type)
+            with contextlib.ExitStack() as lock:
+                # The first process claims the folder before the others compare themselves with what it wrote.
+                with arguments.main_process_first(local=False):
+                    if arguments.process_index == 0:
+                        lock.enter_context(run.locked())
+                        run.claim(self.identity, overwrite=training.overwrite)
+                    else:
+                        run.compare(self.identity)
+                trainer = self._trainer(model, run, arguments, train_data)
+                last = run.last_checkpoint()
+                if last is not None:
+                    logger.info("continuing from %s", last)
+                # Not by evaluate() before train(): the Trainer would take the model for prepared and leave out DDP.
+                arguments.eval_on_start = validation is not None and last is None
+                trainer.train(resume_from_checkpoint=str(last) if last else False)
+                self._decide(trainer)
 
     def save_trained_model(self, output_path: str) -> None:
         """Write the native checkpoint with training_info.json and a model card; in a run folder it ends the run.
@@ -236,6 +186,8 @@ class ChronosTrainer:
         Raises:
             UserError: nothing has been trained, or the folder is taken.
         """
+        from pipeline.tuning import save_adapter
+
         if self.model is None:
             raise UserError("nothing has been trained yet; call train_model first")
         if int(os.environ.get("RANK", 0)):
@@ -245,7 +197,11 @@ class ChronosTrainer:
             run.check(resume=False, overwrite=False)
         with run.publishing() as folder:
             self.model.save_pretrained(folder)
+            if self.adapter is not None:
+                save_adapter(self.adapter, folder / "adapter")
             info = self._training_info()
+            if self.history:
+                save_figure(curve_figure(self.history), folder / "training.png")
             (folder / "README.md").write_text(training_card(info), encoding="utf-8")
             write_json(folder / TRAINING_INFO, info)
 
@@ -283,19 +239,72 @@ class ChronosTrainer:
         longest = checkpoint.context_length
         if self._scratch_size() is not None:
             longest = min(longest, _LONGEST_DEFAULT_CONTEXT_FROM_SCRATCH)
-        context_length = training.context_length or longest
-        prediction_length = training.prediction_length or min(checkpoint.prediction_length, _LONGEST_DEFAULT_HORIZON)
-        if context_length > checkpoint.context_length:
-            raise UserError(
-                f"training.context_length: {context_length} is beyond the {checkpoint.context_length} steps of "
-                f"{self.base_model_path}; give at most that"
-            )
-        if prediction_length > checkpoint.prediction_length:
-            raise UserError(
-                f"training.prediction_length: {prediction_length} is beyond the {checkpoint.prediction_length} steps that "
-                f"{self.base_model_path} forecasts in one go; give at most that, and forecast any horizon with the result"
-            )
-        return context_length, prediction_length
+        horizon = min(checkpoint.prediction_length, _LONGEST_DEFAULT_HORIZON)
+        return training.context_length or longest, training.prediction_length or horizon
+
+    def _base(self) -> Any:
+        """Return the base model in the shape that is asked for: what training starts from, and is compared with."""
+        from pipeline.base_model import load_model
+        from pipeline.tuning import reshape, set_context_length
+
+        training = self.config.training
+        model = load_model(self.base_model_path).float()
+        reshape(
+            model,
+            self.checkpoint.family,
+            context_length=training.context_length,
+            prediction_length=training.prediction_length,
+            quantiles=training.quantiles,
+        )
+        if self._scratch_size() is not None:
+            set_context_length(model, self._lengths()[0])
+        return model
+
+    def _tuned(self, device: str) -> Any:
+        """Return the model with what is to be trained of it."""
+        from pipeline.tuning import freeze, with_adapters, with_fast_dropout
+
+        training, model = self.config.training, self._base()
+        if training.method == "lora":
+            model = with_adapters(model, self.checkpoint.family, training.lora)
+        freeze(model, training.freeze)
+        if device == "cpu":
+            with_fast_dropout(model)
+        return model
+
+    def _trainer(self, model: Any, run: RunFolder, arguments: TrainingArguments, train_data: tuple) -> GuardedTrainer:
+        from transformers import EarlyStoppingCallback
+        from transformers.integrations import TensorBoardCallback
+        from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+        from pipeline.callbacks import Bar, ForecastPictures, Lines
+        from pipeline.guard import BaseIsFirstBest, GuardedTrainer
+        from pipeline.training_data import WindowDataset, inputs_of, whole_batch
+
+        windows, validation = train_data
+        training = self.config.training
+        to_inputs = inputs_of(self.checkpoint.family, model.config.chronos_config, windows.prediction_length)
+        trainer = GuardedTrainer(
+            model=model,
+            args=arguments,
+            data_collator=whole_batch,
+            train_dataset=WindowDataset(windows, arguments.max_steps * training.batch_size, to_inputs),
+            eval_dataset=None if validation is None else WindowDataset(validation, len(validation), to_inputs),
+            validation=validation,
+            seasons=[seasonality(split.store.freq) for split in validation.splits] if validation else [],
+            forecaster_of=partial(_forecaster_of, seed=self.config.chronos.seed),
+        )
+        for callback in (PrinterCallback, ProgressCallback):
+            trainer.remove_callback(callback)
+        if not arguments.disable_tqdm:
+            trainer.add_callback(Bar())
+        if trainer.pop_callback(TensorBoardCallback) is not None:
+            trainer.add_callback(ForecastPictures(str(run.logs), trainer.picture))
+        trainer.add_callback(BaseIsFirstBest(training.metric))
+        trainer.add_callback(Lines())
+        if training.patience is not None:
+            trainer.add_callback(EarlyStoppingCallback(training.patience))
+        return trainer
 
     def _bank(self, bank: Bank, longest: int) -> SyntheticSource:
         bank.check_length(longest)
@@ -309,24 +318,6 @@ class ChronosTrainer:
         _report_unusable(split)
         return split
 
-    def _steps(self, epochs: float | Literal["auto"], steps_per_epoch: float | None) -> int:
-        least = _LEAST_STEPS if self._scratch_size() is None else _LEAST_STEPS_FROM_SCRATCH
-        if epochs == "auto":
-            return max(math.ceil(_EPOCHS * (steps_per_epoch or 0)), least)
-        if steps_per_epoch is None:
-            raise UserError(
-                "training.epochs: series made as they are needed have no end; give training.max_steps instead"
-            )
-        return math.ceil(epochs * steps_per_epoch)
-
-    def _learning_rate(self) -> float:
-        if self.config.training.learning_rate != "auto":
-            return self.config.training.learning_rate
-        size = self._scratch_size()
-        if size is None:
-            return 1e-5 if self.checkpoint.family == "chronos-2" else 1e-4
-        return 3e-3 if size.endswith("nano") else 1e-3
-
     def _scratch_size(self) -> str | None:
         """Return the size of a base that has random weights, None for one that has been trained."""
         name = self._base_name()
@@ -336,106 +327,44 @@ class ChronosTrainer:
         info_file = Path(self.base_model_path) / MODEL_INFO
         return read_json(info_file)["model_name"] if info_file.is_file() else str(self.base_model_path)
 
-    def _arguments(self, run: RunFolder, with_validation: bool) -> TrainingArguments:
-        from transformers import TrainingArguments
+    def _decide(self, trainer: GuardedTrainer) -> None:
+        """Choose what is saved: the best checkpoint, which the Trainer has loaded, a blend of it with the base, or the base.
 
-        from pipeline.forecasting import torch_device
-        from pipeline.training_data import LABELS
+        Where no checkpoint beat the base, the blends are of the last step.
+        """
+        from pipeline.tuning import Blend, adapter_of
 
-        training, own = self.config.training, self.config.training.trainer
-        known = {field.name for field in dataclasses.fields(TrainingArguments)}
-        for key in own:
-            if key in _SET_ELSEWHERE:
-                raise UserError(f"training.trainer.{key}: set it with {_SET_ELSEWHERE[key]}")
-            if key in _FIXED:
-                raise UserError(f"training.trainer.{key}: the pipeline depends on its value, so it cannot be set")
-            if key not in known:
-                raise UserError(f"training.trainer.{key}: transformers.TrainingArguments has no such field")
-        shares = int(os.environ.get("WORLD_SIZE", 1)) * own.get("gradient_accumulation_steps", 1)
-        if training.batch_size % shares:
-            raise UserError(
-                f"training.batch_size: {training.batch_size} windows cannot be shared evenly by {shares} "
-                "(processes times gradient_accumulation_steps)"
-            )
-        if own.get("eval_steps", own.get("save_steps")) != own.get("save_steps", own.get("eval_steps")):
-            raise UserError("training.trainer: eval_steps and save_steps must be equal, so that the best can be saved")
-        every = own.get("eval_steps", own.get("save_steps", max(1, self.steps // _EVALUATIONS)))
-        settings: dict[str, Any] = {
-            "output_dir": str(run.checkpoints),
-            "max_steps": self.steps,
-            "per_device_train_batch_size": training.batch_size // shares,
-            "per_device_eval_batch_size": 64,
-            "learning_rate": self.learning_rate,
-            "warmup_steps": 0 if self._scratch_size() is None else _WARM_UP_FROM_SCRATCH,
-            "seed": self.config.chronos.seed,
-            "use_cpu": torch_device(self.config.chronos.device) == "cpu",
-            "train_sampling_strategy": "sequential",  # window i is random already
-            "remove_unused_columns": False,
-            "label_names": [LABELS[self.checkpoint.family]],
-            "prediction_loss_only": True,
-            "ddp_find_unused_parameters": False,
-            "dataloader_pin_memory": self.config.chronos.device != "cpu",
-            "logging_steps": max(1, self.steps // 20),
-            "report_to": "tensorboard",
-            "disable_tqdm": not sys.stderr.isatty(),
-            "save_strategy": "steps",
-            "save_steps": every,
-            "save_total_limit": 3,
-        }
-        if with_validation:
-            settings |= {
-                "eval_strategy": "steps",
-                "eval_steps": every,
-                "load_best_model_at_end": True,
-                "metric_for_best_model": "wql",
-                "greater_is_better": False,
-            }
-        try:
-            arguments = TrainingArguments(**{**settings, **own})
-        except (TypeError, ValueError, ImportError) as error:
-            raise UserError(f"training.trainer: {' '.join(str(error).split())}") from error
-        if arguments.n_gpu > 1:
-            raise UserError(
-                f"this one process sees {arguments.n_gpu} GPUs; start one process a GPU with accelerate launch, "
-                "or show it one with CUDA_VISIBLE_DEVICES=0"
-            )
-        return arguments
-
-    def _with_adapters(self, model: Any) -> Any:
-        from peft import LoraConfig, get_peft_model
-
-        lora = self.config.training.lora
-        targets = _LORA_TARGETS[self.checkpoint.family]
-        return get_peft_model(
-            model, LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
-        )
-
-    def _decide(self, trainer: Any) -> None:
-        """Choose what is saved: the best checkpoint, which the Trainer has loaded, or the base where none beat it."""
-        from pipeline.base_model import load_model
-
-        state = trainer.state
+        state, metric = trainer.state, f"eval_{self.config.training.metric}"
+        self.history = state.log_history
         model = trainer.accelerator.unwrap_model(trainer.model)
-        self.model = model.merge_and_unload() if self.config.training.method == "lora" else model
-        logged = {entry["step"]: entry for entry in state.log_history if "eval_wql" in entry}
-        if not logged:
-            self.verdict = f"Trained for {state.global_step} steps; nothing was held out, so nothing was compared."
-            return
-        self.candidates = [_candidate(f"step {step}" if step else "base", logged[step]) for step in sorted(logged)]
-        base_wql, best_wql = logged[0]["eval_wql"], state.best_metric
-        if state.best_model_checkpoint is not None:
-            self.verdict = (
-                f"The checkpoint of step {state.best_global_step} is saved: validation WQL {best_wql:.4f} "
-                f"where the base has {base_wql:.4f}, {1 - best_wql / base_wql:.1%} lower."
-            )
+        scores = {int(entry["step"]): entry for entry in state.log_history if "eval_wql" in entry}
+        self.candidates = [_candidate(_step(step), scores[step]) for step in sorted(scores)]
+        if scores:
+            best = int(state.best_global_step or 0) if state.best_model_checkpoint else 0
+            shares, found = {_step(best): 1.0 if best else 0.0}, {_step(best): scores[best]}
+            blend = Blend(model, self._base())
+            for share in self.config.training.blends:
+                blend.set(share)
+                name = f"{_step(0)} + {share:g} ({_step(best or state.global_step)} - {_step(0)})"
+                shares[name], found[name] = share, trainer.score()
+                self.candidates.append(_candidate(name, found[name]))
+                logger.info("%s: validation WQL %.4f", name, found[name]["eval_wql"])
+            chosen = min(found, key=lambda name: found[name][metric])
+            blend.set(shares[chosen])
+            self.verdict = _verdict(chosen, found[chosen], scores[0], self.config.training.metric)
         else:
-            self.model = load_model(self.base_model_path)
-            self.verdict = f"No checkpoint beat the base (validation WQL {base_wql:.4f}), so the base itself is saved."
+            chosen = _step(state.global_step)
+            self.verdict = f"Trained for {state.global_step} steps; nothing was held out, so nothing was compared."
+        if self.config.training.method == "lora":
+            self.adapter = None if chosen == _step(0) else adapter_of(model, self._base_name())
+            model = model.merge_and_unload()
+        self.model = model
 
     def _identity(self, train_data: tuple) -> dict[str, Any]:
         """Return what makes a run the same run: settings that its weights depend on, the base's weights, the data."""
+        assert self.recipe is not None
         training = dataclasses.asdict(self.config.training)
-        for key in ("resume", "overwrite", "output_path", "dummy_data"):
+        for key in ("resume", "overwrite", "output_path", "dummy_data", "push_to_hub"):
             del training[key]
         return {
             "training": training,
@@ -443,7 +372,8 @@ class ChronosTrainer:
             "seed": self.config.chronos.seed,
             "base model": fingerprint(weight_files(Path(self.base_model_path))),
             "data": self._data_identity(train_data),
-            "steps": self.steps,
+            "steps": self.recipe.steps,
+            "rate": self.recipe.learning_rate,
         }
 
     def _data_identity(self, train_data: tuple) -> list[dict[str, Any]]:
@@ -455,12 +385,13 @@ class ChronosTrainer:
         ]
 
     def _training_info(self) -> dict[str, Any]:
+        assert self.recipe is not None
         libraries = ("torch", "transformers", "accelerate", "chronos-forecasting", "peft", "numpy")
         return {
             "verdict": self.verdict,
             "base_model": self._base_name(),
-            "steps": self.steps,
-            "learning_rate": self.learning_rate,
+            "steps": self.recipe.steps,
+            "learning_rate": self.recipe.learning_rate,
             "candidates": self.candidates,
             "identity": self.identity,
             "config": self.config.as_dict(),
@@ -477,13 +408,6 @@ def _forecaster_of(model: Any, seed: int) -> Any:
     return lambda contexts, prediction_length: forecaster.quantiles(contexts, prediction_length, WQL_LEVELS)[0]
 
 
-def _set_context_length(model: Any, context_length: int) -> None:
-    """Let a model that has learned no longer context say so, in its configuration and where it reads it from."""
-    model.config.chronos_config["context_length"] = context_length
-    if hasattr(model, "chronos_config"):
-        model.chronos_config.context_length = context_length
-
-
 def _source_fingerprint(source: Source) -> str:
     if isinstance(source, SyntheticSource):
         return fingerprint([], source.bank)
@@ -494,6 +418,19 @@ def _source_fingerprint(source: Source) -> str:
         )
     assert isinstance(source, SeriesSource)
     return store_fingerprint(source.split.store)
+
+
+def _step(step: int) -> str:
+    return f"step {step}" if step else "base"
+
+
+def _verdict(chosen: str, score: dict[str, float], base: dict[str, float], metric: str) -> str:
+    name = metric if metric == "loss" else metric.upper()
+    before, after = base[f"eval_{metric}"], score[f"eval_{metric}"]
+    if chosen == _step(0):
+        return f"No candidate beat the base (validation {name} {before:.4f}), so the base itself is saved."
+    what = f"The checkpoint of {chosen}" if chosen.startswith("step") else f"The blend {chosen}"
+    return f"{what} is saved: validation {name} {after:.4f} where the base has {before:.4f}, {1 - after / before:.1%} lower."
 
 
 def _candidate(name: str, scores: dict[str, float]) -> dict[str, Any]:

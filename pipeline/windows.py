@@ -277,6 +277,11 @@ class ValidationWindows:
         which, series, start, _ = self.windows[index]
         return self.splits[which].store.target(series)[:start]
 
+    def name(self, index: int) -> str:
+        """Return the item_id of one window's series."""
+        which, series, _, _ = self.windows[index]
+        return self.splits[which].store.item_ids[int(series)]
+
     def freq(self, index: int) -> str:
         """Return the frequency of one window's series."""
         return self.splits[self.windows[index, 0]].store.freq

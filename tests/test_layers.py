@@ -13,8 +13,18 @@ LAYERS = [
     {"arrow_store", "formats", "tabular", "metrics", "checkpoint"},
     {"synthetic"},
     {"windows"},
-    {"base_model", "data_source", "run_folder", "training_data", "forecasting", "evaluation", "report"},
-    {"guard"},
+    {
+        "base_model",
+        "data_source",
+        "run_folder",
+        "training_data",
+        "forecasting",
+        "evaluation",
+        "report",
+        "recipes",
+        "tuning",
+    },
+    {"guard", "callbacks", "training_arguments"},
     {"train_model", "load_model", "score_models", "make_series"},
 ]
 EDGE = "command"

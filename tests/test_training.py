@@ -59,11 +59,19 @@ def test_a_trained_checkpoint_is_stock_and_validates_better_than_its_base(nano, 
     assert [candidate["candidate"] for candidate in candidates] == [
         "base",
         *(f"step {step}" for step in range(every, steps + 1, every)),
+        *(f"base + {share} ({best_step(candidates)} - base)" for share in (0.25, 0.5, 0.75)),
     ]
     best = min(candidates, key=lambda candidate: candidate["WQL"])
     assert best["WQL"] < candidates[0]["WQL"] and best["candidate"] in trainer.verdict
     saved = trainer.evaluate_model((None, trainer_validation(trainer, tmp_path)))
     assert saved["WQL"] == pytest.approx(best["WQL"], rel=1e-5)
+
+
+def best_step(candidates):
+    """The checkpoint that blends are made with."""
+    steps = [candidate for candidate in candidates if not candidate["candidate"].startswith("base +")]
+    best = min(steps, key=lambda candidate: candidate["WQL"])["candidate"]
+    return steps[-1]["candidate"] if best == "base" else best
 
 
 def trainer_validation(trainer, tmp_path):
@@ -204,8 +212,13 @@ def test_a_foreign_folder_is_never_replaced(nano, tmp_path):
         ({"trainer": {"optim": "magic"}}, "magic"),
         ({"trainer": {"gradient_accumulation_steps": 3}}, "cannot be shared"),
         ({"trainer": {"eval_steps": 2, "save_steps": 3}}, "must be equal"),
-        ({"prediction_length": 65}, "training.prediction_length"),
-        ({"context_length": 4096}, "training.context_length"),
+        ({"blends": [1.5]}, "training.blends"),
+        ({"quantiles": [0.5, 0.1]}, "must rise"),
+        ({"quantiles": [0.5, 1.0]}, "between 0 and 1"),
+        ({"freeze": ["encoder"], "method": "lora"}, "training.freeze"),
+        ({"freeze": ["incoder"]}, "no weight is named like 'incoder'"),
+        ({"freeze": ["*"]}, "leaves no weight"),
+        ({"push_to_hub": "mine"}, "owner/name"),
     ],
 )
 def test_what_cannot_be_trained_with_is_refused_by_its_key(nano, tmp_path, training, said):
@@ -233,10 +246,8 @@ def test_gradient_accumulation_gives_the_same_training(nano, tmp_path, family):
     settings = {"max_steps": 2, "validation_windows": 6}
     trained(base, tmp_path / "a", tmp_path, trainer={"gradient_accumulation_steps": 2}, **settings)
     trained(base, tmp_path / "b", tmp_path, **settings)
-    # The tokens of a batch are averaged batch by batch, and horizons cut short make them differ a little in number.
-    rtol = 1e-4 if family == "bolt" else 2e-2
     for key in ("loss", "grad_norm", "eval_loss"):
-        np.testing.assert_allclose(logged(tmp_path / "a", key), logged(tmp_path / "b", key), rtol=rtol)
+        np.testing.assert_allclose(logged(tmp_path / "a", key), logged(tmp_path / "b", key), rtol=1e-4)
 
 
 def torchrun(n_processes, cwd, *arguments):
@@ -267,9 +278,9 @@ def test_two_processes_train_like_one(nano, tmp_path, csv, family):
         assert done.returncode == 0, done.stderr
     one, two = info(tmp_path / "out1")["candidates"], info(tmp_path / "out2")["candidates"]
     for key in ("WQL", "MASE", "loss"):
-        np.testing.assert_allclose(
-            [c[key] for c in one], [c[key] for c in two], rtol=1e-4 if family == "bolt" else 1e-2
-        )
+        # A sampled forecast turns on the last bits of its logits, so those of the token model are left out.
+        if family == "bolt" or key == "loss":
+            np.testing.assert_allclose([c[key] for c in one], [c[key] for c in two], rtol=1e-4)
     for key in ("loss", "grad_norm"):
         losses = [logged(tmp_path / f"out{n_processes}", key) for n_processes in (1, 2)]
-        np.testing.assert_allclose(*losses, rtol=1e-4 if family == "bolt" else 2e-2)
+        np.testing.assert_allclose(*losses, rtol=1e-4)

@@ -1,0 +1,153 @@
+"""From a configuration to the arguments of the Hugging Face Trainer, and the arithmetic that the machine is good at."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from pipeline.checkpoint import Family
+from pipeline.config import Config
+from pipeline.errors import UserError
+from pipeline.forecasting import torch_device
+from pipeline.recipes import Recipe
+from pipeline.run_folder import RunFolder
+from pipeline.training_data import LABELS
+
+_EVALUATIONS = 10
+_NARROWEST_FOR_BF16_ON_CPU = 256  # below, the casts cost more than the products save
+_SET_ELSEWHERE = {
+    "output_dir": "training.output_path",
+    "max_steps": "training.max_steps",
+    "num_train_epochs": "training.epochs",
+    "per_device_train_batch_size": "training.batch_size",
+    "learning_rate": "training.learning_rate",
+    "seed": "chronos.seed",
+    "data_seed": "chronos.seed",
+    "use_cpu": "chronos.device",
+    "resume_from_checkpoint": "training.resume",
+    "bf16": "training.precision",
+    "fp16": "training.precision",
+    "metric_for_best_model": "training.metric",
+    "push_to_hub": "training.push_to_hub",
+    "hub_model_id": "training.push_to_hub",
+}
+_FIXED = (
+    "remove_unused_columns",
+    "label_names",
+    "prediction_loss_only",
+    "train_sampling_strategy",
+    "eval_strategy",
+    "save_strategy",
+    "load_best_model_at_end",
+    "greater_is_better",
+    "dataloader_drop_last",
+    "ignore_data_skip",
+    "auto_find_batch_size",
+    "save_only_model",
+    "eval_delay",
+    "eval_on_start",
+)
+
+
+def training_arguments(
+    config: Config,
+    recipe: Recipe,
+    run: RunFolder,
+    *,
+    family: Family,
+    width: int,
+    with_validation: bool,
+) -> TrainingArguments:
+    """Return the Trainer's arguments for a run.
+
+    Args:
+        width: the model's d_model, which decides whether bfloat16 pays on a CPU.
+
+    Raises:
+        UserError: an argument of training.trainer is wrong, or the machine cannot do what is asked for.
+    """
+    training, own = config.training, config.training.trainer
+    _check_own(own)
+    shares = int(os.environ.get("WORLD_SIZE", 1)) * own.get("gradient_accumulation_steps", 1)
+    if training.batch_size % shares:
+        raise UserError(
+            f"training.batch_size: {training.batch_size} windows cannot be shared evenly by {shares} "
+            "(processes times gradient_accumulation_steps)"
+        )
+    every = own.get("eval_steps", own.get("save_steps", max(1, recipe.steps // _EVALUATIONS)))
+    device = torch_device(config.chronos.device)
+    settings: dict[str, Any] = {
+        "output_dir": str(run.checkpoints),
+        "max_steps": recipe.steps,
+        "per_device_train_batch_size": training.batch_size // shares,
+        "per_device_eval_batch_size": 64,
+        "learning_rate": recipe.learning_rate,
+        "warmup_steps": recipe.warmup_share,
+        "seed": config.chronos.seed,
+        "use_cpu": device == "cpu",
+        "bf16": uses_bf16(training.precision, device, width),
+        "train_sampling_strategy": "sequential",  # window i is random already
+        "remove_unused_columns": False,
+        "label_names": [LABELS[family]],
+        "prediction_loss_only": True,
+        "ddp_find_unused_parameters": False,
+        "dataloader_pin_memory": device != "cpu",
+        "logging_steps": max(1, recipe.steps // 20),
+        "report_to": "tensorboard",
+        "disable_tqdm": not sys.stderr.isatty(),
+        "save_strategy": "steps",
+        "save_steps": every,
+        "save_total_limit": 3,
+    }
+    if device == "cuda" and torch.cuda.get_device_capability() >= (8, 0):
+        settings["tf32"] = True
+    if with_validation:
+        settings |= {
+            "eval_strategy": "steps",
+            "eval_steps": every,
+            "load_best_model_at_end": True,
+            "metric_for_best_model": training.metric,
+            "greater_is_better": False,
+        }
+    try:
+        arguments = TrainingArguments(**{**settings, **own})
+    except (TypeError, ValueError, ImportError) as error:
+        raise UserError(f"training.trainer: {' '.join(str(error).split())}") from error
+    if arguments.n_gpu > 1:
+        raise UserError(
+            f"this one process sees {arguments.n_gpu} GPUs; start one process a GPU with accelerate launch, "
+            "or show it one with CUDA_VISIBLE_DEVICES=0"
+        )
+    return arguments
+
+
+def uses_bf16(precision: str, device: str, width: int) -> bool:
+    """Return whether to train in bfloat16 under autocast.
+
+    `auto` is yes on a GPU of compute capability 8.0 or more, and on a CPU with AVX512-BF16 or AMX for models at least 256
+    wide.
+    """
+    if precision != "auto":
+        return precision == "bf16"
+    if device == "cuda":
+        return torch.cuda.get_device_capability() >= (8, 0)
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return device == "cpu" and fast and width >= _NARROWEST_FOR_BF16_ON_CPU
+
+
+def _check_own(own: dict[str, Any]) -> None:
+    known = {field.name for field in dataclasses.fields(TrainingArguments)}
+    for key in own:
+        if key in _SET_ELSEWHERE:
+            raise UserError(f"training.trainer.{key}: set it with {_SET_ELSEWHERE[key]}")
+        if key in _FIXED:
+            raise UserError(f"training.trainer.{key}: the pipeline depends on its value, so it cannot be set")
+        if key not in known:
+            raise UserError(f"training.trainer.{key}: transformers.TrainingArguments has no such field")
+    if own.get("eval_steps", own.get("save_steps")) != own.get("save_steps", own.get("eval_steps")):
+        raise UserError("training.trainer: eval_steps and save_steps must be equal, so that the best can be saved")

@@ -1,0 +1,183 @@
+"""Reshaped models, frozen weights, blends, adapters and the fast dropout."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from chronos import BaseChronosPipeline
+from safetensors.torch import load_file
+
+from pipeline.base_model import load_model
+from pipeline.config import LoraConfig
+from pipeline.errors import UserError
+from pipeline.report import curve_figure
+from pipeline.tuning import Blend, ByteDropout, freeze, reshape, with_adapters, with_fast_dropout
+
+CONTEXT = torch.sin(torch.arange(120) / 3.0)[None].repeat(3, 1) * torch.tensor([[1.0], [2.0], [5.0]])
+
+
+def forecast(folder, prediction_length, levels=(0.1, 0.5, 0.9)):
+    pipeline = BaseChronosPipeline.from_pretrained(folder)
+    return pipeline.predict_quantiles(list(CONTEXT), prediction_length, quantile_levels=list(levels))[0]
+
+
+def test_a_bolt_model_of_a_longer_horizon_forecasts_as_before_and_then_repeats_its_last_step(nano, tmp_path):
+    model = load_model(nano["bolt"])
+    reshape(model, "bolt", prediction_length=100, context_length=4096)
+    model.save_pretrained(tmp_path / "long")
+    saved = load_model(tmp_path / "long").config.chronos_config
+    assert (saved["prediction_length"], saved["context_length"]) == (100, 4096)
+    before, after = forecast(nano["bolt"], 64), forecast(tmp_path / "long", 100)
+    torch.testing.assert_close(after[:, :64], before)
+    torch.testing.assert_close(after[:, 64:], before[:, 63:].expand(-1, 36, -1))
+
+
+@pytest.mark.parametrize("family", ["bolt", "chronos-2"])
+def test_other_levels_are_those_of_the_nearest(nano, tmp_path, family):
+    model = load_model(nano[family])
+    reshape(model, family, quantiles=[0.05, 0.32, 0.5, 0.97])
+    model.save_pretrained(tmp_path / "other")
+    assert load_model(tmp_path / "other").config.chronos_config["quantiles"] == [0.05, 0.32, 0.5, 0.97]
+    with torch.no_grad():
+        context = CONTEXT.clone()
+        new = load_model(tmp_path / "other")(context=context).quantile_preds
+        old = load_model(nano[family])(context=context).quantile_preds
+    levels = load_model(nano[family]).config.chronos_config["quantiles"]
+    nearest = [levels.index(level) for level in ((0.1, 0.3, 0.5, 0.9) if family == "bolt" else (0.05, 0.3, 0.5, 0.95))]
+    torch.testing.assert_close(new, old[:, nearest])
+
+
+def test_the_loss_of_a_reshaped_model_is_that_of_its_new_levels(nano):
+    """Of the level 0.5 alone the quantile loss is the absolute error, in standard deviations, summed over the horizon."""
+    model = load_model(nano["bolt"]).eval()
+    reshape(model, "bolt", quantiles=[0.5], prediction_length=80)
+    target = CONTEXT[:, 40:120] + 0.3
+    with torch.no_grad():
+        out = model(context=CONTEXT.clone(), target=target.clone())
+    error = (target - out.quantile_preds[:, 0]).abs() / CONTEXT.std(dim=1, correction=0, keepdim=True)
+    assert out.loss.item() == pytest.approx(error.sum(dim=1).mean().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("family", ["t5", "chronos-2"])
+def test_longer_lengths_are_what_the_configuration_says(nano, tmp_path, family):
+    model = load_model(nano[family])
+    before = copy.deepcopy(model.config.chronos_config)
+    reshape(model, family, context_length=9000, prediction_length=1030 if family == "chronos-2" else 90)
+    model.save_pretrained(tmp_path / "long")
+    after = load_model(tmp_path / "long").config.chronos_config
+    assert after["context_length"] == 9000
+    if family == "t5":
+        changed = {key for key in before if before[key] != after[key]}
+        assert changed == {"context_length", "prediction_length"} and after["prediction_length"] == 90
+        assert forecast(tmp_path / "long", 90).shape == (3, 90, 3)
+    else:
+        assert after["max_output_patches"] == 65
+
+
+def test_shorter_lengths_leave_the_model_as_it_is(nano):
+    model = load_model(nano["bolt"])
+    before = copy.deepcopy(model.config.chronos_config)
+    reshape(model, "bolt", context_length=64, prediction_length=8, quantiles=before["quantiles"])
+    assert model.config.chronos_config == before
+
+
+def test_what_a_family_cannot_take_is_refused(nano):
+    with pytest.raises(UserError, match="training.quantiles: a token model"):
+        reshape(load_model(nano["t5"]), "t5", quantiles=[0.5])
+    with pytest.raises(UserError, match="do not fit into the 1024 positions"):
+        reshape(load_model(nano["gpt2"]), "gpt2", context_length=1000)
+
+
+def test_frozen_weights_are_named_by_beginning_or_pattern(nano):
+    model = load_model(nano["bolt"])
+    freeze(model, ["encoder", "*.layer_norm.weight", "shared.weight"])
+    for name, parameter in model.named_parameters():
+        frozen = name.startswith("encoder.") or name.endswith(".layer_norm.weight") or name == "shared.weight"
+        assert parameter.requires_grad != frozen, name
+
+
+def weights(model):
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def test_a_blend_lies_on_the_line_between_and_its_ends_are_exact(nano):
+    base, model = load_model(nano["bolt"]), load_model(nano["bolt"])
+    freeze(model, ["encoder"])
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter))
+    start, tuned = weights(base), weights(model)
+    blend = Blend(model, base)
+    for share in (0.3, 1.0, 0.0, 0.7):
+        blend.set(share)
+        for name, value in weights(model).items():
+            expected = start[name] + share * (tuned[name] - start[name])
+            if share in (0.0, 1.0):
+                assert torch.equal(value, tuned[name] if share else start[name])
+            torch.testing.assert_close(value, expected)
+
+
+def test_a_blend_of_adapters_scales_what_they_add(nano):
+    model = with_adapters(load_model(nano["bolt"]), "bolt", LoraConfig())
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(0.1 * torch.randn_like(parameter))
+    whole = weights(copy.deepcopy(model).merge_and_unload())
+    Blend(model, load_model(nano["bolt"])).set(0.5)
+    start = weights(load_model(nano["bolt"]))
+    for name, value in weights(model.merge_and_unload()).items():
+        torch.testing.assert_close(value, start[name] + 0.5 * (whole[name] - start[name]))
+
+
+def test_byte_dropout_keeps_the_mean_and_its_share():
+    torch.manual_seed(0)
+    layer = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Dropout(0.1))
+    with_fast_dropout(layer)
+    dropout = layer[1]
+    assert isinstance(dropout, ByteDropout)
+    ones = torch.ones(1000, 1003, requires_grad=True)
+    out = dropout(ones)
+    assert set(out.unique().tolist()) == {0.0, np.float32(256 / 230)}
+    assert abs((out == 0).float().mean().item() - 26 / 256) < 0.002 and abs(out.mean().item() - 1) < 0.002
+    out.sum().backward()
+    assert torch.equal(ones.grad, out.detach())
+    columns = (out.detach() == 0).float().mean(dim=0)
+    assert columns.min() > 0.05 and columns.max() < 0.16
+    assert torch.equal(dropout.eval()(ones), ones)
+    torch.manual_seed(1)
+    first = dropout.train()(ones)
+    torch.manual_seed(1)
+    assert torch.equal(first, dropout(ones))
+
+
+def test_the_curve_is_drawn_of_any_history():
+    for history in ([], [{"step": 0, "eval_wql": 1.0, "eval_mase": 0.0}], [{"step": 3, "loss": 2.0}]):
+        assert len(curve_figure(history).axes) == 2
+
+
+def test_an_adapter_is_kept_beside_and_merges_to_what_was_saved(nano, tmp_path):
+    from peft import PeftModel
+    from test_training import trained
+
+    trainer = trained(nano["bolt"], tmp_path / "out", tmp_path, method="lora", learning_rate=1e-2, max_steps=10)
+    assert "is saved" in trainer.verdict and "base itself" not in trainer.verdict
+    merged = PeftModel.from_pretrained(load_model(nano["bolt"]), tmp_path / "out" / "adapter").merge_and_unload()
+    saved = load_file(tmp_path / "out" / "model.safetensors")
+    for name, value in weights(merged).items():
+        torch.testing.assert_close(value, saved[name])
+
+
+def test_training_gives_the_saved_model_the_shape_that_was_asked_for(nano, tmp_path):
+    from test_training import trained
+
+    trained(
+        nano["bolt"], tmp_path / "out", tmp_path,
+        prediction_length=70, context_length=2064, quantiles=[0.25, 0.5, 0.75], validation_split=0.5,
+    )  # fmt: skip
+    config = load_model(tmp_path / "out").config.chronos_config
+    assert (config["prediction_length"], config["context_length"]) == (70, 2064)
+    assert config["quantiles"] == [0.25, 0.5, 0.75]
+    assert torch.isfinite(forecast(tmp_path / "out", 70, (0.25, 0.5, 0.75))).all()
