@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 from accelerate.utils import gather_object
+from safetensors.torch import load_file
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    set_model_state_dict,
+)
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
@@ -49,15 +56,21 @@ class GuardedTrainer(Trainer):
         self.seasons = seasons
         self.forecaster_of = forecaster_of
         self.pictured: list[DrawnForecast] = []
+        # What shards the model keeps the weights of each module apart, and forecasts need them together.
+        self._unsharded = None
+        self._best_is_loaded = False
+        if self.is_fsdp_enabled:
+            self._unsharded = copy.deepcopy(self.model)
+            _share_embeddings(self.model)
         self._logged_at: tuple[float, int] | None = None
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, and say beside a training loss how many windows a second came since the last one."""
         if "loss" in logs:
-            now, step = time.monotonic(), self.state.global_step
-            before, at = self._logged_at or (now, step)
-            windows = (step - at) * self.args.train_batch_size * self.args.gradient_accumulation_steps
-            logs["windows_per_second"] = windows * self.args.world_size / (now - before) if now > before else 0.0
+            assert self._logged_at is not None
+            seconds, steps = time.monotonic() - self._logged_at[0], self.state.global_step - self._logged_at[1]
+            windows = steps * self.args.train_batch_size * self.args.gradient_accumulation_steps
+            logs["windows_per_second"] = windows * self.args.world_size / seconds
         self._logged_at = time.monotonic(), self.state.global_step
         super().log(logs, start_time)
 
@@ -82,10 +95,10 @@ class GuardedTrainer(Trainer):
         shifted = int(self._loss_shifts_labels)
         return torch.stack([batch["labels"][:, shifted:].ne(-100).sum() for batch in batches]).sum()
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train as the stock Trainer does."""
-        self._logged_at = None
-        return super().train(*args, **kwargs)
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Take a step as the stock Trainer does, from the first one on against the clock."""
+        self._logged_at = self._logged_at or (time.monotonic(), self.state.global_step)
+        return super().training_step(*args, **kwargs)
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         super()._save_checkpoint(*args, **kwargs)
@@ -93,24 +106,41 @@ class GuardedTrainer(Trainer):
         if self.args.should_save:
             seal_checkpoint(Path(str(self.args.output_dir), f"checkpoint-{self.state.global_step}"))
 
-    def score(self) -> dict[str, float]:
-        """Score the model as it is: `eval_loss`, `eval_wql` and `eval_mase`. Nothing is logged."""
-        metrics = self.evaluation_loop().metrics
-        assert metrics is not None
-        return metrics
+    def whole_model(self) -> Any:
+        """Return the model itself, without what distributes it; of a sharded one a copy with all weights, on every rank."""
+        if self._unsharded is None:
+            return self.accelerator.unwrap_model(self.model)
+        if self._best_is_loaded:
+            return self._unsharded
+        options = StateDictOptions(full_state_dict=True)
+        self._unsharded.load_state_dict(get_model_state_dict(cast(torch.nn.Module, self.model), options=options))
+        return self._unsharded.to(self.args.device)
 
-    def picture(self) -> Figure | None:
-        """Draw some of the forecasts of the last evaluation; None on ranks that had none of them."""
-        return forecast_figure(self.pictured) if self.pictured else None
+    def _load_best_model(self) -> None:
+        if self._unsharded is None:
+            super()._load_best_model()
+        elif self.state.best_model_checkpoint is not None:
+            self._unsharded.load_state_dict(_weights(self.state.best_model_checkpoint), strict=False)
+            self._best_is_loaded = True
 
-    def evaluation_loop(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> EvalLoopOutput:
-        """Score the validation windows, each once, whatever the number of processes; a diverged model's are infinite.
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self._unsharded is None:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            # Every rank reads the file itself, and each tied weight once: the stock way broadcasts, and stumbles over them.
+            sharded = cast(torch.nn.Module, model or self.model)
+            saved = _weights(resume_from_checkpoint)
+            own = {name: saved[name] for name, _ in sharded.named_parameters()}
+            set_model_state_dict(sharded, cast(dict, own), options=StateDictOptions(full_state_dict=True, strict=False))
 
-        The stock loop fills the ranks' last batches with windows that it has already seen. Here batch b goes to rank b
-        modulo the number of ranks: the batches, and with them a token model's sampled forecasts, are always the same.
+    def score(self, model: Any) -> dict[str, float]:
+        """Score a model, which must be the same on every rank: `loss`, `wql` and `mase`; a diverged one's are infinite.
+
+        The stock loop fills the ranks' last batches with windows that it has already seen. Here each validation window
+        counts once, and batch b goes to rank b modulo the number of ranks: the batches, and with them a token model's
+        sampled forecasts, are the same for any number.
         """
         assert self.validation is not None
-        model = self.accelerator.unwrap_model(self.model)
         model.eval()
         forecast = self.forecaster_of(model)
         starts = range(0, len(self.validation), _BATCH)
@@ -120,14 +150,20 @@ class GuardedTrainer(Trainer):
             (batch.start, self._loss(model, batch), self._errors(self.validation, forecast, batch)) for batch in own
         ]
         parts = sorted(gather_object(parts), key=lambda part: part[0])
-        losses = np.array([loss for _, loss, _ in parts])
         wql, mase = self._scores(self.validation, WindowErrors.joined([errors for _, _, errors in parts]))
-        loss = float(np.average(losses, weights=[len(batch) for batch in batches]))
-        metrics = {
-            f"{metric_key_prefix}_{name}": value if math.isfinite(value) else math.inf
-            for name, value in (("loss", loss), ("wql", wql), ("mase", mase))
-        }
-        return EvalLoopOutput(np.empty(0), label_ids=None, metrics=metrics, num_samples=len(self.validation))
+        loss = float(np.average([loss for _, loss, _ in parts], weights=[len(batch) for batch in batches]))
+        scores = {"loss": loss, "wql": wql, "mase": mase}
+        return {name: value if math.isfinite(value) else math.inf for name, value in scores.items()}
+
+    def picture(self) -> Figure | None:
+        """Draw some of the forecasts of the last evaluation; None on ranks that had none of them."""
+        return forecast_figure(self.pictured) if self.pictured else None
+
+    def evaluation_loop(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> EvalLoopOutput:
+        """Score the model as it stands."""
+        assert self.validation is not None
+        scores = {f"{metric_key_prefix}_{name}": value for name, value in self.score(self.whole_model()).items()}
+        return EvalLoopOutput(np.empty(0), label_ids=None, metrics=scores, num_samples=len(self.validation))
 
     def _loss(self, model: Any, batch: range) -> float:
         inputs = self._prepare_inputs(cast(WindowDataset, self.eval_dataset).__getitems__(batch))
@@ -167,6 +203,17 @@ class BaseIsFirstBest(TrainerCallback):
         """Take the score of step 0, before anything is trained, as the best so far."""
         if state.global_step == 0:
             state.best_metric = kwargs["metrics"][f"eval_{self.metric}"]
+
+
+def _weights(checkpoint: str) -> dict[str, torch.Tensor]:
+    return load_file(Path(checkpoint, "model.safetensors"))
+
+
+def _share_embeddings(model: Any) -> None:
+    """Make tied embeddings one module, where transformers ties their weights: FSDP shards module by module."""
+    for part in ("encoder", "decoder"):
+        if hasattr(model, "shared") and hasattr(getattr(model, part, None), "embed_tokens"):
+            getattr(model, part).embed_tokens = model.shared
 
 
 def _drawn(

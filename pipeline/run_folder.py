@@ -99,23 +99,15 @@ class RunFolder:
         if not self._identity_file.is_file():
             write_json(self._identity_file, identity)
             return
-        self.compare(identity)
-        for torn in self.checkpoints.glob("checkpoint-*"):
-            if not is_sealed(torn):
-                shutil.rmtree(torn)
-
-    def compare(self, identity: dict[str, Any]) -> None:
-        """Refuse a run that is not the one that has the folder.
-
-        Raises:
-            UserError: they differ, in an earlier run or on another process.
-        """
-        differing = _differing(read_json(self._identity_file), identity)
+        differing = differing_keys(read_json(self._identity_file), identity)
         if differing:
             raise UserError(
                 f"training.output_path: {self.path} holds an unfinished run that differs in {', '.join(differing)}; "
                 "choose another path, or replace it with training.overwrite true"
             )
+        for torn in self.checkpoints.glob("checkpoint-*"):
+            if not is_sealed(torn):
+                shutil.rmtree(torn)
 
     def last_checkpoint(self) -> Path | None:
         """Return the latest of the Trainer's checkpoints that was written to its end, None where there is none."""
@@ -161,12 +153,13 @@ def _files(checkpoint: Path) -> list[Path]:
     return sorted(file for file in checkpoint.rglob("*") if file.is_file() and _SEAL not in file.name)
 
 
-def _differing(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+def differing_keys(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    """Return the dotted keys in which two nested dictionaries differ."""
     keys = []
     for key in sorted(before.keys() | now.keys()):
         one, other = before.get(key), now.get(key)
         if isinstance(one, dict) and isinstance(other, dict):
-            keys += _differing(one, other, f"{prefix}{key}.")
+            keys += differing_keys(one, other, f"{prefix}{key}.")
         elif one != other:
             keys.append(f"{prefix}{key}")
     return keys

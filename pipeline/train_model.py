@@ -25,7 +25,7 @@ from pipeline.frequency import seasonality
 from pipeline.metrics import WQL_LEVELS
 from pipeline.recipes import Recipe, few_data, recipe_of
 from pipeline.report import curve_figure, save_figure, training_card
-from pipeline.run_folder import RunFolder
+from pipeline.run_folder import RunFolder, differing_keys
 from pipeline.synthetic import dummy_array
 from pipeline.synthetic.bank import Bank
 from pipeline.synthetic.mixup import Mixup
@@ -161,16 +161,14 @@ class ChronosTrainer:
                 with_validation=validation is not None,
             )
             self.identity = self._identity(train_data)
+            _check_agreement(self.identity)
             transformers.set_seed(self.config.chronos.seed)
             model = self._tuned(arguments.device.type)
             with contextlib.ExitStack() as lock:
-                # The first process claims the folder before the others compare themselves with what it wrote.
                 with arguments.main_process_first(local=False):
                     if arguments.process_index == 0:
                         lock.enter_context(run.locked())
                         run.claim(self.identity, overwrite=training.overwrite)
-                    else:
-                        run.compare(self.identity)
                 trainer = self._trainer(model, run, arguments, train_data)
                 last = run.last_checkpoint()
                 if last is not None:
@@ -334,10 +332,10 @@ class ChronosTrainer:
         """
         from pipeline.tuning import Blend, adapter_of
 
-        state, metric = trainer.state, f"eval_{self.config.training.metric}"
+        state, metric = trainer.state, self.config.training.metric
         self.history = state.log_history
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        scores = {int(entry["step"]): entry for entry in state.log_history if "eval_wql" in entry}
+        model = trainer.whole_model()
+        scores = {int(entry["step"]): _scores_of(entry) for entry in state.log_history if "eval_wql" in entry}
         self.candidates = [_candidate(_step(step), scores[step]) for step in sorted(scores)]
         if scores:
             best = int(state.best_global_step or 0) if state.best_model_checkpoint else 0
@@ -346,12 +344,12 @@ class ChronosTrainer:
             for share in self.config.training.blends:
                 blend.set(share)
                 name = f"{_step(0)} + {share:g} ({_step(best or state.global_step)} - {_step(0)})"
-                shares[name], found[name] = share, trainer.score()
+                shares[name], found[name] = share, trainer.score(model)
                 self.candidates.append(_candidate(name, found[name]))
-                logger.info("%s: validation WQL %.4f", name, found[name]["eval_wql"])
+                logger.info("%s: validation WQL %.4f", name, found[name]["wql"])
             chosen = min(found, key=lambda name: found[name][metric])
             blend.set(shares[chosen])
-            self.verdict = _verdict(chosen, found[chosen], scores[0], self.config.training.metric)
+            self.verdict = _verdict(chosen, found[chosen], scores[0], metric)
         else:
             chosen = _step(state.global_step)
             self.verdict = f"Trained for {state.global_step} steps; nothing was held out, so nothing was compared."
@@ -399,6 +397,20 @@ class ChronosTrainer:
         }
 
 
+def _check_agreement(identity: dict[str, Any]) -> None:
+    """Refuse processes that were started with other configurations, models or data than the first.
+
+    Raises:
+        UserError: they differ.
+    """
+    from accelerate.utils import gather_object
+
+    first, *others = gather_object([identity])
+    differing = sorted({key for other in others for key in differing_keys(first, other)})
+    if differing:
+        raise UserError(f"the processes disagree in {', '.join(differing)}; start all with the same command and files")
+
+
 def _forecaster_of(model: Any, seed: int) -> Any:
     from pipeline.forecasting import Forecaster
 
@@ -426,15 +438,19 @@ def _step(step: int) -> str:
 
 def _verdict(chosen: str, score: dict[str, float], base: dict[str, float], metric: str) -> str:
     name = metric if metric == "loss" else metric.upper()
-    before, after = base[f"eval_{metric}"], score[f"eval_{metric}"]
+    before, after = base[metric], score[metric]
     if chosen == _step(0):
         return f"No candidate beat the base (validation {name} {before:.4f}), so the base itself is saved."
     what = f"The checkpoint of {chosen}" if chosen.startswith("step") else f"The blend {chosen}"
     return f"{what} is saved: validation {name} {after:.4f} where the base has {before:.4f}, {1 - after / before:.1%} lower."
 
 
+def _scores_of(entry: dict[str, float]) -> dict[str, float]:
+    return {name: entry[f"eval_{name}"] for name in ("loss", "wql", "mase")}
+
+
 def _candidate(name: str, scores: dict[str, float]) -> dict[str, Any]:
-    return {"candidate": name, "WQL": scores["eval_wql"], "MASE": scores["eval_mase"], "loss": scores["eval_loss"]}
+    return {"candidate": name, "WQL": scores["wql"], "MASE": scores["mase"], "loss": scores["loss"]}
 
 
 def _report_unusable(split: Split) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import yaml
 from chronos import BaseChronosPipeline
 from conftest import ROOT, long_frame
 from safetensors.torch import load_file
@@ -250,11 +251,11 @@ def test_gradient_accumulation_gives_the_same_training(nano, tmp_path, family):
         np.testing.assert_allclose(logged(tmp_path / "a", key), logged(tmp_path / "b", key), rtol=1e-4)
 
 
-def torchrun(n_processes, cwd, *arguments):
-    environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT))
+def torchrun(n_processes, cwd, *arguments, script=ROOT / "scripts" / "train.py", **more):
+    environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT), **more)
     environment.pop("HF_HUB_OFFLINE", None)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(n_processes)]
-    command = [*launch, str(ROOT / "scripts" / "train.py"), *map(str, arguments)]
+    command = [*launch, str(script), *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
@@ -284,3 +285,101 @@ def test_two_processes_train_like_one(nano, tmp_path, csv, family):
     for key in ("loss", "grad_norm"):
         losses = [logged(tmp_path / f"out{n_processes}", key) for n_processes in (1, 2)]
         np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+def fsdp_environment():
+    """What `accelerate launch --config_file config/accelerate/fsdp.yaml` sets."""
+    content = yaml.safe_load((ROOT / "config" / "accelerate" / "fsdp.yaml").read_text())
+    settings = {key.upper(): str(value) for key, value in content["fsdp_config"].items()}
+    return {"ACCELERATE_USE_FSDP": "true", "ACCELERATE_USE_CPU": "true", **settings}
+
+
+def test_a_sharded_model_trains_like_one_and_resumes(nano, tmp_path, csv):
+    base = without_dropout(nano["bolt"], tmp_path / "base")
+    arguments = ["--base_model.output_path", base, "--data.train", csv]
+    for key, value in {**SHORT, "max_steps": 3, "validation_windows": 6}.items():
+        arguments += [f"--training.{key}", value]
+    settings = {"script": ROOT / "tests" / "fsdp_on_cpu.py", **fsdp_environment()}
+    done = torchrun(1, tmp_path, *arguments, "--training.output_path", tmp_path / "one")
+    assert done.returncode == 0, done.stderr
+    done = torchrun(2, tmp_path, *arguments, "--training.output_path", tmp_path / "two", **settings)
+    assert done.returncode == 0, done.stderr
+    for key in ("loss", "grad_norm", "eval_loss", "eval_wql"):
+        np.testing.assert_allclose(logged(tmp_path / "one", key), logged(tmp_path / "two", key), rtol=1e-4)
+    assert [c["candidate"] for c in info(tmp_path / "one")["candidates"]] == [
+        c["candidate"] for c in info(tmp_path / "two")["candidates"]
+    ]
+    before = weights(tmp_path / "two")
+    assert BaseChronosPipeline.from_pretrained(tmp_path / "two").model_prediction_length == 64
+    for name in ("training_info.json", "model.safetensors"):
+        (tmp_path / "two" / name).unlink()
+    shutil.rmtree(tmp_path / "two" / "checkpoints" / "checkpoint-3")
+    done = torchrun(2, tmp_path, *arguments, "--training.output_path", tmp_path / "two", **settings)
+    assert done.returncode == 0 and "continuing from" in done.stdout, done.stderr
+    assert same(weights(tmp_path / "two"), before)
+
+
+def test_ranks_that_disagree_are_refused(nano, tmp_path, csv):
+    """The second process is given another learning rate, as a mixed-up multi-node launch would."""
+    (tmp_path / "launch.py").write_text(
+        "import os, runpy, sys\n"
+        "sys.argv += ['--training.learning_rate', '1e-3' if os.environ['RANK'] == '0' else '2e-3']\n"
+        f"sys.argv[0] = {str(ROOT / 'scripts' / 'train.py')!r}\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    settings = ["--training.max_steps", 2, "--training.context_length", 48, "--training.validation_windows", 6]
+    arguments = ["--base_model.output_path", nano["bolt"], "--data.train", csv, *settings]
+    done = torchrun(2, tmp_path, *arguments, script=tmp_path / "launch.py")
+    assert done.returncode != 0 and "error: the processes disagree in rate, training.learning_rate;" in done.stderr
+
+
+def test_a_second_run_in_the_same_folder_is_refused(nano, tmp_path):
+    with RunFolder(tmp_path / "out").locked():
+        with pytest.raises(UserError, match="another run is writing"):
+            trained(nano["bolt"], tmp_path / "out", tmp_path)
+    trained(nano["bolt"], tmp_path / "out", tmp_path, max_steps=1)
+
+
+def test_accelerate_reads_its_configurations():
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    for path in sorted((ROOT / "config" / "accelerate").glob("*.yaml")):
+        assert load_config_from_file(str(path)).num_processes >= 1
+
+
+def test_ten_rates_far_too_high_never_save_what_validates_worse_than_the_base(nano, tmp_path):
+    trained(nano["bolt"], tmp_path / "better", tmp_path, max_steps=60)
+    for index, metric in enumerate(["wql", "mase", "loss", "wql", "wql", "mase", "loss", "wql", "mase", "loss"]):
+        rate, output = 0.02 * 3.0**index, tmp_path / f"out{index}"
+        trainer = trained(tmp_path / "better", output, tmp_path, learning_rate=rate, max_steps=3, metric=metric)
+        key = metric if metric == "loss" else metric.upper()
+        base = info(output)["candidates"][0][key]
+        saved = trainer.evaluate_model((None, trainer_validation(trainer, tmp_path)))
+        if key != "loss":
+            assert saved[key] <= base * (1 + 1e-6), (rate, metric)
+        best = min(info(output)["candidates"], key=lambda candidate: candidate[key])
+        assert best[key] <= base and (best["candidate"] in trainer.verdict or "base itself" in trainer.verdict)
+
+
+def test_bfloat16_is_chosen_where_it_pays():
+    from pipeline.training_arguments import uses_bf16
+
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    assert uses_bf16("auto", "cpu", 256) == fast and not uses_bf16("auto", "cpu", 64)
+    assert uses_bf16("bf16", "cpu", 64) and not uses_bf16("fp32", "cpu", 768)
+
+
+@pytest.mark.filterwarnings("default::DeprecationWarning")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on CPUs")
+def test_a_compiled_model_trains_like_another(nano, tmp_path):
+    one = trained(nano["bolt"], tmp_path / "compiled", tmp_path, trainer={"torch_compile": True}, max_steps=2)
+    two = trained(nano["bolt"], tmp_path / "plain", tmp_path, max_steps=2)
+    assert one.candidates[1]["loss"] == pytest.approx(two.candidates[1]["loss"], rel=1e-3)
+    assert weights(tmp_path / "compiled").keys() == weights(tmp_path / "plain").keys()
+
+
+def test_bfloat16_trains(nano, tmp_path):
+    one = trained(nano["bolt"], tmp_path / "bf16", tmp_path, precision="bf16", max_steps=2)
+    two = trained(nano["bolt"], tmp_path / "fp32", tmp_path, precision="fp32", max_steps=2)
+    assert one.candidates[1]["WQL"] == pytest.approx(two.candidates[1]["WQL"], rel=0.05)
+    assert not same(weights(tmp_path / "bf16"), weights(tmp_path / "fp32"))
