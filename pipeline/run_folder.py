@@ -75,7 +75,7 @@ class RunFolder:
         """
         check_folder(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / _LOCK, "w", encoding="utf-8") as file:
+        with open(self.path / _LOCK, "a", encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:

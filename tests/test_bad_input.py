@@ -217,6 +217,7 @@ def test_errors_of_training_info_that_is_no_json(refused, nano, csv, tmp_path):
     run = tmp_path / "out" / "checkpoints"
     run.mkdir(parents=True)
     (run / "run.json").write_text("{")
+    (tmp_path / "out" / ".lock").touch()
     assert "run.json" in refused("train", *train_arguments(nano, csv, "--training.output_path", "out"))
     (run / "run.json").write_text(json.dumps({"seed": 5}))
     assert "differs" in refused("train", *train_arguments(nano, csv, "--training.output_path", "out"))

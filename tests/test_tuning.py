@@ -134,10 +134,7 @@ def test_a_blend_of_adapters_scales_what_they_add(nano):
 
 def test_byte_dropout_keeps_the_mean_and_its_share():
     torch.manual_seed(0)
-    layer = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Dropout(0.1))
-    with_fast_dropout(layer)
-    dropout = layer[1]
-    assert isinstance(dropout, ByteDropout)
+    dropout = ByteDropout(0.1)
     ones = torch.ones(1000, 1003, requires_grad=True)
     out = dropout(ones)
     assert set(out.unique().tolist()) == {0.0, np.float32(256 / 230)}
@@ -151,6 +148,34 @@ def test_byte_dropout_keeps_the_mean_and_its_share():
     first = dropout.train()(ones)
     torch.manual_seed(1)
     assert torch.equal(first, dropout(ones))
+
+
+@pytest.mark.parametrize("family", ["t5", "bolt"])
+def test_fast_dropout_leaves_forecasts_as_they_are_and_drops_in_training(nano, family):
+    model = load_model(nano[family]).float()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.1
+    model.config.dropout_rate = 0.1
+    for layer in model.modules():
+        if hasattr(layer, "dropout") and isinstance(layer.dropout, float):
+            layer.dropout = 0.1
+    tokens = torch.randint(5, 60, (3, 20))
+    mask = torch.arange(20) >= torch.tensor([[0], [3], [12]])
+
+    def hidden():
+        with torch.no_grad():
+            if family == "t5":
+                return model(input_ids=tokens, attention_mask=mask, labels=tokens).logits
+            return model(context=CONTEXT).quantile_preds
+
+    model.eval()
+    before = hidden()
+    with_fast_dropout(model)
+    assert not any(type(module) is torch.nn.Dropout for module in model.modules())
+    torch.testing.assert_close(hidden(), before)
+    model.train()
+    assert not torch.equal(hidden(), before) and not torch.equal(hidden(), hidden())
 
 
 def test_the_curve_is_drawn_of_any_history():
