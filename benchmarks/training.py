@@ -129,6 +129,7 @@ def _own(folder: Path, steps: int, precision: str) -> list[Any]:
         "training.overwrite": "true",
         "training.output_path": folder / "out",
         "training.trainer.report_to": "none",
+        "training.trainer.save_steps": 10**6,
     }
     script = Path(__file__).parents[1] / "scripts" / "train.py"
     return [sys.executable, script, *(part for key, value in settings.items() for part in (f"--{key}", value))]
@@ -165,9 +166,9 @@ def bare_loop(base: str, steps: int) -> None:
 
     from pipeline.base_model import load_model
     from pipeline.checkpoint import read_checkpoint
+    from pipeline.dropout import with_fast_dropout
     from pipeline.training_arguments import uses_bf16
     from pipeline.training_data import inputs_of
-    from pipeline.tuning import with_fast_dropout
 
     model = load_model(base).float().train()
     with_fast_dropout(model)

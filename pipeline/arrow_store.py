@@ -1,12 +1,15 @@
 """The Arrow store: series on disk, written as a stream, read through a memory map.
 
 The form is a contract: Arrow IPC stream format, uncompressed, columns `item_id: string`, `start: timestamp[s]`,
-`target: list<float32>`, schema metadata `{"freq": ...}`, at most 1,024 rows a record batch. GluonTS, `datasets`, pyarrow and
-chronos-forecasting's own training script all read it.
+`target: list<float32>`, schema metadata `{"freq": ...}`, at most 1,024 items a record batch. GluonTS, `datasets`, pyarrow
+and chronos-forecasting's own training script all read it. An item of several variates has a row for each, one after the
+other, and the metadata says under `variates` what they are.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +20,7 @@ import pyarrow as pa
 
 from pipeline.errors import UserError
 from pipeline.files import check_stream_end, whole_file
-from pipeline.series import Series
+from pipeline.series import UNIVARIATE, Series, Variates
 
 ROWS_PER_BATCH = 1024
 _VALUES_PER_BATCH = 1 << 24
@@ -32,10 +35,10 @@ class NotAStore(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Store:
-    """A set of series of one frequency, their values in one flat array.
+    """A set of items of one frequency, their values in one flat array.
 
-    Series i is `values[offsets[i] : offsets[i] + lengths[i]]`. For a store on disk `values` is the memory-mapped file
-    itself, so what is read is what is asked for, and a pickled store is a path.
+    Row v of item i is `values[offsets[i] + v * lengths[i] :][: lengths[i]]`. For a store on disk `values` is the
+    memory-mapped file itself, so what is read is what is asked for, and a pickled store is a path.
     """
 
     freq: str
@@ -52,19 +55,27 @@ class Store:
     """float32, flat; NaN where a value is missing."""
     path: Path | None = None
     """The file, for a store on disk."""
+    variates: Variates = UNIVARIATE
+    """What the rows of every item are."""
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def target(self, index: int) -> np.ndarray:
-        """Return the values of one series: float32, [length], a view."""
+        """Return the values of one item's first target: float32, [length], a view."""
         start = self.offsets[index]
         return self.values[start : start + self.lengths[index]]
+
+    def rows(self, index: int) -> np.ndarray:
+        """Return all values of one item: float32, [n_variates, length], a view."""
+        start, length = self.offsets[index], self.lengths[index]
+        return self.values[start : start + len(self.variates) * length].reshape(-1, length)
 
     def __reduce__(self) -> tuple:
         if self.path is not None:
             return open_store, (self.path,)
-        return Store, (self.freq, list(self.item_ids), self.starts, self.offsets, self.lengths, self.values)
+        values = self.freq, list(self.item_ids), self.starts, self.offsets, self.lengths, self.values
+        return Store, (*values, None, self.variates)
 
 
 def store_of_arrays(targets: Iterable[np.ndarray], freq: str = "") -> Store:
@@ -96,14 +107,14 @@ def write_store(path: str | Path, series: Iterable[Series]) -> None:
             for one in series:
                 if freq is None:
                     freq = one.freq
-                    writer = pa.ipc.new_stream(file, _SCHEMA.with_metadata({"freq": freq}))
+                    writer = pa.ipc.new_stream(file, _SCHEMA.with_metadata(_metadata(one)))
                 elif one.freq != freq:
                     raise UserError(
                         f"series {one.item_id} has frequency {one.freq!r} where the ones before it have {freq!r}; "
                         "give each frequency a file of its own"
                     )
                 batch.append(one)
-                n_values += len(one.target)
+                n_values += one.target.size
                 if len(batch) == ROWS_PER_BATCH or n_values >= _VALUES_PER_BATCH:
                     writer.write_batch(_record_batch(batch))
                     batch, n_values = [], 0
@@ -150,40 +161,61 @@ def open_store(path: str | Path) -> Store:
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} is no whole Arrow file ({_one_line(error)}); make the file anew") from error
     n_floats = path.stat().st_size // 4
+    variates = _variates(reader.schema.metadata)
+    # The rows of an item lie one behind the other, so that the first one's place is the item's.
+    first = slice(None, None, len(variates))
     return Store(
         freq=reader.schema.metadata[b"freq"].decode(),
-        item_ids=_ItemIds(item_ids),
-        starts=np.concatenate(starts) if starts else np.empty(0, "M8[s]"),
-        offsets=np.concatenate(offsets) if offsets else np.empty(0, np.int64),
-        lengths=np.concatenate(lengths) if lengths else np.empty(0, np.int64),
+        item_ids=_ItemIds(item_ids, len(variates)),
+        starts=np.concatenate(starts)[first] if starts else np.empty(0, "M8[s]"),
+        offsets=np.concatenate(offsets)[first] if offsets else np.empty(0, np.int64),
+        lengths=np.concatenate(lengths)[first] if lengths else np.empty(0, np.int64),
         values=np.memmap(path, dtype=np.float32, mode="r", shape=(n_floats,)),
         path=path,
+        variates=variates,
     )
 
 
 class _ItemIds(Sequence[str]):
     """Names read from the memory map when they are asked for."""
 
-    def __init__(self, chunks: list[pa.Array]) -> None:
+    def __init__(self, chunks: list[pa.Array], rows_per_item: int) -> None:
         self._names = pa.chunked_array(chunks, type=pa.string())
+        self._rows_per_item = rows_per_item
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._names) // self._rows_per_item
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return self._names[index].to_pylist()
-        return self._names[int(index)].as_py()
+            rows = np.arange(len(self))[index] * self._rows_per_item
+            return self._names.take(pa.array(rows)).to_pylist()
+        return self._names[range(len(self))[int(index)] * self._rows_per_item].as_py()
+
+
+def _metadata(series: Series) -> dict[str, str]:
+    if series.variates == UNIVARIATE:
+        return {"freq": series.freq}
+    return {"freq": series.freq, "variates": json.dumps(dataclasses.asdict(series.variates))}
+
+
+def _variates(metadata: dict[bytes, bytes]) -> Variates:
+    if b"variates" not in metadata:
+        return UNIVARIATE
+    read = json.loads(metadata[b"variates"])
+    categories = {name: tuple(values) for name, values in read.pop("categories").items()}
+    return Variates(**{role: tuple(names) for role, names in read.items()}, categories=categories)
 
 
 def _record_batch(series: list[Series]) -> pa.RecordBatch:
-    lengths = [len(one.target) for one in series]
-    bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    values = np.concatenate([one.target for one in series]).astype(np.float32, copy=False)
-    starts = np.array([one.start for one in series], dtype="M8[s]")
+    rows = [row for one in series for row in np.atleast_2d(one.target)]
+    n_rows = len(series[0].variates)
+    bounds = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int32)
+    values = np.concatenate(rows).astype(np.float32, copy=False)
+    starts = np.array([one.start for one in series], dtype="M8[s]").repeat(n_rows)
     return pa.record_batch(
         [
-            pa.array([one.item_id for one in series], pa.string()),
+            pa.array([one.item_id for one in series for _ in range(n_rows)], pa.string()),
             pa.array(starts),
             pa.ListArray.from_arrays(pa.array(bounds), pa.array(values)),
         ],

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# d_model, d_ff, layers, heads: the published sizes, and a nano for tests and demos.
+# d_model, d_ff, layers, heads: the published sizes, a nano for tests and demos, and a micro that a laptop can pretrain.
 _T5_SIZES = {
     "nano": (64, 256, 2, 4),
+    "micro": (128, 512, 4, 4),
     "tiny": (256, 1024, 4, 4),
     "mini": (384, 1536, 4, 8),
     "small": (512, 2048, 6, 8),
@@ -354,11 +355,12 @@ def _scratch_config(size: str) -> PretrainedConfig:
     if size.startswith("chronos-2"):
         shape = _shape("nano" if scale == "nano" else "base")
         return Chronos2CoreConfig(**shape, **_chronos_keys("chronos-2", _CHRONOS_2))
+    small = _T5_SIZES[scale][0] <= 128
     seq2seq: dict[str, Any] = {
         # The published models were trained from 0.05 with dropout; a nano model learns several times faster from 0.3
         # without (docs/design.md), and is too small to overfit.
-        "initializer_factor": 0.3 if scale == "nano" else 0.05,
-        "dropout_rate": 0.0 if scale == "nano" else 0.1,
+        "initializer_factor": 0.3 if small else 0.05,
+        "dropout_rate": 0.0 if small else 0.1,
         "tie_word_embeddings": False,
         "pad_token_id": 0,
         "eos_token_id": 1,
@@ -377,7 +379,7 @@ def _shape(scale: str) -> dict[str, Any]:
     return {
         "d_model": d_model,
         "d_ff": d_ff,
-        "d_kv": 16 if scale == "nano" else 64,
+        "d_kv": 64 if d_model >= 256 else d_model // heads,
         "num_layers": layers,
         "num_heads": heads,
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.errors import UserError
+from pipeline.series import Variates
 
 LAYOUT = "0.1.0"
 
@@ -73,8 +74,12 @@ class DataConfig:
     """Column that names the series; a file without it is read as one series."""
     timestamp_column: str = "timestamp"
     """Column of the timestamps; for training it may be absent."""
-    target: str = "target"
-    """Column of the values."""
+    target: str | list[str] = "target"
+    """Column of the values; several are forecast together, by Chronos-2."""
+    past_covariates: list[str] = field(default_factory=list)
+    """Columns that help to forecast, known up to the forecast's start; numbers, or texts as categories. For Chronos-2."""
+    known_covariates: list[str] = field(default_factory=list)
+    """Columns that are known beyond the forecast's start too, such as prices and holidays. For Chronos-2."""
     test_length: int = 0
     """Steps at the end of every series that neither training nor validation sees, so that evaluate.py may score them."""
 
@@ -84,6 +89,19 @@ class DataConfig:
             raise UserError("data.train is an empty list; name at least one data set, or leave it null")
         for source in self.sources():
             _above(f"data.train: the weight of {source.path}", source.weight, 0)
+
+        names = (self.id_column, self.timestamp_column, *self.variates().names)
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice or not self.target:
+            raise UserError(
+                "data: id_column, timestamp_column, target, past_covariates and known_covariates name a column each, "
+                f"got {', '.join(twice) + ' more than once' if twice else 'no target'}"
+            )
+
+    def variates(self) -> Variates:
+        """Return the columns of the values, by what they are."""
+        targets = (self.target,) if isinstance(self.target, str) else tuple(self.target)
+        return Variates(targets, tuple(self.past_covariates), tuple(self.known_covariates))
 
     def sources(self) -> list[WeightedSource]:
         """Return `train` as a list, every member with its weight."""
@@ -279,6 +297,8 @@ class InferenceConfig:
     """Checkpoint folder or Hub id of the model; null is the trained one, training.output_path."""
     data_path: str | None = None
     """Series to forecast, in any format that data.train takes; null is the generated dummy data."""
+    future_path: str | None = None
+    """Table of data.known_covariates at the steps to forecast, in any long format; needed where there are any."""
     prediction_length: int = 48
     """Steps to forecast; it may be more than the model's own horizon."""
     context_length: int | None = None

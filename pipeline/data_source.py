@@ -19,7 +19,7 @@ from pipeline.synthetic.bank import Bank, bank_of_prior, default_bank, read_bank
 from pipeline.tabular import series_of_tables
 
 _SYNTHETIC = "synthetic:"
-_LAYOUT = 1  # raise it when what a conversion gives changes, so that older ones are not taken
+_LAYOUT = 2  # raise it when what a conversion gives changes, so that older ones are not taken
 logger = logging.getLogger(__name__)
 
 
@@ -71,8 +71,9 @@ def open_configured(config: Config, path: str | None, freq: str | None = None) -
         path = str(config.dummy_path())
         if not config.dummy_path().is_file():
             raise UserError(f"no data is named and {path} is not there; name a file, or run scripts/generate_data.py")
-    columns = Columns(config.data.id_column, config.data.timestamp_column, config.data.target)
-    return open_source(path, Path(config.paths.data_dir, "cache"), columns, freq or config.data.freq)
+    data = config.data
+    columns = Columns(data.id_column, data.timestamp_column, data.variates())
+    return open_source(path, Path(config.paths.data_dir, "cache"), columns, freq or data.freq)
 
 
 class TrainingSet(NamedTuple):
@@ -150,7 +151,7 @@ def _shards(source: str) -> list[Store]:
 
 
 def _convert(tables: Iterator[pa.Table], where: str, path: Path, columns: Columns, freq: str | None) -> None:
-    series = series_of_tables(named_tables(tables, columns, where), where, freq)
+    series = series_of_tables(named_tables(tables, columns, where), where, freq, columns.variates)
     write_store(path, _unique(series, where))
 
 

@@ -10,12 +10,14 @@ from pipeline.arrow_store import Store
 from pipeline.errors import UserError
 from pipeline.frequency import seasonality
 from pipeline.metrics import WQL_LEVELS, WindowErrors, seasonal_error, seasonal_naive, window_errors
+from pipeline.series import History, target_rows
+from pipeline.windows import history_at
 
 SEASONAL_NAIVE = "seasonal naive"
 logger = logging.getLogger(__name__)
 
-Forecast = Callable[[Sequence[np.ndarray], int], np.ndarray]
-"""From n histories and a prediction_length to quantiles at `WQL_LEVELS`, [n, prediction_length, 9]."""
+Forecast = Callable[[Sequence[History], int], np.ndarray]
+"""From histories of n targets and a prediction_length to quantiles at `WQL_LEVELS`, [n, prediction_length, 9]."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,13 @@ class Task:
         """
         cuts = []
         for series in range(len(self.store)):
-            target = self.store.target(series)
+            targets = self.store.rows(series)[: len(self.store.variates.targets)]
             for back in range(self.windows, 0, -1):
-                start = len(target) - back * self.prediction_length
-                horizon = target[max(start, 0) : start + self.prediction_length]
-                if start > 0 and not np.isnan(target[:start]).all() and not np.isnan(horizon).all():
-                    cuts.append((series, start))
+                start = targets.shape[1] - back * self.prediction_length
+                if start > 0:
+                    known = ~np.isnan(targets[:, :start]).all(axis=1)
+                    if not np.isnan(targets[known, start : start + self.prediction_length]).all():
+                        cuts.append((series, start))
         if not cuts:
             raise UserError(
                 f"{self.name}: no series is longer than the horizon of {self.prediction_length} steps; "
@@ -76,19 +79,22 @@ def _batch_errors(task: Task, forecast: Forecast, batch_size: int) -> Iterator[W
     cuts = sorted(task.cuts(), key=lambda cut: -cut[1])
     for first in range(0, len(cuts), batch_size):
         batch = cuts[first : first + batch_size]
-        histories = [task.store.target(series)[:start] for series, start in batch]
-        target = np.stack(
-            [task.store.target(series)[start : start + task.prediction_length] for series, start in batch]
+        length, n_targets = task.prediction_length, len(task.store.variates.targets)
+        histories = [history_at(task.store, series, start, start + length, length) for series, start in batch]
+        target = np.concatenate(
+            [task.store.rows(series)[:n_targets, start : start + length] for series, start in batch]
         )
-        scale = np.array([seasonal_error(history, task.seasonality) for history in histories])
-        yield window_errors(target, forecast(histories, task.prediction_length), scale)
+        rows = target_rows(histories)
+        unknown = np.array([np.isnan(row).all() for row in rows])
+        scale = np.array([seasonal_error(row, task.seasonality) for row in rows])
+        yield window_errors(np.where(unknown[:, None], np.nan, target), forecast(histories, length), scale)
 
 
 def naive_forecast(season: int) -> Forecast:
     """Return the seasonal naive forecaster: the last season repeated, the same at every level."""
 
-    def forecast(histories: Sequence[np.ndarray], prediction_length: int) -> np.ndarray:
-        points = np.stack([seasonal_naive(history, prediction_length, season) for history in histories])
+    def forecast(histories: Sequence[History], prediction_length: int) -> np.ndarray:
+        points = np.stack([seasonal_naive(row, prediction_length, season) for row in target_rows(histories)])
         return np.repeat(points[:, :, None], len(WQL_LEVELS), axis=2)
 
     return forecast

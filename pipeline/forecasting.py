@@ -15,12 +15,16 @@ import torch
 
 from pipeline.arrow_store import Store
 from pipeline.checkpoint import family_of, horizon_of, read_checkpoint
+from pipeline.covariates import encoded
 from pipeline.errors import UserError
 from pipeline.files import check_folder, whole_file
 from pipeline.frequency import UNKNOWN, timestamps
+from pipeline.series import History, Panel, target_rows
 
 if TYPE_CHECKING:
     from chronos import BaseChronosPipeline
+
+    from pipeline.future import Future
 
 _BATCHES_IN_MEMORY = 16
 _SUFFIXES = (".parquet", ".csv", ".jsonl")
@@ -71,22 +75,25 @@ class Forecaster:
                 return Forecaster(ChronosPipeline(config.create_tokenizer(), ChronosModel(config, model)), seed)
 
     def quantiles(
-        self, contexts: Sequence[np.ndarray], prediction_length: int, levels: Sequence[float]
+        self, histories: Sequence[History], prediction_length: int, levels: Sequence[float]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Forecast one batch.
+
+        Chronos-2 forecasts the targets of a panel together and with its covariates; the other models each target alone.
 
         A context whose known values are all equal is forecast as that value, and one without any as NaN. Levels between
         those a model was trained on are interpolated; levels outside them are the outermost trained one. Quantiles never
         cross. Sampled forecasts follow from the seed.
 
         Args:
-            contexts: n one-dimensional arrays, NaN where a value is missing.
+            histories: of n targets, NaN where a value is missing.
             levels: each between 0 and 1.
 
         Returns:
             quantiles [n, prediction_length, n_levels] and point forecasts [n, prediction_length], float32: the mean of the
             samples for a token model, else the median.
         """
+        contexts = target_rows(histories)
         n = len(contexts)
         quantiles = np.full((n, prediction_length, len(levels)), np.nan, np.float32)
         point = np.full((n, prediction_length), np.nan, np.float32)
@@ -97,13 +104,17 @@ class Forecaster:
                 quantiles[row], point[row] = known[0], known[0]
             elif len(known):
                 varied.append(row)
-        if varied:
+        if varied and self.family == "chronos-2" and any(isinstance(history, Panel) for history in histories):
+            inputs = [_prepared(history, self.context_length) for history in histories if isinstance(history, Panel)]
+            of_all = self._forecast(inputs, prediction_length, np.asarray(levels))
+            quantiles[varied], point[varied] = of_all[0][varied], of_all[1][varied]
+        elif varied:
             tensors = [torch.from_numpy(np.array(contexts[row][-self.context_length :], np.float32)) for row in varied]
             quantiles[varied], point[varied] = self._forecast(tensors, prediction_length, np.asarray(levels))
         return quantiles, point
 
     def _forecast(
-        self, contexts: list[torch.Tensor], prediction_length: int, levels: np.ndarray
+        self, contexts: list[Any], prediction_length: int, levels: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         with warnings.catch_warnings(), _chronos_quiet(), _seeded(self.seed):
             warnings.filterwarnings("ignore", message="We recommend keeping prediction length")
@@ -112,11 +123,23 @@ class Forecaster:
             samples = raw.float().cpu().numpy()  # [n, n_samples, prediction_length]
             quantiles = np.quantile(samples, levels, axis=1).transpose(1, 2, 0)
             return np.sort(quantiles, axis=2)[:, :, _ranks(levels)], samples.mean(axis=1)
-        # [n, n_trained_levels, prediction_length]; Chronos-2 gives a list of [1, n_trained_levels, prediction_length].
+        # [n, n_trained_levels, prediction_length]; Chronos-2 gives a list of [n_targets, n_trained_levels, ...].
         stacked = torch.cat(raw) if isinstance(raw, list) else raw
         trained = np.sort(stacked.float().cpu().numpy().transpose(0, 2, 1), axis=2)
         order = np.asarray(self.trained_levels)
         return at_levels(trained, order, levels), at_levels(trained, order, np.array([0.5]))[:, :, 0]
+
+
+def _prepared(panel: Panel, context_length: int) -> dict[str, Any]:
+    """Return a panel as Chronos-2's own pipeline takes it."""
+    past, future = encoded(panel.past[None], panel.future[None], panel.variates)
+    return {
+        "context": torch.from_numpy(np.array(past[0, :, -context_length:], np.float32)),
+        "future_covariates": torch.from_numpy(np.array(future[0], np.float32)),
+        "n_targets": len(panel.variates.targets),
+        "n_covariates": len(panel.variates.covariates),
+        "n_future_covariates": len(panel.variates.known),
+    }
 
 
 def at_levels(quantiles: np.ndarray, trained: np.ndarray, levels: np.ndarray) -> np.ndarray:
@@ -139,14 +162,23 @@ def forecast_store(
     levels: Sequence[float],
     context_length: int | None = None,
     batch_size: int = 64,
-    target_name: str = "target",
+    target_names: Sequence[str] | None = None,
+    future: Future | None = None,
 ) -> Iterator[pa.Table]:
     """Forecast every series of a store, in its order, and yield the long tables of some batches at a time.
 
     Columns: `item_id, timestamp, target_name, predictions` and one named after each level, as
     `BaseChronosPipeline.predict_df` returns. Where the frequency is unknown, `timestamp` counts steps from the first value.
     Series of like length share a batch, so that little of it is padding.
+
+    Raises:
+        UserError: the series have covariates or several targets, and the model takes none.
     """
+    if len(store.variates) > 1 and forecaster.family != "chronos-2":
+        raise UserError(
+            f"data: {', '.join(store.variates.names[1:])} beside {store.variates.targets[0]}: covariates and several "
+            f"targets are for Chronos-2, and this model is of the family {forecaster.family}"
+        )
     if prediction_length > forecaster.horizon:
         logger.info(
             "the horizon of %d is beyond the model's %d: later steps are forecast from earlier forecasts",
@@ -161,20 +193,37 @@ def forecast_store(
             max(trained),
         )
     width = min(context_length or forecaster.context_length, forecaster.context_length)
+    names = list(target_names or store.variates.targets)
     empty: list[str] = []
     for first in range(0, len(store), batch_size * _BATCHES_IN_MEMORY):
         indices = np.arange(first, min(first + batch_size * _BATCHES_IN_MEMORY, len(store)))
         by_length = indices[np.argsort(np.minimum(store.lengths[indices], width), kind="stable")]
-        quantiles = np.empty((len(indices), prediction_length, len(levels)), np.float32)
-        point = np.empty((len(indices), prediction_length), np.float32)
+        quantiles = np.empty((len(indices), len(names), prediction_length, len(levels)), np.float32)
+        point = np.empty((len(indices), len(names), prediction_length), np.float32)
         for start in range(0, len(by_length), batch_size):
             batch = by_length[start : start + batch_size]
-            contexts = [store.target(index)[-width:] for index in batch]
-            quantiles[batch - first], point[batch - first] = forecaster.quantiles(contexts, prediction_length, levels)
+            histories = [history_of(store, index, context_length, prediction_length, future) for index in batch]
+            of_batch = forecaster.quantiles(histories, prediction_length, levels)
+            quantiles[batch - first], point[batch - first] = (
+                part.reshape(len(batch), len(names), *part.shape[1:]) for part in of_batch
+            )
         empty += [store.item_ids[int(index)] for index in indices if np.isnan(point[index - first]).all()]
-        yield _table(store, indices, quantiles, point, levels, target_name)
+        yield _table(store, indices, quantiles, point, levels, names)
     if empty:
         logger.warning("%d series without a known value were forecast as missing: %s", len(empty), named(empty))
+
+
+def history_of(
+    store: Store, index: int, context_length: int | None, prediction_length: int, future: Future | None
+) -> History:
+    """Return what a forecast of one item of a store starts from: at most `context_length` steps, None for all."""
+    rows = store.rows(index)[:, -(context_length or store.lengths[index]) :]
+    if len(store.variates) == 1:
+        return rows[0]
+    beyond = np.full((len(rows), prediction_length), np.nan, np.float32)
+    if future is not None:
+        beyond[-len(store.variates.known) :] = future.of(index)
+    return Panel(rows, beyond, store.variates)
 
 
 def _table(
@@ -183,20 +232,21 @@ def _table(
     quantiles: np.ndarray,
     point: np.ndarray,
     levels: Sequence[float],
-    target_name: str,
+    target_names: list[str],
 ) -> pa.Table:
-    n, prediction_length = point.shape
+    n, n_targets, prediction_length = point.shape
     steps = store.lengths[indices, None] + np.arange(prediction_length)
     stamps = steps if store.freq == UNKNOWN else timestamps(store.starts[indices], store.freq, steps)
     item_ids = pa.array([store.item_ids[int(index)] for index in indices], pa.string())
+    of_target = np.tile(np.arange(n_targets).repeat(prediction_length), n)
     columns: dict[str, Any] = {
-        "item_id": item_ids.take(pa.array(np.repeat(np.arange(n), prediction_length))),
-        "timestamp": stamps.ravel(),
-        "target_name": pa.array([target_name]).take(pa.array(np.zeros(n * prediction_length, np.int64))),
+        "item_id": item_ids.take(pa.array(np.repeat(np.arange(n), n_targets * prediction_length))),
+        "timestamp": np.repeat(stamps[:, None], n_targets, axis=1).ravel(),
+        "target_name": pa.array(target_names).take(pa.array(of_target)),
         "predictions": point.ravel(),
     }
     for position, level in enumerate(levels):
-        columns[str(level)] = quantiles[:, :, position].ravel()
+        columns[str(level)] = quantiles[..., position].ravel()
     return pa.table(columns)
 
 

@@ -1,7 +1,8 @@
 """Files of every format, read as a stream of Arrow tables with the columns named as this package names them.
 
 A table is *long* (a row a time step: `item_id, timestamp, target`) or *nested* (a row a series: `item_id, start,
-target` with a list of values). Either carries `row`, the position in the file that error messages name.
+target` with a list of values). Either carries `row`, the position in the file that error messages name. Further variates
+of a long table are named as `Variates.columns` says.
 """
 
 import io
@@ -16,11 +17,13 @@ import pyarrow as pa
 
 from pipeline.errors import UserError
 from pipeline.files import check_stream_end, read_json
+from pipeline.series import UNIVARIATE, Variates
 
 _CSV, _JSON = (".csv", ".tsv", ".txt"), (".jsonl", ".json", ".ndjson")
 _PARQUET, _ARROW = (".parquet", ".pq"), (".arrow", ".feather", ".ipc")
 _SUFFIXES = _CSV + _JSON + _PARQUET + _ARROW
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
+_KEYS = "data.target, data.id_column, data.timestamp_column, data.past_covariates and data.known_covariates"
 _ROWS = 65_536
 _JSON_LINES = 4096
 
@@ -31,7 +34,13 @@ class Columns:
 
     item_id: str = "item_id"
     timestamp: str = "timestamp"
-    target: str = "target"
+    variates: Variates = UNIVARIATE
+    """Columns of the values."""
+
+    @property
+    def target(self) -> str:
+        """The first of them."""
+        return self.variates.names[0]
 
 
 def source_files(source: str) -> list[Path]:
@@ -114,7 +123,8 @@ def named_tables(tables: Iterator[pa.Table], columns: Columns, where: str) -> It
     n_rows = 0
     for table in tables:
         _present(table.column_names, columns, where)
-        wanted = {columns.item_id: "item_id", columns.timestamp: "timestamp", columns.target: "target"}
+        wanted = {columns.item_id: "item_id", columns.timestamp: "timestamp"}
+        wanted |= dict(zip(columns.variates.names, columns.variates.columns))
         wanted.setdefault("start", "start")
         metadata = table.schema.metadata
         table = table.select([name for name in wanted if name in table.column_names])
@@ -166,7 +176,7 @@ def _read_json(path: Path, columns: Columns) -> Iterator[pa.Table]:
                 values[columns.target] = [_json_floats(path, record.get(columns.target)) for record in records]
             else:
                 values[columns.target] = [None if value is None else str(value) for value in values[columns.target]]
-            for name in {columns.item_id, columns.timestamp, "start"} & set(names):
+            for name in {columns.item_id, columns.timestamp, "start", *columns.variates.names[1:]} & set(names):
                 if not any(isinstance(value, list) for value in values[name]):
                     values[name] = [None if value is None else str(value) for value in values[name]]
             yield pa.table(values)
@@ -240,21 +250,19 @@ def _read_hub(source: str, columns: Columns) -> Iterator[pa.Table]:
 
 def _present(names: list[str], columns: Columns, where: object) -> list[str]:
     default = Columns()
-    required = [columns.target]
+    required = list(columns.variates.names)
     required += [columns.item_id] if columns.item_id != default.item_id else []
     required += [columns.timestamp] if columns.timestamp != default.timestamp else []
-    for name in (columns.item_id, columns.timestamp, columns.target):
+    for name in (columns.item_id, columns.timestamp, *columns.variates.names):
         if names.count(name) > 1:
             raise UserError(f"{where} has {names.count(name)} columns named {name!r}; keep one of them")
     for name in required:
         if name not in names:
             raise UserError(
-                f"{where} has no column {name!r}, only {', '.join(names)}; "
-                "name the right ones with data.target, data.id_column and data.timestamp_column"
+                f"{where} has no column {name!r}, only {', '.join(names)}; " f"name the right ones with {_KEYS}"
             )
-    return [
-        name for name in dict.fromkeys((columns.item_id, columns.timestamp, "start", columns.target)) if name in names
-    ]
+    wanted = dict.fromkeys((columns.item_id, columns.timestamp, "start", *columns.variates.names))
+    return [name for name in wanted if name in names]
 
 
 def _is_datasets_folder(path: Path) -> bool:

@@ -24,6 +24,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from pipeline.metrics import WQL_LEVELS, WindowErrors, seasonal_error, window_errors
 from pipeline.report import DrawnForecast, forecast_figure
 from pipeline.run_folder import seal_checkpoint
+from pipeline.series import History, target_rows
 from pipeline.training_data import WindowDataset
 from pipeline.windows import ValidationWindows
 
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 _BATCH = 64
 _PICTURED = 6
 
-Forecast = Callable[[list[np.ndarray], int], np.ndarray]
-"""From n histories and a prediction_length to quantiles at `WQL_LEVELS`, [n, prediction_length, 9]."""
+Forecast = Callable[[list[History], int], np.ndarray]
+"""From histories of n targets and a prediction_length to quantiles at `WQL_LEVELS`, [n, prediction_length, 9]."""
 
 
 class GuardedTrainer(Trainer):
@@ -159,6 +160,13 @@ class GuardedTrainer(Trainer):
         """Draw some of the forecasts of the last evaluation; None on ranks that had none of them."""
         return forecast_figure(self.pictured) if self.pictured else None
 
+    def picture_of(self, model: Any) -> Figure:
+        """Draw some validation forecasts of a model."""
+        assert self.validation is not None
+        model.eval()
+        self._errors(self.validation, self.forecaster_of(model), range(min(_BATCH, len(self.validation))))
+        return forecast_figure(self.pictured)
+
     def evaluation_loop(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> EvalLoopOutput:
         """Score the model as it stands."""
         assert self.validation is not None
@@ -173,18 +181,18 @@ class GuardedTrainer(Trainer):
     def _errors(self, validation: ValidationWindows, forecast: Forecast, batch: range) -> WindowErrors:
         # The model sees all the history that it can take, as it will in use, however short its training windows are.
         histories = [validation.history(index) for index in batch]
-        seasons = [self.seasons[validation.windows[index, 0]] for index in batch]
-        scale = [seasonal_error(history, season) for history, season in zip(histories, seasons)]
-        _, target = validation.batch(batch)
+        rows, target = target_rows(histories), validation.targets(batch)
+        seasons = np.repeat([self.seasons[validation.windows[index, 0]] for index in batch], len(rows) // len(batch))
+        scale = [seasonal_error(row, season) for row, season in zip(rows, seasons)]
         quantiles = forecast(histories, validation.prediction_length)
         if batch.start == 0:
-            self.pictured = _drawn(validation, histories, target, quantiles)
+            self.pictured = _drawn(validation, rows, target, quantiles)
         return window_errors(target, quantiles, np.array(scale))
 
     @staticmethod
     def _scores(validation: ValidationWindows, errors: WindowErrors) -> tuple[float, float]:
         """Return WQL and MASE, each the mean over data sets."""
-        datasets = validation.windows[:, 0]
+        datasets = validation.windows[:, 0].repeat(len(validation.variates.targets))
         scores = [
             WindowErrors(*(column[datasets == which] for column in errors.columns())).scores()
             for which in np.unique(datasets)
@@ -221,9 +229,10 @@ def _drawn(
 ) -> list[DrawnForecast]:
     low, median, high = (WQL_LEVELS.index(level) for level in (0.1, 0.5, 0.9))
     chosen = np.linspace(0, len(histories) - 1, min(_PICTURED, len(histories))).astype(int)
+    n_targets = len(validation.variates.targets)
     return [
         DrawnForecast(
-            validation.name(i),
+            validation.name(i // n_targets),
             histories[i],
             quantiles[i, :, median],
             quantiles[i, :, low],

@@ -8,10 +8,13 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.arrow_store import Store, store_of_arrays
+from pipeline.checkpoint import TRAINING_INFO
 from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.evaluation import evaluate, task_of
-from pipeline.forecasting import Forecaster, write_predictions
+from pipeline.files import read_json
+from pipeline.forecasting import Forecaster, history_of, named, write_predictions
+from pipeline.future import Future
 from pipeline.metrics import WQL_LEVELS
 from pipeline.report import DrawnForecast, forecast_figure, save_figure
 
@@ -98,17 +101,38 @@ class ChronosLoader:
         path = Path(output_path)
         write_predictions(path if path.suffix else path / "predictions.parquet", [pa.table(columns)])
 
-    def plot(self, store: Store, path: Path, panels: int = 6) -> None:
-        """Draw history, median and 80% band of the first few series of a store to a PNG.
+    def check_categories(self, store: Store, future: Future | None) -> None:
+        """Refuse categories of covariates that the model was not trained with; one that names none takes any.
+
+        Raises:
+            UserError: there is such a category.
+        """
+        info_file = Path(self.model_path) / TRAINING_INFO
+        trained = read_json(info_file).get("variates", {}).get("categories", {}) if info_file.is_file() else {}
+        for name, categories in trained.items():
+            found = set(store.variates.categories.get(name, ())) | (
+                future.categories.get(name, set()) if future else set()
+            )
+            unseen = sorted(found - set(categories))
+            if unseen:
+                raise UserError(
+                    f"the covariate {name} holds {named(unseen)}, which the model was not trained with; it knows "
+                    f"{named(categories)}"
+                )
+
+    def plot(self, store: Store, path: Path, future: Future | None = None, panels: int = 6) -> None:
+        """Draw history, median and 80% band of the first few series of a store, their first target, to a PNG.
 
         Raises:
             UserError: the file cannot be written.
         """
         inference = self.config.inference
         shown = range(min(panels, len(store)))
-        width = inference.context_length or self.loaded().context_length
-        contexts = [store.target(index)[-width:] for index in shown]
-        quantiles, _ = self.loaded().quantiles(contexts, inference.prediction_length, (0.1, 0.5, 0.9))
+        histories = [
+            history_of(store, index, inference.context_length, inference.prediction_length, future) for index in shown
+        ]
+        quantiles, _ = self.loaded().quantiles(histories, inference.prediction_length, (0.1, 0.5, 0.9))
+        quantiles = quantiles[:: len(store.variates.targets)]
         drawn = [
             DrawnForecast(store.item_ids[index], store.target(index), median=median, low=low, high=high)
             for index, (low, median, high) in zip(shown, quantiles.transpose(0, 2, 1))

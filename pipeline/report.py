@@ -176,6 +176,31 @@ def training_card(info: dict[str, Any]) -> str:
     )
 
 
+def run_report(info: dict[str, Any], words: str, pictures: Sequence[str]) -> str:
+    """Return the report of a training run, in Markdown.
+
+    Args:
+        info: what training_info.json holds.
+        words: how long and how fast was trained, and why.
+        pictures: names of PNG files beside the report: `training.png`, `forecasts.png`.
+    """
+    captions = {
+        "training.png": "Training loss, and the validation scores of all checkpoints over the base's.",
+        "forecasts.png": "Forecasts of the saved model on validation windows, and what came.",
+    }
+    drawn = "".join(f"![{captions[name]}]({name})\n\n{captions[name]}\n\n" for name in pictures)
+    rates = [entry["windows_per_second"] for entry in info["history"] if "windows_per_second" in entry]
+    speed = f"{np.median(rates):,.0f} windows a second (median)." if rates else ""
+    versions = [{"library": name, "version": version} for name, version in info["versions"].items()]
+    candidates = markdown_table(info["candidates"], ("candidate", "WQL", "MASE", "loss")) if info["candidates"] else ""
+    return (
+        f"# Training run from {info['base_model']}\n\n{info['verdict']}\n\n{words[0].upper()}{words[1:]}. {speed}\n\n{drawn}"
+        + (f"## Candidates on the validation windows\n\n{candidates}\n" if candidates else "")
+        + "## To do it again\n\n```bash\npython scripts/train.py --config config.yaml --training.output_path NEW\n```\n\n"
+        + f"with the same data, base and versions:\n\n{markdown_table(versions, ('library', 'version'))}"
+    )
+
+
 def _ratio(value: float, by: float) -> float:
     return value / by if by > 0 else float("nan")
 

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline.errors import UserError
 from pipeline.frequency import UNKNOWN, infer_freq, parse_freq, steps_between
-from pipeline.series import Series
+from pipeline.series import UNIVARIATE, Series, Variates
 
 Part = Callable[[], pa.Table]
 """Gives the rows of some series, checked, with timestamps as datetime64[s]."""
@@ -28,7 +29,11 @@ _SLASHED = r"^(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})"
 
 
 def series_of_tables(
-    tables: Iterable[pa.Table], where: str, freq: str | None = None, rows_in_memory: int = _ROWS_IN_MEMORY
+    tables: Iterable[pa.Table],
+    where: str,
+    freq: str | None = None,
+    variates: Variates = UNIVARIATE,
+    rows_in_memory: int = _ROWS_IN_MEMORY,
 ) -> Iterator[Series]:
     """Yield the series of long or nested tables, as `formats.named_tables` names their columns.
 
@@ -38,6 +43,7 @@ def series_of_tables(
     Args:
         where: the source's name, for messages.
         freq: pandas alias; None infers it from the timestamps.
+        variates: of items of several variates, what they are; the categories of covariates that are texts are found here.
 
     Raises:
         UserError: rows that are duplicates, off the grid, or hold no number; each message names the row.
@@ -50,24 +56,74 @@ def series_of_tables(
         raise UserError(f"{where} holds no rows")
     tables = chain([first], tables)
     if _is_list(first.schema.field("target").type):
+        if len(variates) > 1:
+            raise UserError(
+                f"{where} has a row a series; covariates and several targets are read from a row a time step"
+            )
         yield from _series_of_nested(tables, where, freq)
     else:
-        tables = (_checked(table, where) for table in tables)
+        encoder = _Encoder(variates, where)
+        tables = map(encoder.encoded, tables)
         with tempfile.TemporaryDirectory(prefix="series-") as folder:
             parts = _parts(tables, where, Path(folder), rows_in_memory)
             if freq is None:
                 freq = _infer((_frame(part(), where) for part in parts), len(parts), where)
             for part in parts:
-                yield from _series_of_frame(_frame(part(), where), where, freq)
+                yield from _series_of_frame(_frame(part(), where), where, freq, encoder.variates())
 
 
-def _checked(table: pa.Table, where: str) -> pa.Table:
-    """Return a long table whose names are text and whose targets are float32, every value checked."""
-    row = table["row"].to_numpy()
-    if "item_id" in table.column_names:
-        _refuse(table["item_id"].is_null().to_numpy(), row, where, "has no item_id")
-    target = pa.array(_numbers(table["target"], row, where))
-    return table.set_column(table.column_names.index("target"), "target", target)
+class _Encoder:
+    """Makes the variates of tables float32: numbers as they are, texts as the position of their category."""
+
+    def __init__(self, variates: Variates, where: str) -> None:
+        self._variates = variates
+        self._where = where
+        self._is_text: dict[str, bool | None] = {}
+        self._positions: dict[str, dict[str, int]] = {}
+
+    def encoded(self, table: pa.Table) -> pa.Table:
+        """Return a long table with the variates as float32, every value and name checked.
+
+        Whether a covariate is a number follows from the first table in which it is known.
+        """
+        row = table["row"].to_numpy()
+        if "item_id" in table.column_names:
+            _refuse(table["item_id"].is_null().to_numpy(), row, self._where, "has no item_id")
+        for called, name in zip(self._variates.columns, self._variates.names):
+            position = table.column_names.index(called)
+            column = table.column(position)
+            if name in self._variates.covariates and self._is_text.get(name) is None:
+                self._is_text[name] = _holds_text(column)
+            if self._is_text.get(name):
+                values = self._categories(name, column)
+            else:
+                values = _numbers(column, row, self._where, "target" if name in self._variates.targets[:1] else name)
+            table = table.set_column(position, called, pa.array(values))
+        return table
+
+    def variates(self) -> Variates:
+        """Return the variates with the categories found so far; a target alone goes by no name."""
+        if len(self._variates) == len(self._variates.targets) == 1:
+            return UNIVARIATE
+        return replace(self._variates, categories={name: tuple(found) for name, found in self._positions.items()})
+
+    def _categories(self, name: str, column: pa.ChunkedArray) -> np.ndarray:
+        positions = self._positions.setdefault(name, {})
+        encoded = _text(column).combine_chunks().dictionary_encode()
+        codes = [positions.setdefault(category, len(positions)) for category in encoded.dictionary.to_pylist()]
+        return np.array([*codes, np.nan], np.float32)[encoded.indices.fill_null(len(codes)).to_numpy()]
+
+
+def _holds_text(column: pa.ChunkedArray) -> bool | None:
+    """Return whether a column holds categories rather than numbers, None where nothing in it is known."""
+    kind = column.type
+    if column.null_count == len(column):
+        return None
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        known = column.drop_null().to_pandas().str.strip()
+        known = known[~known.str.lower().isin(_MISSING)]
+        return None if known.empty else bool(pd.to_numeric(known, errors="coerce").isna().any())
+    return pa.types.is_boolean(kind) or pa.types.is_dictionary(kind)
 
 
 def _parts(tables: Iterator[pa.Table], where: str, folder: Path, rows_in_memory: int) -> list[Part]:
@@ -136,13 +192,14 @@ def _with_stamps(rows: pa.Table, where: str) -> pa.Table:
 
 
 def _frame(rows: pa.Table, where: str) -> pd.DataFrame:
-    """Return `code, stamp, target, row`, sorted by series and time; `.attrs["names"]` are the series' names by code."""
+    """Return `code, stamp, row` and variates, sorted by series and time; `.attrs["names"]` are the series' names by code."""
     names: list[str] = ["0"]
     codes = np.zeros(len(rows), np.int64)
     if "item_id" in rows.column_names:
         encoded = rows["item_id"].combine_chunks().dictionary_encode()
         codes, names = encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
-    frame = pd.DataFrame({"code": codes, "target": rows["target"].to_numpy(), "row": rows["row"].to_numpy()})
+    values = [name for name in rows.column_names if name not in ("item_id", "timestamp", "start")]
+    frame = pd.DataFrame({"code": codes, **{name: rows[name].to_numpy() for name in values}})
     frame.attrs["names"] = names
     if "timestamp" not in rows.column_names:
         return frame.sort_values("code", kind="stable", ignore_index=True)
@@ -160,7 +217,7 @@ def _frame(rows: pa.Table, where: str) -> pd.DataFrame:
     return frame
 
 
-def _numbers(column: pa.ChunkedArray, row: np.ndarray, where: str) -> np.ndarray:
+def _numbers(column: pa.ChunkedArray, row: np.ndarray, where: str, name: str = "target") -> np.ndarray:
     kind = column.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
         values = column.cast(pa.float64(), safe=False).to_numpy()
@@ -173,16 +230,16 @@ def _numbers(column: pa.ChunkedArray, row: np.ndarray, where: str) -> np.ndarray
             wrong = (
                 read.isna() & text.is_valid().to_pandas() & ~text.to_pandas().str.lower().isin(_MISSING)
             ).to_numpy()
-            _refuse(wrong, row, where, "has a target that is no number", text)
+            _refuse(wrong, row, where, f"has a {name} that is no number", text)
             values = read.to_numpy(np.float64)
     else:
         raise UserError(
-            f"{where}: the target column is of type {kind}, which is no number; name another with data.target"
+            f"{where}: the {name} column is of type {kind}, which is no number; name another with data.target"
         )
-    _refuse(np.isinf(values), row, where, "has an infinite target; leave it empty if it is missing")
+    _refuse(np.isinf(values), row, where, f"has an infinite {name}; leave it empty if it is missing")
     with np.errstate(over="ignore"):
         narrow = values.astype(np.float32)
-    _refuse(np.isinf(narrow), row, where, "has a target too large for float32; rescale the series")
+    _refuse(np.isinf(narrow), row, where, f"has a {name} too large for float32; rescale it")
     return narrow
 
 
@@ -248,15 +305,17 @@ def _infer(frames: Iterable[pd.DataFrame], n_frames: int, where: str) -> str:
     return freq
 
 
-def _series_of_frame(frame: pd.DataFrame, where: str, freq: str) -> Iterator[Series]:
+def _series_of_frame(frame: pd.DataFrame, where: str, freq: str, variates: Variates = UNIVARIATE) -> Iterator[Series]:
     names, targets = frame.attrs["names"], frame["target"].to_numpy()
+    if len(variates) > 1:
+        targets = np.stack([frame[column].to_numpy() for column in variates.columns])
     stamps = frame["stamp"].to_numpy().astype("M8[s]") if "stamp" in frame else None
     codes = frame["code"].to_numpy()
     bounds = np.concatenate([np.flatnonzero(np.diff(codes, prepend=-1)), [len(codes)]])
     for start, end in zip(bounds[:-1], bounds[1:]):
-        name, target = names[codes[start]], targets[start:end]
+        name, target = names[codes[start]], targets[..., start:end]
         if stamps is None or freq == UNKNOWN:
-            yield Series(name, _EPOCH, freq, target)
+            yield Series(name, _EPOCH, freq, target, variates)
             continue
         steps = steps_between(stamps[start], stamps[start:end], freq)
         if (steps < 0).any():
@@ -265,19 +324,17 @@ def _series_of_frame(frame: pd.DataFrame, where: str, freq: str) -> Iterator[Ser
                 f"{where}: row {frame['row'][at]}, series {name}: timestamp {stamps[at]} is no whole number of steps of "
                 f"{freq!r} after {stamps[start]}; give the right frequency with data.freq or mend the row"
             )
-        yield Series(name, stamps[start], freq, _on_grid(target, steps, name, where))
+        yield Series(name, stamps[start], freq, _on_grid(target, steps, name, where), variates)
 
 
 def _on_grid(target: np.ndarray, steps: np.ndarray, name: str, where: str) -> np.ndarray:
     length = int(steps[-1]) + 1
-    if length == len(target):
+    if length == len(steps):
         return target
-    if length > 1_000_000 and length > 1000 * len(target):
-        raise UserError(
-            f"{where}: series {name} has {len(target)} values over {length} steps; is a timestamp mistyped?"
-        )
-    full = np.full(length, np.nan, np.float32)
-    full[steps] = target
+    if length > 1_000_000 and length > 1000 * len(steps):
+        raise UserError(f"{where}: series {name} has {len(steps)} values over {length} steps; is a timestamp mistyped?")
+    full = np.full((*target.shape[:-1], length), np.nan, np.float32)
+    full[..., steps] = target
     return full
 
 
@@ -290,7 +347,9 @@ def _series_of_nested(tables: Iterator[pa.Table], where: str, freq: str | None) 
         else:
             table = table.append_column("item_id", pa.array([str(number - 1) for number in row]))
         if "timestamp" in table.column_names and _is_list(table.schema.field("timestamp").type):
-            frame = _frame(_with_stamps(_checked(_exploded(table, row, where), where), where), where)
+            frame = _frame(
+                _with_stamps(_Encoder(UNIVARIATE, where).encoded(_exploded(table, row, where)), where), where
+            )
             freq = freq or _infer([frame], 1, where)
             yield from _series_of_frame(frame, where, freq)
             continue

@@ -8,7 +8,7 @@ import importlib.metadata
 import logging
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,9 +23,11 @@ from pipeline.errors import UserError
 from pipeline.files import fingerprint, read_json, write_json
 from pipeline.frequency import seasonality
 from pipeline.metrics import WQL_LEVELS
+from pipeline.plan import Plan
 from pipeline.recipes import Recipe, few_data, recipe_of
-from pipeline.report import curve_figure, save_figure, training_card
+from pipeline.report import curve_figure, run_report, save_figure, training_card
 from pipeline.run_folder import RunFolder, differing_keys
+from pipeline.series import UNIVARIATE, History, target_rows
 from pipeline.synthetic import dummy_array
 from pipeline.synthetic.bank import Bank
 from pipeline.synthetic.mixup import Mixup
@@ -43,12 +45,14 @@ from pipeline.windows import (
 )
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from transformers import TrainingArguments
 
     from pipeline.guard import GuardedTrainer
 
 _LONGEST_DEFAULT_HORIZON = 64
 _LONGEST_DEFAULT_CONTEXT_FROM_SCRATCH = 512
+_WINDOWS_MEASURED = 2
 _VALIDATION_WINDOWS = {"t5": 64, "gpt2": 64, "bolt": 512, "chronos-2": 512}
 logger = logging.getLogger(__name__)
 
@@ -71,6 +75,8 @@ class ChronosTrainer:
         self.history: list[dict[str, Any]] = []
         self.adapter: tuple[Any, dict[str, Any]] | None = None
         self.identity: dict[str, Any] = {}
+        self.variates = UNIVARIATE
+        self.drawn: Figure | None = None
 
     def generate_dummy_data(self, n_samples: int = 1000) -> np.ndarray:
         """Return synthetic series of the configured patterns and length: float32, [n_samples, length]."""
@@ -99,6 +105,7 @@ class ChronosTrainer:
             self._bank(one.series, context_length + prediction_length) for one in sets if isinstance(one.series, Bank)
         ]
         bank_weights = [one.weight for one in sets if isinstance(one.series, Bank)]
+        self._check_variates([one.series for one in sets])
         splits = [self._split(one.series, prediction_length) for one in sets if isinstance(one.series, Store)]
         weights = [one.weight for one in sets if isinstance(one.series, Store)]
         sources: list[Source] = [SeriesSource(split, training.min_past) for split in splits]
@@ -138,32 +145,18 @@ class ChronosTrainer:
         """
         import transformers
 
-        from pipeline.training_arguments import training_arguments
-
         windows, validation = train_data
         training = self.config.training
-        self.recipe = recipe_of(
-            training,
-            epochs,
-            family=self.checkpoint.family,
-            scratch_size=self._scratch_size(),
-            windows_per_epoch=windows.windows_per_epoch(),
-        )
-        logger.info(self.recipe.words)
         with tempfile.TemporaryDirectory(prefix="chronos-run-") as temporary:
             run = self.run_folder or RunFolder(Path(temporary))
-            arguments = training_arguments(
-                self.config,
-                self.recipe,
-                run,
-                family=self.checkpoint.family,
-                width=self.checkpoint.config["d_model" if self.checkpoint.family != "gpt2" else "n_embd"],
-                with_validation=validation is not None,
-            )
+            self.recipe, arguments = self._settled(train_data, epochs, run)
+            logger.info(self.recipe.words)
             self.identity = self._identity(train_data)
             _check_agreement(self.identity)
             transformers.set_seed(self.config.chronos.seed)
             model = self._tuned(arguments.device.type)
+            if arguments.device.type == "cuda" and not arguments.fsdp:
+                self._fit_batch(model, arguments, windows)
             with contextlib.ExitStack() as lock:
                 with arguments.main_process_first(local=False):
                     if arguments.process_index == 0:
@@ -178,12 +171,94 @@ class ChronosTrainer:
                 trainer.train(resume_from_checkpoint=str(last) if last else False)
                 self._decide(trainer)
 
+    def plan(self, train_data: tuple, epochs: float | Literal["auto"] = "auto") -> Plan:
+        """Say what `train_model` would do, without training.
+
+        Raises:
+            UserError: as `train_model`.
+        """
+        from pipeline.memory import step_memory
+
+        windows, validation = train_data
+        with tempfile.TemporaryDirectory(prefix="chronos-run-") as temporary:
+            recipe, arguments = self._settled(train_data, epochs, RunFolder(Path(temporary)))
+        model = self._tuned(arguments.device.type)
+        inputs = self._widest_inputs(model, windows, _WINDOWS_MEASURED)
+        held = arguments.per_device_train_batch_size
+        return Plan(
+            config=self.config,
+            recipe=recipe,
+            family=self.checkpoint.family,
+            n_weights=sum(parameter.numel() for parameter in model.parameters()),
+            n_trained=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+            context_length=windows.context_length,
+            prediction_length=windows.prediction_length,
+            n_series=sum(source.n_series for source in windows.sources),
+            windows_per_epoch=windows.windows_per_epoch(),
+            n_validation=0 if validation is None else len(validation),
+            evaluated_every=int(arguments.eval_steps or 0),
+            processes=arguments.world_size,
+            batch=held,
+            accumulated=arguments.gradient_accumulation_steps,
+            bf16=arguments.bf16,
+            memory=step_memory(model, inputs, held / _WINDOWS_MEASURED, arguments.bf16),
+        )
+
+    def _settled(
+        self, train_data: tuple, epochs: float | Literal["auto"], run: RunFolder
+    ) -> tuple[Recipe, TrainingArguments]:
+        from pipeline.training_arguments import training_arguments
+
+        windows, validation = train_data
+        family, config = self.checkpoint.family, self.checkpoint.config
+        recipe = recipe_of(
+            self.config.training,
+            epochs,
+            family=family,
+            scratch_size=self._scratch_size(),
+            windows_per_epoch=windows.windows_per_epoch(),
+        )
+        arguments = training_arguments(
+            self.config,
+            recipe,
+            run,
+            family=family,
+            width=config["d_model" if family != "gpt2" else "n_embd"],
+            with_validation=validation is not None,
+        )
+        return recipe, arguments
+
+    def _fit_batch(self, model: Any, arguments: TrainingArguments, windows: TrainingWindows) -> None:
+        from pipeline.memory import fit_batch, take_step
+
+        def attempt(n_windows: int) -> None:
+            take_step(model, self._widest_inputs(model, windows, n_windows), arguments.device, arguments.bf16)
+
+        fit_batch(arguments, attempt)
+
+    def _widest_inputs(self, model: Any, windows: TrainingWindows, n_windows: int) -> dict[str, Any]:
+        """Return what a model takes of the first windows, with as long a context as any batch can have."""
+        context, target = windows.batch(range(n_windows))
+        padding = np.full((len(context), windows.context_length - context.shape[1]), np.nan, np.float32)
+        whole = np.concatenate([padding, context], axis=1)
+        import torch
+
+        return self._to_inputs(model, windows)(torch.from_numpy(whole), torch.from_numpy(target))
+
+    def _to_inputs(self, model: Any, windows: TrainingWindows) -> Callable[[Any, Any], dict[str, Any]]:
+        from pipeline.training_data import inputs_of
+
+        chronos_config, horizon = model.config.chronos_config, windows.prediction_length
+        return inputs_of(self.checkpoint.family, chronos_config, horizon, windows.variates)
+
     def save_trained_model(self, output_path: str) -> None:
         """Write the native checkpoint with training_info.json and a model card; in a run folder it ends the run.
 
         Raises:
             UserError: nothing has been trained, or the folder is taken.
         """
+        import yaml
+
         from pipeline.tuning import save_adapter
 
         if self.model is None:
@@ -198,8 +273,17 @@ class ChronosTrainer:
             if self.adapter is not None:
                 save_adapter(self.adapter, folder / "adapter")
             info = self._training_info()
-            if self.history:
-                save_figure(curve_figure(self.history), folder / "training.png")
+            pictures = {"training.png": curve_figure(self.history)} if self.history else {}
+            if self.drawn is not None:
+                pictures["forecasts.png"] = self.drawn
+            for name, figure in pictures.items():
+                save_figure(figure, folder / name)
+            assert self.recipe is not None
+            report = run_report(info, self.recipe.words, list(pictures))
+            (folder / "report.md").write_text(report, encoding="utf-8")
+            (folder / "config.yaml").write_text(
+                yaml.safe_dump(self.config.as_dict(), sort_keys=False), encoding="utf-8"
+            )
             (folder / "README.md").write_text(training_card(info), encoding="utf-8")
             write_json(folder / TRAINING_INFO, info)
 
@@ -218,18 +302,22 @@ class ChronosTrainer:
 
         forecast = _forecaster_of(self.model or load_model(self.base_model_path).float(), self.config.chronos.seed)
         first, second = test_data
+        histories: list[History]
+        target: Callable[[range], np.ndarray]
         if isinstance(second, ValidationWindows):
-            contexts = [second.history(index) for index in range(len(second))]
-            seasons = [seasonality(second.freq(index)) for index in range(len(second))]
-            _, target = second.batch(range(len(second)))
+            histories = [second.history(index) for index in range(len(second))]
+            seasons, target = [seasonality(second.freq(index)) for index in range(len(second))], second.targets
         else:
-            contexts, target = list(np.asarray(first, np.float32)), np.asarray(second, np.float32)
-            seasons = [1] * len(contexts)
+            histories, seasons = list(np.asarray(first, np.float32)), [1] * len(first)
+            target = partial(np.take, np.asarray(second, np.float32), axis=0)
         parts = []
-        for start in range(0, len(contexts), 64):
-            batch = slice(start, start + 64)
-            scale = np.array([seasonal_error(context, m) for context, m in zip(contexts[batch], seasons[batch])])
-            parts.append(window_errors(target[batch], forecast(contexts[batch], target.shape[1]), scale))
+        for start in range(0, len(histories), 64):
+            batch = range(start, min(start + 64, len(histories)))
+            some, known = [histories[index] for index in batch], target(batch)
+            rows = target_rows(some)
+            of_rows = np.repeat([seasons[index] for index in batch], len(rows) // len(some))
+            scale = np.array([seasonal_error(row, season) for row, season in zip(rows, of_rows)])
+            parts.append(window_errors(known, forecast(some, known.shape[1]), scale))
         return WindowErrors.joined(parts).scores()
 
     def _lengths(self) -> tuple[int, int]:
@@ -260,7 +348,8 @@ class ChronosTrainer:
 
     def _tuned(self, device: str) -> Any:
         """Return the model with what is to be trained of it."""
-        from pipeline.tuning import freeze, with_adapters, with_fast_dropout
+        from pipeline.dropout import with_fast_dropout
+        from pipeline.tuning import freeze, with_adapters
 
         training, model = self.config.training, self._base()
         if training.method == "lora":
@@ -277,11 +366,12 @@ class ChronosTrainer:
 
         from pipeline.callbacks import Bar, ForecastPictures, Lines
         from pipeline.guard import BaseIsFirstBest, GuardedTrainer
-        from pipeline.training_data import WindowDataset, inputs_of, whole_batch
+        from pipeline.training_data import WindowDataset, whole_batch
 
         windows, validation = train_data
         training = self.config.training
-        to_inputs = inputs_of(self.checkpoint.family, model.config.chronos_config, windows.prediction_length)
+        to_inputs = self._to_inputs(model, windows)
+        self.variates = windows.variates
         trainer = GuardedTrainer(
             model=model,
             args=arguments,
@@ -303,6 +393,21 @@ class ChronosTrainer:
         if training.patience is not None:
             trainer.add_callback(EarlyStoppingCallback(training.patience))
         return trainer
+
+    def _check_variates(self, sources: Sequence[Store | Bank]) -> None:
+        of_each = [source.variates if isinstance(source, Store) else UNIVARIATE for source in sources]
+        if any(variates != of_each[0] for variates in of_each):
+            raise UserError(
+                "data.train: its sources differ in targets, covariates or categories; give them as one table"
+            )
+        if len(of_each[0]) > 1:
+            if self.checkpoint.family != "chronos-2":
+                raise UserError(
+                    f"data: {', '.join(of_each[0].names[1:])} beside {of_each[0].targets[0]}: covariates and several "
+                    f"targets are for Chronos-2, and the base is a {self.checkpoint.family} model"
+                )
+            if self.config.data.mixup:
+                raise UserError("data.mixup: series with covariates or several targets cannot be mixed")
 
     def _bank(self, bank: Bank, longest: int) -> SyntheticSource:
         bank.check_length(longest)
@@ -349,6 +454,8 @@ class ChronosTrainer:
                 logger.info("%s: validation WQL %.4f", name, found[name]["wql"])
             chosen = min(found, key=lambda name: found[name][metric])
             blend.set(shares[chosen])
+            if trainer.args.process_index == 0:
+                self.drawn = trainer.picture_of(model)
             self.verdict = _verdict(chosen, found[chosen], scores[0], metric)
         else:
             chosen = _step(state.global_step)
@@ -391,7 +498,9 @@ class ChronosTrainer:
             "steps": self.recipe.steps,
             "learning_rate": self.recipe.learning_rate,
             "candidates": self.candidates,
+            "history": self.history,
             "identity": self.identity,
+            "variates": dataclasses.asdict(self.variates),
             "config": self.config.as_dict(),
             "versions": {library: importlib.metadata.version(library) for library in libraries},
         }

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import TrainingArguments
+from transformers.integrations import get_available_reporting_integrations
 
 from pipeline.checkpoint import Family
 from pipeline.config import Config
@@ -118,6 +119,11 @@ def training_arguments(
         arguments = TrainingArguments(**{**settings, **own})
     except (TypeError, ValueError, ImportError) as error:
         raise UserError(f"training.trainer: {' '.join(str(error).split())}") from error
+    missing = sorted(set(cast(list[str], arguments.report_to)) - set(get_available_reporting_integrations()) - {"none"})
+    if missing:
+        raise UserError(f"training.trainer.report_to: {', '.join(missing)} is not installed; pip install it")
+    if arguments.fsdp and training.method == "lora":
+        raise UserError("training.method lora: low-rank adapters are small enough for DDP; do not shard them with FSDP")
     if arguments.n_gpu > 1:
         raise UserError(
             f"this one process sees {arguments.n_gpu} GPUs; start one process a GPU with accelerate launch, "

@@ -14,6 +14,8 @@ from chronos.chronos import ChronosTokenizer
 from torch.utils.data import Dataset
 
 from pipeline.checkpoint import Family
+from pipeline.covariates import encoded
+from pipeline.series import UNIVARIATE, Variates
 
 LABELS: dict[Family, str] = {"t5": "labels", "gpt2": "labels", "bolt": "target", "chronos-2": "future_target"}
 """The input that each family's forward computes its loss from."""
@@ -26,7 +28,7 @@ class Windows(Protocol):
     """What gives windows by their index, a batch at a time."""
 
     def batch(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Return context [n, at most context_length] and target [n, prediction_length], float32."""
+        """Return context [n, at most context_length] and target [n, prediction_length], float32, a row a variate."""
 
 
 class WindowDataset(Dataset):
@@ -56,13 +58,15 @@ def whole_batch(batch: Inputs) -> Inputs:
 
 
 def inputs_of(
-    family: Family, chronos_config: dict[str, Any], prediction_length: int
+    family: Family, chronos_config: dict[str, Any], prediction_length: int, variates: Variates = UNIVARIATE
 ) -> Callable[[torch.Tensor, torch.Tensor], Inputs]:
     """Return the function from context [n, c] and target [n, prediction_length] to the inputs of a family's forward.
 
     Raises:
-        AssertionError: `prediction_length` is beyond what the model's head forecasts (a check of our own callers).
+        AssertionError: `prediction_length` is beyond what the model's head forecasts, or there are several variates and the
+            model takes one (checks of our own callers).
     """
+    assert family == "chronos-2" or len(variates) == 1
     match family:
         case "t5" | "gpt2":
             config = replace(ChronosConfig(**chronos_config), prediction_length=prediction_length)
@@ -71,7 +75,7 @@ def inputs_of(
             assert prediction_length <= chronos_config["prediction_length"]
             return _bolt
         case "chronos-2":
-            return partial(_chronos_2, -(-prediction_length // chronos_config["output_patch_size"]))
+            return partial(_chronos_2, -(-prediction_length // chronos_config["output_patch_size"]), variates)
 
 
 def _seq2seq(tokenizer: ChronosTokenizer, context: torch.Tensor, target: torch.Tensor) -> Inputs:
@@ -111,9 +115,26 @@ def _bolt(context: torch.Tensor, target: torch.Tensor) -> Inputs:
     return {"context": context, "target": target}
 
 
-def _chronos_2(num_output_patches: int, context: torch.Tensor, target: torch.Tensor) -> Inputs:
-    """Return `context` [n, c], `future_target` [n, prediction_length] and the number of patches that covers it."""
-    return {"context": context, "future_target": target, "num_output_patches": num_output_patches}
+def _chronos_2(num_output_patches: int, variates: Variates, context: torch.Tensor, target: torch.Tensor) -> Inputs:
+    """Return `context` [n, c], `future_target` [n, prediction_length] and the number of patches that covers it.
+
+    Of several variates also `future_covariates` [n, prediction_length], NaN where nothing is known, and `group_ids` [n],
+    which tell the rows of one window from those of another.
+    """
+    inputs: Inputs = {"context": context, "future_target": target, "num_output_patches": num_output_patches}
+    if len(variates) == 1:
+        return inputs
+    n_rows, n_targets, n_known = len(variates), len(variates.targets), len(variates.known)
+    past, future = (part.numpy().reshape(-1, n_rows, part.shape[1]) for part in (context, target))
+    past, covariates = encoded(past, future, variates)
+    covariates = np.where(np.arange(n_rows)[:, None] < n_rows - n_known, np.nan, covariates).astype(np.float32)
+    future_target = np.where(np.arange(n_rows)[:, None] < n_targets, future, np.nan).astype(np.float32)
+    return inputs | {
+        "context": torch.from_numpy(past.reshape(-1, past.shape[2])),
+        "future_target": torch.from_numpy(future_target.reshape(-1, target.shape[1])),
+        "future_covariates": torch.from_numpy(covariates.reshape(-1, target.shape[1])),
+        "group_ids": torch.arange(len(past)).repeat_interleave(n_rows),
+    }
 
 
 def _forward_filled(values: torch.Tensor) -> torch.Tensor:

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import eager_mask
 
 from pipeline.checkpoint import Family, horizon_of
 from pipeline.config import LoraConfig
@@ -23,8 +21,6 @@ _LORA_TARGETS: dict[Family, list[str]] = {
     "bolt": ["q", "k", "v", "o", "output_patch_embedding.output_layer"],
     "chronos-2": ["q", "k", "v", "o", "output_patch_embedding.output_layer"],
 }
-_BYTE = 256
-_ATTENTION = "byte_dropout"
 
 
 def reshape(
@@ -135,55 +131,6 @@ def freeze(model: Any, patterns: Sequence[str]) -> None:
             parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UserError("training.freeze leaves no weight to train; freeze fewer")
-
-
-def with_fast_dropout(model: Any) -> None:
-    """Let a model draw one random byte for each value that dropout may drop: on a CPU the stock dropout takes a quarter of
-    a training step."""
-    for module in model.modules():
-        if type(module) is nn.Dropout:
-            module.__class__ = ByteDropout
-    if getattr(model.config, "dropout_rate", 0.0) > 0 and model.config.model_type == "t5":
-        AttentionInterface.register(_ATTENTION, _attention)
-        AttentionMaskInterface.register(_ATTENTION, eager_mask)
-        model.set_attn_implementation(_ATTENTION)
-
-
-class ByteDropout(nn.Dropout):
-    """Dropout whose probability is rounded to 1/256; the expectation is kept exactly."""
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Zero a random share of the values and scale the others up, while training."""
-        return _dropped(input, self.p) if self.training else input
-
-
-def _dropped(values: torch.Tensor, p: float) -> torch.Tensor:
-    dropped = round(p * _BYTE)
-    if dropped == 0:
-        return values
-    words = torch.empty(-(-values.numel() // 8), dtype=torch.int64).random_(-(1 << 63), (1 << 63) - 1)
-    kept = (words.view(torch.uint8)[: values.numel()] >= dropped).view(values.shape)
-    return values * kept.to(values.dtype).mul_(_BYTE / (_BYTE - dropped))
-
-
-def _attention(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float = 1.0,
-    dropout: float = 0.0,
-    position_bias: torch.Tensor | None = None,
-    **_: Any,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return softmax(s Q K' + bias + mask) V and its weights, as T5's own attention does, [batch, heads, length, ...]."""
-    scores = torch.matmul(query, key.transpose(2, 3)) * scaling
-    for addend in (position_bias, attention_mask):
-        if addend is not None:
-            scores = scores + addend
-    weights = _dropped(scores.softmax(dim=-1).to(value.dtype), dropout)
-    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
 
 
 class Blend:

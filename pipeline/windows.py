@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.arrow_store import Store, store_of_arrays
 from pipeline.draws import Draws, keys_of, mix, uniform, word
 from pipeline.errors import UserError
+from pipeline.series import UNIVARIATE, History, Panel, Variates, target_rows
 from pipeline.synthetic.bank import Bank
 from pipeline.synthetic.mixup import Mixup, Pool
 
@@ -41,7 +42,7 @@ def split_store(
     """Hold out the end of every series: `validation_split` of its steps, at least one horizon, at most half the series.
 
     The last `test_length` steps are left out before. A series is unusable for training where what remains is shorter than
-    `min_past` and one step, or is constant or missing throughout.
+    `min_past` and one step, or all its targets are constant or missing throughout.
 
     Raises:
         UserError: a series holds an infinite value.
@@ -83,11 +84,18 @@ def pool_of(split: Split) -> Pool:
 class Source(Protocol):
     """What training windows are drawn from."""
 
+    n_series: int
+    """Series that windows are drawn from; 0 where they are made as they are needed."""
     n_steps: int
     """Steps that an epoch covers; 0 where there is no end of them."""
+    variates: Variates
+    """What the rows of a window are."""
 
     def draw(self, keys: np.ndarray, context_length: int, prediction_length: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return one window for each key: context [n, context_length], target [n, prediction_length], float32."""
+        """Return one window for each key: context [n, context_length], target [n, prediction_length], float32.
+
+        A window of several variates has a row for each, one after the other.
+        """
 
 
 class SeriesSource:
@@ -95,7 +103,8 @@ class SeriesSource:
 
     def __init__(self, split: Split, min_past: int) -> None:
         assert len(split.usable)
-        self.split, self.min_past = split, min_past
+        self.split, self.min_past, self.variates = split, min_past, split.store.variates
+        self.n_series = len(split.usable)
         self.n_steps = int(split.train_ends[split.usable].sum())
 
     def draw(self, keys: np.ndarray, context_length: int, prediction_length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -104,16 +113,17 @@ class SeriesSource:
         series = split.usable[(uniform(keys, 1) * len(split.usable)).astype(np.int64)]
         ends = split.train_ends[series]
         starts = self.min_past + (uniform(keys, 2) * (ends - self.min_past)).astype(np.int64)
-        values, origin = split.store.values, split.store.offsets[series]
-        context = _gather(values, origin, starts - context_length, starts, context_length)
-        return context, _gather(values, origin, starts, ends, prediction_length)
+        return _cut(split.store, series, starts, ends, context_length, prediction_length)
 
 
 class MixedSource:
     """Windows of TSMixup: each the end of a sum of stretches of series."""
 
+    variates = UNIVARIATE
+
     def __init__(self, splits: Sequence[Split], mixup: Mixup, min_past: int) -> None:
         self.splits, self.mixup, self.min_past = list(splits), mixup, min_past
+        self.n_series = sum(len(split.usable) for split in splits)
         self.n_steps = sum(int(split.train_ends[split.usable].sum()) for split in splits)
 
     def draw(self, keys: np.ndarray, context_length: int, prediction_length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -129,7 +139,8 @@ class SyntheticSource:
     Half of them have a whole context, the others one whose length is log-uniform from `min_past` to that.
     """
 
-    n_steps = 0
+    n_series = n_steps = 0
+    variates = UNIVARIATE
 
     def __init__(self, bank: Bank, min_past: int) -> None:
         self.bank, self.min_past = bank, min_past
@@ -157,7 +168,10 @@ class TrainingWindows:
     The context of a window is up to `context_length` steps before the forecast start, NaN on the left where there are
     fewer; its target the `prediction_length` steps from it, NaN on the right where training steps end. A window is drawn
     again where its context is constant or unknown throughout, where no target step is known, or where a target lies more
-    than 100 standard deviations of the context from its mean: no scaled loss can learn from it.
+    than 100 standard deviations of the context from its mean: no scaled loss can learn from it. Of several targets one
+    that is none of this is enough.
+
+    A window of several variates is as many rows, one after the other; the future of covariates stands among the targets.
     """
 
     def __init__(
@@ -172,6 +186,8 @@ class TrainingWindows:
     ) -> None:
         assert len(sources) == len(weights)
         self.sources = list(sources)
+        self.variates = self.sources[0].variates
+        assert all(source.variates == self.variates for source in self.sources)
         self.bounds = np.cumsum(np.asarray(weights, np.float64) / sum(weights))
         self.context_length = context_length
         self.prediction_length = prediction_length
@@ -192,8 +208,9 @@ class TrainingWindows:
         Columns of the context that are padding in every window are left out.
         """
         first = keys_of(self.seed, np.asarray(indices))
-        context = np.full((len(first), self.context_length), np.nan, np.float32)
-        target = np.full((len(first), self.prediction_length), np.nan, np.float32)
+        n_rows, n_targets = len(self.variates), len(self.variates.targets)
+        context = np.full((len(first), n_rows, self.context_length), np.nan, np.float32)
+        target = np.full((len(first), n_rows, self.prediction_length), np.nan, np.float32)
         # Drawn anew within its source, so that sources keep their weights.
         chosen = np.searchsorted(self.bounds, uniform(first, 0), side="right").clip(max=len(self.sources) - 1)
         pending = np.arange(len(first))
@@ -201,25 +218,30 @@ class TrainingWindows:
             keys = mix(first[pending] ^ np.uint64(attempt))
             for which in np.unique(chosen[pending]):
                 at = np.flatnonzero(chosen[pending] == which)
-                rows = pending[at]
-                context[rows], target[rows] = self.sources[which].draw(
-                    keys[at], self.context_length, self.prediction_length
-                )
+                past, future = self.sources[which].draw(keys[at], self.context_length, self.prediction_length)
+                context[pending[at]] = past.reshape(len(at), n_rows, -1)
+                target[pending[at]] = future.reshape(len(at), n_rows, -1)
             if self.drop_prob > 0:
                 self._drop(keys, pending, context, target)
-            pending = pending[~_learnable(context[pending], target[pending])]
+            learnable = _learnable(
+                context[pending, :n_targets].reshape(-1, self.context_length),
+                target[pending, :n_targets].reshape(-1, self.prediction_length),
+            )
+            pending = pending[~learnable.reshape(-1, n_targets).any(axis=1)]
             if not len(pending):
                 break
-        target[pending] = np.nan
-        return _trimmed(context), target
+        target[pending, :n_targets] = np.nan
+        return _trimmed(context.reshape(-1, self.context_length)), target.reshape(-1, self.prediction_length)
 
     def _drop(self, keys: np.ndarray, rows: np.ndarray, context: np.ndarray, target: np.ndarray) -> None:
-        keys = word(keys, 1 << 48)
+        """Leave out values of the targets, at the same steps in all of them."""
+        keys, n_targets = word(keys, 1 << 48), len(self.variates.targets)
         width = self.context_length + self.prediction_length
         steps = np.arange(1, 1 + width, dtype=np.uint64)
         dropped = uniform(keys[:, None], steps) < self.drop_prob * uniform(keys, 0)[:, None]
-        context[rows] = np.where(dropped[:, : self.context_length], np.nan, context[rows])
-        target[rows] = np.where(dropped[:, self.context_length :], np.nan, target[rows])
+        past, future = dropped[:, None, : self.context_length], dropped[:, None, self.context_length :]
+        context[rows, :n_targets] = np.where(past, np.nan, context[rows, :n_targets])
+        target[rows, :n_targets] = np.where(future, np.nan, target[rows, :n_targets])
 
 
 def held_out(
@@ -248,6 +270,7 @@ class ValidationWindows:
         self, splits: Sequence[Split], *, context_length: int, prediction_length: int, max_windows: int
     ) -> None:
         self.splits = list(splits)
+        self.variates = self.splits[0].store.variates
         self.context_length = context_length
         self.prediction_length = prediction_length
         share = max(1, max_windows // len(self.splits))
@@ -264,18 +287,33 @@ class ValidationWindows:
 
     def _windows_of(self, which: int) -> Iterator[tuple[int, int, int, int]]:
         split = self.splits[which]
-        for series, (start, end) in enumerate(zip(split.train_ends, split.ends)):
+        for series, (start, end) in enumerate(zip(split.train_ends.tolist(), split.ends.tolist())):
             # Aligned to the end of the series; where less than a horizon is held out, that is the one window.
             first = end - max(1, (end - start) // self.prediction_length) * self.prediction_length
             for begin in range(max(first, start), end, self.prediction_length):
-                history, target = split.store.target(series)[:begin], split.store.target(series)[begin:end]
-                if not np.isnan(history).all() and not np.isnan(target[: self.prediction_length]).all():
+                targets = split.store.rows(series)[: len(split.store.variates.targets)]
+                # One start is scored of the targets of an item that are known there, none where there is no such target.
+                known = ~np.isnan(targets[:, :begin]).all(axis=1)
+                if not np.isnan(targets[known, begin : min(end, begin + self.prediction_length)]).all():
                     yield which, series, begin, end
 
-    def history(self, index: int) -> np.ndarray:
-        """Return everything known before one window's forecast start: float32, [length]."""
-        which, series, start, _ = self.windows[index]
-        return self.splits[which].store.target(series)[:start]
+    def history(self, index: int) -> History:
+        """Return everything known at one window's forecast start."""
+        which, series, start, end = self.windows[index]
+        return history_at(
+            self.splits[which].store, series, start, min(end, start + self.prediction_length), self.prediction_length
+        )
+
+    def targets(self, indices: Sequence[int]) -> np.ndarray:
+        """Return what is to be forecast in windows: float32, [n_windows x n_targets, prediction_length].
+
+        A target without a known value in its history is left unknown: nobody can forecast it.
+        """
+        n_rows, n_targets = len(self.variates), len(self.variates.targets)
+        target = self.batch(indices)[1].reshape(-1, n_rows, self.prediction_length)[:, :n_targets]
+        target = target.reshape(-1, self.prediction_length)
+        unknown = [np.isnan(row).all() for row in target_rows(self.history(index) for index in indices)]
+        return np.where(np.array(unknown)[:, None], np.float32(np.nan), target)
 
     def name(self, index: int) -> str:
         """Return the item_id of one window's series."""
@@ -287,17 +325,46 @@ class ValidationWindows:
         return self.splits[self.windows[index, 0]].store.freq
 
     def batch(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Return windows as float32 context [n, at most context_length] and target [n, prediction_length]."""
+        """Return windows as float32 context [n, at most context_length] and target [n, prediction_length].
+
+        A window of several variates is as many rows, as in `TrainingWindows`.
+        """
         chosen = self.windows[np.asarray(indices, np.int64)]
-        context = np.empty((len(chosen), self.context_length), np.float32)
-        target = np.empty((len(chosen), self.prediction_length), np.float32)
+        n_rows = len(self.variates)
+        context = np.empty((len(chosen), n_rows, self.context_length), np.float32)
+        target = np.empty((len(chosen), n_rows, self.prediction_length), np.float32)
         for which in np.unique(chosen[:, 0]):
             rows, store = np.flatnonzero(chosen[:, 0] == which), self.splits[which].store
             _, series, starts, ends = chosen[rows].T
-            origin = store.offsets[series]
-            context[rows] = _gather(store.values, origin, starts - self.context_length, starts, self.context_length)
-            target[rows] = _gather(store.values, origin, starts, ends, self.prediction_length)
-        return _trimmed(context), target
+            past, future = _cut(store, series, starts, ends, self.context_length, self.prediction_length)
+            context[rows], target[rows] = past.reshape(len(rows), n_rows, -1), future.reshape(len(rows), n_rows, -1)
+        return _trimmed(context.reshape(-1, self.context_length)), target.reshape(-1, self.prediction_length)
+
+
+def history_at(store: Store, series: int, start: int, end: int, prediction_length: int) -> History:
+    """Return what is known of an item at a forecast start: its values before it, and known covariates until `end`."""
+    if store.variates == UNIVARIATE:
+        return store.target(series)[:start]
+    rows, n_known = store.rows(series), len(store.variates.known)
+    future = np.full((len(rows), prediction_length), np.nan, np.float32)
+    future[len(rows) - n_known :, : end - start] = rows[len(rows) - n_known :, start:end]
+    return Panel(rows[:, :start], future, store.variates)
+
+
+def _cut(
+    store: Store,
+    series: np.ndarray,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    context_length: int,
+    prediction_length: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the windows of items at their forecast starts, a row a variate; steps from `ends` on are NaN."""
+    n_rows = len(store.variates)
+    origin = (store.offsets[series][:, None] + store.lengths[series][:, None] * np.arange(n_rows)).ravel()
+    starts, ends = starts.repeat(n_rows), ends.repeat(n_rows)
+    context = _gather(store.values, origin, starts - context_length, starts, context_length)
+    return context, _gather(store.values, origin, starts, ends, prediction_length)
 
 
 def _gather(values: np.ndarray, origin: np.ndarray, begin: np.ndarray, end: np.ndarray, width: int) -> np.ndarray:
@@ -338,12 +405,19 @@ def _trimmed(context: np.ndarray) -> np.ndarray:
 
 
 def _ranges(store: Store, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the least and greatest known value of each series before `ends`, NaN where there is none: [n], [n]."""
+    """Return the least and greatest known value before `ends` of each item's target that varies most: [n], [n].
+
+    NaN where there is none; infinite where any row holds an infinite value.
+    """
     low, high = np.full(len(store), np.nan), np.full(len(store), np.nan)
     for index, end in enumerate(ends):
         if end > 0:
-            values = store.target(index)[:end]
-            low[index], high[index] = np.fmin.reduce(values), np.fmax.reduce(values)
+            rows = store.rows(index)[:, :end]
+            least, most = np.fmin.reduce(rows, axis=1), np.fmax.reduce(rows, axis=1)
+            infinite = np.isinf(least) | np.isinf(most)
+            spread = (most - least)[: len(store.variates.targets)]
+            at = int(infinite.argmax()) if infinite.any() else int(np.where(np.isnan(spread), -1, spread).argmax())
+            low[index], high[index] = least[at], most[at]
     return low, high
 
 

@@ -14,6 +14,7 @@ def main(config: Config) -> None:
     from pipeline.data_source import open_configured
     from pipeline.files import check_folder
     from pipeline.forecasting import check_predictions_path, forecast_store, write_predictions
+    from pipeline.future import open_future
     from pipeline.load_model import ChronosLoader
 
     inference, output = config.inference, config.predictions_path()
@@ -24,6 +25,8 @@ def main(config: Config) -> None:
     loader.config = config
     loader.load_trained_model()
     store = open_configured(config, inference.data_path)
+    future = open_future(config, store)
+    loader.check_categories(store, future)
     tables = forecast_store(
         loader.loaded(),
         store,
@@ -31,12 +34,13 @@ def main(config: Config) -> None:
         levels=inference.quantiles,
         context_length=inference.context_length,
         batch_size=inference.batch_size,
-        target_name=config.data.target,
+        target_names=config.data.variates().targets,
+        future=future,
     )
     n_rows = write_predictions(output, tables)
     logger.info("%d series, %d forecast steps: %s", len(store), n_rows, output)
     if inference.plot_path is not None:
-        loader.plot(store, Path(inference.plot_path))
+        loader.plot(store, Path(inference.plot_path), future)
         logger.info("picture: %s", inference.plot_path)
 
 

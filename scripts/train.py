@@ -1,6 +1,7 @@
 """Fine-tune the base model on your series; what is saved is never worse on held-out steps than the base."""
 
 import logging
+import os
 
 from pipeline.command import run
 from pipeline.config import Config
@@ -8,22 +9,35 @@ from pipeline.config import Config
 logger = logging.getLogger("pipeline")
 
 
-def main(config: Config) -> None:
-    """Prepare the data, train, and save the best candidate."""
+def main(config: Config, dry_run: bool) -> None:
+    """Prepare the data, train, save the best candidate, and upload it where that is asked for."""
+    import yaml
+
     from pipeline.data_source import open_training_data
+    from pipeline.hub import check_upload, upload
     from pipeline.run_folder import RunFolder
     from pipeline.train_model import ChronosTrainer
 
-    output = RunFolder(config.trained_path())
+    output, repository = RunFolder(config.trained_path()), config.training.push_to_hub
     output.check(config.training.resume, config.training.overwrite)
+    if repository is not None:
+        check_upload(repository)
     trainer = ChronosTrainer(str(config.base_path()))
     trainer.config, trainer.run_folder = config, output
     train_data = trainer.prepare_training_data(open_training_data(config))
+    if dry_run:
+        plan = trainer.plan(train_data, epochs=config.training.epochs)
+        logger.info(yaml.safe_dump(plan.resolved().as_dict(), sort_keys=False))
+        for line in plan.lines():
+            logger.info(line)
+        return
     trainer.train_model(train_data, epochs=config.training.epochs)
     trainer.save_trained_model(str(config.trained_path()))
     logger.info("checkpoint: %s", config.trained_path())
     logger.info(trainer.verdict)
+    if repository is not None and os.environ.get("RANK", "0") == "0":
+        logger.info("uploaded: %s", upload(config.trained_path(), repository))
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, dry_run="Print the configuration with all that is left open filled in, sizes and memory; train nothing.")

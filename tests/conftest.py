@@ -32,6 +32,25 @@ def nano(tmp_path_factory):
     return {family: folder / family for family in FAMILIES}
 
 
+@pytest.fixture(scope="session")
+def uncrossed(nano, tmp_path_factory):
+    """Checkpoints whose random quantiles are so far apart that they do not cross, as a trained model's do not."""
+    import torch
+
+    from pipeline.base_model import load_model
+
+    folders = {}
+    for family, spread in (("bolt", 400), ("chronos-2", 20)):
+        model = load_model(nano[family])
+        bias = model.output_patch_embedding.output_layer.bias
+        levels = torch.tensor(model.chronos_config.quantiles)
+        with torch.no_grad():
+            bias.copy_(torch.repeat_interleave(spread * (levels - 0.5), len(bias) // len(levels)))
+        folders[family] = tmp_path_factory.mktemp("uncrossed") / family
+        model.save_pretrained(folders[family])
+    return folders
+
+
 def long_frame(n_series=6, length=120, seed=0, period=12, freq="D"):
     """Noisy seasonal series in long form."""
     rng = np.random.default_rng(seed)

@@ -16,6 +16,7 @@ from pipeline import formats
 from pipeline.data_source import open_source
 from pipeline.errors import UserError
 from pipeline.formats import Columns, named_tables
+from pipeline.series import Variates
 from pipeline.tabular import series_of_tables
 
 FRAME = long_frame(n_series=3, length=20).assign(target=lambda frame: frame["target"].round(3))
@@ -248,7 +249,7 @@ def test_a_first_table_without_a_known_value_does_not_fix_the_type_of_the_column
 def test_columns_may_have_other_names(tmp_path):
     frame = FRAME.rename(columns={"item_id": "shop", "timestamp": "day", "target": "sold"}).assign(colour="red")
     frame.to_csv(tmp_path / "s.csv", index=False)
-    store = open_source(str(tmp_path / "s.csv"), tmp_path / "c", Columns("shop", "day", "sold"))
+    store = open_source(str(tmp_path / "s.csv"), tmp_path / "c", Columns("shop", "day", Variates(("sold",))))
     assert list(store.item_ids) == ["item0", "item1", "item2"] and store.lengths.tolist() == [20, 20, 20]
 
 
@@ -485,7 +486,9 @@ def test_a_source_that_is_not_there_or_of_no_known_format_is_refused(tmp_path, n
         open_source(tmp_path / name, tmp_path / "cache")
 
 
-@pytest.mark.parametrize("columns", [Columns(item_id="shop"), Columns(timestamp="day"), Columns(target="sold")])
+@pytest.mark.parametrize(
+    "columns", [Columns(item_id="shop"), Columns(timestamp="day"), Columns(variates=Variates(("sold",)))]
+)
 def test_a_column_that_is_asked_for_must_be_there(tmp_path, columns):
     asked = {columns.item_id, columns.timestamp, columns.target} & {"shop", "day", "sold"}
     for kind in ("csv", "parquet", "jsonl", "feather", "frame"):
@@ -602,7 +605,7 @@ def test_a_second_opening_leaves_the_converted_file_untouched(tmp_path, kind):
 
 def test_other_columns_or_another_frequency_are_another_conversion(tmp_path):
     FRAME.assign(other=FRAME["target"] + 1).to_csv(tmp_path / "s.csv", index=False)
-    options = [{}, {"columns": Columns(target="other")}, {"freq": "12h"}]
+    options = [{}, {"columns": Columns(variates=Variates(("other",)))}, {"freq": "12h"}]
     stores = [open_source(tmp_path / "s.csv", tmp_path / "cache", **option) for option in options]
     assert len({store.path for store in stores}) == 3
     assert stores[1].target(0)[0] == pytest.approx(stores[0].target(0)[0] + 1)

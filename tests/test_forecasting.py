@@ -8,7 +8,6 @@ from chronos import BaseChronosPipeline
 from conftest import long_frame
 
 from pipeline.arrow_store import store_of_arrays
-from pipeline.base_model import load_model
 from pipeline.data_source import open_source
 from pipeline.errors import UserError
 from pipeline.forecasting import Forecaster, at_levels, forecast_store, write_predictions
@@ -16,21 +15,6 @@ from pipeline.load_model import ChronosLoader
 
 LEVELS = [0.1, 0.5, 0.9]
 NAN = np.nan
-
-
-@pytest.fixture(scope="module")
-def uncrossed(nano, tmp_path_factory):
-    """Checkpoints whose random quantiles are so far apart that they do not cross, as a trained model's do not."""
-    folders = {}
-    for family, spread in (("bolt", 400), ("chronos-2", 20)):
-        model = load_model(nano[family])
-        bias = model.output_patch_embedding.output_layer.bias
-        levels = torch.tensor(model.chronos_config.quantiles)
-        with torch.no_grad():
-            bias.copy_(torch.repeat_interleave(spread * (levels - 0.5), len(bias) // len(levels)))
-        folders[family] = tmp_path_factory.mktemp("uncrossed") / family
-        model.save_pretrained(folders[family])
-    return folders
 
 
 def table(forecaster, store, **settings):

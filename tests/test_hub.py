@@ -1,5 +1,6 @@
 """The real Hub client against a small server on this machine."""
 
+import base64
 import hashlib
 import json
 import subprocess
@@ -23,6 +24,7 @@ class Hub:
 
     def __init__(self, folder, kind="models"):
         self.files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+        self.uploaded, self.created = {}, None
         self.broken_off = False
         api = f"/api/{kind}/{REPOSITORY}"
         files = f"/{'datasets/' if kind == 'datasets' else ''}{REPOSITORY}/resolve/"
@@ -38,7 +40,9 @@ class Hub:
 
             def answer(self, with_body):
                 path = self.path.split("?")[0]
-                if path in (api, f"{api}/revision/main", f"{api}/revision/{COMMIT}"):
+                if path == "/api/whoami-v2" and self.headers.get("Authorization") == "Bearer hf_right":
+                    self.send(json.dumps({"name": "someone", "type": "user"}).encode(), True)
+                elif path in (api, f"{api}/revision/main", f"{api}/revision/{COMMIT}"):
                     siblings = [{"rfilename": name} for name in hub.files]
                     self.send(json.dumps({"id": REPOSITORY, "sha": COMMIT, "siblings": siblings}).encode(), True)
                 elif path.startswith(f"{api}/tree/"):
@@ -49,6 +53,26 @@ class Hub:
                     self.send(hub.files[path.removeprefix(resolve)], with_body)
                 else:
                     self.refuse("RevisionNotFound" if path.startswith(f"{api}/revision") else "RepoNotFound", path)
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                path = self.path.split("?")[0]
+                if path == "/api/repos/create":
+                    hub.created = json.loads(body)
+                    self.send(json.dumps({"url": f"{hub.address}/{REPOSITORY}"}).encode(), True)
+                elif path.startswith(f"{api}/preupload/"):
+                    listed = [
+                        {**file, "uploadMode": "regular", "shouldIgnore": False} for file in json.loads(body)["files"]
+                    ]
+                    self.send(json.dumps({"files": listed}).encode(), True)
+                elif path.startswith(f"{api}/commit/"):
+                    for line in map(json.loads, body.splitlines()):
+                        if line["key"] == "file":
+                            hub.uploaded[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+                    url = f"{hub.address}/{REPOSITORY}/commit/{COMMIT}"
+                    self.send(json.dumps({"commitUrl": url, "commitOid": COMMIT}).encode(), True)
+                else:
+                    self.send(b"{}", True)
 
             def refuse(self, code, path):
                 self.send_response(404)
@@ -156,3 +180,35 @@ def test_a_data_set_of_the_hub_is_a_source(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment(hub, tmp_path), capture_output=True, text=True)
     hub.close()
     assert done.stdout.strip() == "2", done.stderr
+
+
+def train(hub, nano, tmp_path, token):
+    long_frame().to_csv(tmp_path / "series.csv", index=False)
+    settings = {
+        "base_model.output_path": nano["bolt"],
+        "data.train": "series.csv",
+        "training.max_steps": 1,
+        "training.validation_windows": 6,
+        "training.output_path": "trained",
+        "training.push_to_hub": REPOSITORY,
+    }
+    arguments = [str(part) for key, value in settings.items() for part in (f"--{key}", value)]
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *arguments]
+    variables = {**environment(hub, tmp_path), "HF_TOKEN": token}
+    return subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
+
+
+def test_a_trained_checkpoint_is_uploaded_in_private_and_its_run_is_not(hub, nano, tmp_path):
+    done = train(hub, nano, tmp_path, "hf_right")
+    assert done.returncode == 0, done.stderr
+    assert hub.created["name"] == "chronos-nano" and hub.created["visibility"] == "private"
+    assert {"config.json", "model.safetensors", "README.md", "training_info.json", "report.md"} <= set(hub.uploaded)
+    assert not any(name.startswith(("checkpoints", "logs", ".lock")) for name in hub.uploaded)
+    for name, content in hub.uploaded.items():
+        assert (tmp_path / "trained" / name).read_bytes() == content
+
+
+def test_an_upload_that_cannot_succeed_is_refused_before_training(hub, nano, tmp_path):
+    done = train(hub, nano, tmp_path, "hf_wrong")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "push_to_hub" in done.stderr and not (tmp_path / "trained").exists()

@@ -8,23 +8,27 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "pipeline"
 LAYERS = [
     {"errors"},
-    {"files"},
-    {"config", "series", "frequency", "draws"},
-    {"arrow_store", "formats", "tabular", "metrics", "checkpoint"},
-    {"synthetic"},
+    {"files", "series"},
+    {"config", "frequency", "draws"},
+    {"arrow_store", "covariates", "formats", "metrics", "checkpoint"},
+    {"synthetic", "tabular"},
     {"windows"},
+    {"data_source"},
+    {"future"},
     {
         "base_model",
-        "data_source",
         "run_folder",
         "training_data",
         "forecasting",
         "evaluation",
         "report",
         "recipes",
+        "dropout",
+        "hub",
+        "memory",
         "tuning",
     },
-    {"guard", "callbacks", "training_arguments"},
+    {"guard", "callbacks", "training_arguments", "plan"},
     {"train_model", "load_model", "score_models", "make_series"},
 ]
 EDGE = "command"

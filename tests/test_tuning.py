@@ -10,9 +10,10 @@ from safetensors.torch import load_file
 
 from pipeline.base_model import load_model
 from pipeline.config import LoraConfig
+from pipeline.dropout import ByteDropout, DroppedAttention, with_fast_dropout
 from pipeline.errors import UserError
 from pipeline.report import curve_figure
-from pipeline.tuning import Blend, ByteDropout, freeze, reshape, with_adapters, with_fast_dropout
+from pipeline.tuning import Blend, freeze, reshape, with_adapters
 
 CONTEXT = torch.sin(torch.arange(120) / 3.0)[None].repeat(3, 1) * torch.tensor([[1.0], [2.0], [5.0]])
 
@@ -148,6 +149,25 @@ def test_byte_dropout_keeps_the_mean_and_its_share():
     first = dropout.train()(ones)
     torch.manual_seed(1)
     assert torch.equal(first, dropout(ones))
+
+
+def test_attention_with_dropout_is_differentiated_as_numbers_say():
+    generator = torch.Generator().manual_seed(0)
+    query, key, value, bias = (
+        torch.randn(*shape, dtype=torch.float64, generator=generator, requires_grad=True)
+        for shape in ((2, 2, 3, 4), (2, 2, 5, 4), (2, 2, 5, 4), (1, 2, 3, 5))
+    )
+    mask = torch.tensor([[[[0.0, 0, 0, 0, -1e9]]], [[[0.0, 0, 0, 0, 0]]]], dtype=torch.float64)
+
+    def attended(*inputs):
+        torch.manual_seed(1)
+        return DroppedAttention.apply(*inputs, mask, 64)
+
+    assert torch.autograd.gradcheck(attended, (query, key, value, bias))
+    scores = query @ key.transpose(2, 3) + bias + mask
+    torch.testing.assert_close(DroppedAttention.apply(query, key, value, bias, mask, 0), scores.softmax(-1) @ value)
+    draws = torch.stack([DroppedAttention.apply(query, key, value, bias, mask, 64) for _ in range(3000)])
+    torch.testing.assert_close(draws.mean(0), scores.softmax(-1) @ value, atol=0.06, rtol=0)
 
 
 @pytest.mark.parametrize("family", ["t5", "bolt"])

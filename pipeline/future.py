@@ -1,0 +1,113 @@
+"""Known covariates at the steps to forecast: a table of their own, fitted to the series it belongs to."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.arrow_store import Store
+from pipeline.config import Config
+from pipeline.data_source import open_source
+from pipeline.errors import UserError
+from pipeline.formats import Columns
+from pipeline.frequency import UNKNOWN, steps_between, timestamps
+from pipeline.series import Variates
+
+_UNKNOWN_CATEGORY = -1.0
+
+
+class Future:
+    """The known covariates of every item of a store at the `prediction_length` steps after its end."""
+
+    def __init__(self, table: Store, store: Store, prediction_length: int, where: str) -> None:
+        """Fit a table of known covariates to a store.
+
+        Raises:
+            UserError: an item has no rows, or misses a value at one of the steps.
+        """
+        assert table.variates.names == store.variates.known
+        self.categories = {name: set(values) for name, values in table.variates.categories.items()}
+        self._table, self._prediction_length = table, prediction_length
+        self._recoded = [
+            _recoding(name, table.variates.categories, store.variates.categories, where)
+            for name in table.variates.names
+        ]
+        places = {name: index for index, name in enumerate(table.item_ids)}
+        self._places = np.empty(len(store), np.int64)
+        self._begins = np.empty(len(store), np.int64)
+        for index, item_id in enumerate(store.item_ids):
+            if item_id not in places:
+                raise UserError(f"{where} has no row of series {item_id}, whose forecast needs known covariates")
+            self._places[index] = place = places[item_id]
+            length, begin = int(store.lengths[index]), 0
+            if store.freq != UNKNOWN:
+                # Counted from whichever of the two starts first, so that the table may hold the past too.
+                starts = store.starts[index], table.starts[place]
+                step = int(steps_between(min(starts), np.array([max(starts)]), store.freq)[0])
+                if step < 0:
+                    raise UserError(f"{where}: series {item_id} starts at {starts[1]}, off the grid of its history")
+                begin = length - step if starts[0] <= starts[1] else length + step
+            self._begins[index] = begin
+            known = ~np.isnan(self._rows(index)).any(axis=0)
+            if not known.all():
+                missing = int((~known).argmax())
+                at = f"step {missing + 1}"
+                if store.freq != UNKNOWN:
+                    at = str(
+                        timestamps(store.starts[index : index + 1], store.freq, np.array([[length + missing]]))[0, 0]
+                    )
+                raise UserError(
+                    f"{where}: series {item_id} has no {' or '.join(table.variates.names)} at {at}; "
+                    f"a forecast of {prediction_length} steps needs them at every one"
+                )
+
+    def of(self, index: int) -> np.ndarray:
+        """Return the known covariates of one item: float32, [n_known, prediction_length]."""
+        rows = self._rows(index)
+        for row, recoded in zip(rows, self._recoded):
+            if recoded is not None:
+                row[:] = recoded[row.astype(np.int64)]
+        return rows
+
+    def _rows(self, index: int) -> np.ndarray:
+        rows, begin = self._table.rows(int(self._places[index])), int(self._begins[index])
+        cut = np.full((len(rows), self._prediction_length), np.nan, np.float32)
+        if begin >= 0:
+            found = rows[:, begin : begin + self._prediction_length]
+            cut[:, : found.shape[1]] = found
+        return cut
+
+
+def open_future(config: Config, store: Store) -> Future | None:
+    """Open the table of inference.future_path; None where the series have no known covariates.
+
+    Raises:
+        UserError: it is missing, wrong, or does not cover the steps to forecast.
+    """
+    known, path = store.variates.known, config.inference.future_path
+    if not known:
+        if path is not None:
+            raise UserError("inference.future_path: no data.known_covariates are named that it could hold")
+        return None
+    if path is None:
+        raise UserError(
+            f"inference.future_path: give a table of {', '.join(known)} at the steps to forecast, or name them as "
+            "data.past_covariates"
+        )
+    data = config.data
+    columns = Columns(data.id_column, data.timestamp_column, Variates((), (), known))
+    table = open_source(path, Path(config.paths.data_dir, "cache"), columns, store.freq or None)
+    return Future(table, store, config.inference.prediction_length, path)
+
+
+def _recoding(
+    name: str, theirs: Mapping[str, tuple[str, ...]], ours: Mapping[str, tuple[str, ...]], where: str
+) -> np.ndarray | None:
+    """Return for each category of the table its position among the history's, None for a number."""
+    if (name in theirs) != (name in ours):
+        kinds = "texts and its history numbers" if name in theirs else "numbers and its history texts"
+        raise UserError(f"{where}: the covariate {name} holds {kinds}; write both alike")
+    if name not in theirs:
+        return None
+    positions = {category: float(position) for position, category in enumerate(ours[name])}
+    return np.array([positions.get(category, _UNKNOWN_CATEGORY) for category in theirs[name]], np.float32)

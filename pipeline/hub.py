@@ -1,0 +1,51 @@
+"""Upload of a trained checkpoint to the Hub."""
+
+from pathlib import Path
+
+from pipeline.errors import UserError
+
+_NOT_UPLOADED = ("checkpoints/*", "logs/*", ".lock", ".finished/*")
+
+
+def check_upload(repository: str) -> None:
+    """Refuse, before anything is trained, an upload that cannot succeed.
+
+    Raises:
+        UserError: the Hub cannot be reached, or there is no valid token.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().whoami()
+    except Exception as error:  # the client's own errors, those of its transport, and OSError share no other base class
+        raise UserError(
+            f"training.push_to_hub: cannot write to {repository}: {' '.join(str(error).split())}; "
+            "log in with `hf auth login`, or set HF_TOKEN"
+        ) from error
+
+
+def upload(folder: Path, repository: str) -> str:
+    """Upload a trained checkpoint, without its run's own files, to a repository that is made private where it is new.
+
+    Returns:
+        the address of the commit.
+
+    Raises:
+        UserError: the Hub refused it, or could not be reached.
+    """
+    from huggingface_hub import HfApi
+
+    hub = HfApi()
+    try:
+        hub.create_repo(repository, private=True, exist_ok=True)
+        commit = hub.upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            ignore_patterns=list(_NOT_UPLOADED),
+            commit_message="Trained checkpoint",
+        )
+    except Exception as error:  # as above
+        raise UserError(
+            f"training.push_to_hub: {folder} is saved but not uploaded to {repository}: {' '.join(str(error).split())}"
+        ) from error
+    return str(commit.commit_url)
