@@ -20,7 +20,7 @@ from pipeline.run_folder import RunFolder
 from pipeline.training_data import LABELS
 
 _EVALUATIONS = 10
-_NARROWEST_FOR_BF16_ON_CPU = 256  # below, the casts cost more than the products save
+_NARROWEST_FOR_BF16_ON_CPU = 128  # below, the casts cost more than the products save
 _SET_ELSEWHERE = {
     "output_dir": "training.output_path",
     "max_steps": "training.max_steps",
@@ -135,7 +135,7 @@ def training_arguments(
 def uses_bf16(precision: str, device: str, width: int) -> bool:
     """Return whether to train in bfloat16 under autocast.
 
-    `auto` is yes on a GPU of compute capability 8.0 or more, and on a CPU with AVX512-BF16 or AMX for models at least 256
+    `auto` is yes on a GPU of compute capability 8.0 or more, and on a CPU with AVX512-BF16 or AMX for models at least 128
     wide.
     """
     if precision != "auto":

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from chronos import ChronosConfig
-from chronos.chronos import ChronosTokenizer
 from torch.utils.data import Dataset
 
 from pipeline.checkpoint import Family
 from pipeline.covariates import encoded
 from pipeline.series import UNIVARIATE, Variates
+from pipeline.tokens import Tokens
 
 LABELS: dict[Family, str] = {"t5": "labels", "gpt2": "labels", "bolt": "target", "chronos-2": "future_target"}
 """The input that each family's forward computes its loss from."""
@@ -69,8 +68,7 @@ def inputs_of(
     assert family == "chronos-2" or len(variates) == 1
     match family:
         case "t5" | "gpt2":
-            config = replace(ChronosConfig(**chronos_config), prediction_length=prediction_length)
-            return partial(_seq2seq if family == "t5" else _causal, config.create_tokenizer())
+            return partial(_seq2seq if family == "t5" else _causal, Tokens(ChronosConfig(**chronos_config)))
         case "bolt":
             assert prediction_length <= chronos_config["prediction_length"]
             return _bolt
@@ -78,33 +76,42 @@ def inputs_of(
             return partial(_chronos_2, -(-prediction_length // chronos_config["output_patch_size"]), variates)
 
 
-def _seq2seq(tokenizer: ChronosTokenizer, context: torch.Tensor, target: torch.Tensor) -> Inputs:
+def _seq2seq(tokens: Tokens, context: torch.Tensor, target: torch.Tensor) -> Inputs:
     """Return `input_ids, attention_mask` [n, c + 1] and `labels` [n, prediction_length + 1], both ending in EOS."""
-    input_ids, attention_mask, scale = tokenizer.context_input_transform(context)
-    labels, known = tokenizer.label_input_transform(target, scale)
-    labels[~known | target.isnan().all(dim=1, keepdim=True)] = _IGNORED
-    return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+    n, width = context.shape
+    values = np.zeros((n, width + target.shape[1] + 2), np.float32)
+    values[:, :width], values[:, width + 1 : -1] = context.numpy(), target.numpy()
+    ids, known = tokens.of(values, tokens.scale(context))
+    ids[:, [width, -1]] = tokens.eos
+    labels, to_learn = np.ascontiguousarray(ids[:, width + 1 :]), known[:, width + 1 :]
+    labels[~(to_learn & to_learn[:, :-1].any(axis=1, keepdims=True))] = _IGNORED
+    of_context = slice(0, width + 1)
+    return {
+        "input_ids": torch.from_numpy(ids[:, of_context]),
+        "attention_mask": torch.from_numpy(known[:, of_context]),
+        "labels": torch.from_numpy(labels),
+    }
 
 
-def _causal(tokenizer: ChronosTokenizer, context: torch.Tensor, target: torch.Tensor) -> Inputs:
+def _causal(tokens: Tokens, context: torch.Tensor, target: torch.Tensor) -> Inputs:
     """Return `input_ids, attention_mask, labels` [n, c + prediction_length + 1]: context, horizon, EOS, padding.
 
     Absolute positions want the padding on the right, and a causal model cannot skip a missing value: inside the window it
     is filled with the last known one, and no loss is taken from it.
     """
-    known = torch.cat([~context.isnan(), ~target.isnan()], dim=1)
-    n, context_length = context.shape
-    filled = _forward_filled(torch.cat([context, target], dim=1))
-    input_ids, _, scale = tokenizer.context_input_transform(filled[:, :context_length])
-    horizon_ids, _ = tokenizer.label_input_transform(filled[:, context_length:], scale)
-    ids = torch.cat([input_ids, horizon_ids], dim=1)
-    known = torch.cat([known, known.new_ones(n, 1)], dim=1)
+    end = torch.zeros(len(context), 1)
+    window = torch.cat([context, target, end], dim=1)
+    known = ~window.isnan()
+    filled = _forward_filled(window)
+    found, _ = tokens.of(filled.numpy(), tokens.scale(filled[:, : context.shape[1]]))
+    ids = torch.from_numpy(found)
+    ids[:, -1] = tokens.eos
     started = known.cumsum(dim=1) > 0
     labels = torch.where(known & ~target.isnan().all(dim=1, keepdim=True), ids, _IGNORED)
     order = torch.argsort((~started).long(), dim=1, stable=True)
     attention_mask = started.gather(1, order)
     return {
-        "input_ids": torch.where(attention_mask, ids.gather(1, order), tokenizer.config.pad_token_id),
+        "input_ids": torch.where(attention_mask, ids.gather(1, order), tokens.pad),
         "attention_mask": attention_mask,
         "labels": torch.where(attention_mask, labels.gather(1, order), _IGNORED),
     }

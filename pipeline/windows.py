@@ -4,6 +4,7 @@ Window i's source, series, end point and dropped values all come from a counter-
 loader workers or processes sees the same windows, and a resumed run needs to read none of those it skips.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,6 +19,7 @@ from pipeline.synthetic.bank import Bank
 from pipeline.synthetic.mixup import Mixup, Pool
 
 _ATTEMPTS = 1000
+_SERIES_AND_START = np.array([1, 2], np.uint64)
 _EXTREME = 100.0
 
 
@@ -110,9 +112,10 @@ class SeriesSource:
     def draw(self, keys: np.ndarray, context_length: int, prediction_length: int) -> tuple[np.ndarray, np.ndarray]:
         """Return one window for each key: context [n, context_length], target [n, prediction_length], float32."""
         split = self.split
-        series = split.usable[(uniform(keys, 1) * len(split.usable)).astype(np.int64)]
+        which, where = uniform(keys[:, None], _SERIES_AND_START).T
+        series = split.usable[(which * len(split.usable)).astype(np.int64)]
         ends = split.train_ends[series]
-        starts = self.min_past + (uniform(keys, 2) * (ends - self.min_past)).astype(np.int64)
+        starts = self.min_past + (where * (ends - self.min_past)).astype(np.int64)
         return _cut(split.store, series, starts, ends, context_length, prediction_length)
 
 
@@ -209,18 +212,19 @@ class TrainingWindows:
         """
         first = keys_of(self.seed, np.asarray(indices))
         n_rows, n_targets = len(self.variates), len(self.variates.targets)
-        context = np.full((len(first), n_rows, self.context_length), np.nan, np.float32)
-        target = np.full((len(first), n_rows, self.prediction_length), np.nan, np.float32)
+        context = np.empty((len(first), n_rows, self.context_length), np.float32)
+        target = np.empty((len(first), n_rows, self.prediction_length), np.float32)
         # Drawn anew within its source, so that sources keep their weights.
         chosen = np.searchsorted(self.bounds, uniform(first, 0), side="right").clip(max=len(self.sources) - 1)
         pending = np.arange(len(first))
         for attempt in range(_ATTEMPTS):
             keys = mix(first[pending] ^ np.uint64(attempt))
-            for which in np.unique(chosen[pending]):
+            for which, source in enumerate(self.sources):
                 at = np.flatnonzero(chosen[pending] == which)
-                past, future = self.sources[which].draw(keys[at], self.context_length, self.prediction_length)
-                context[pending[at]] = past.reshape(len(at), n_rows, -1)
-                target[pending[at]] = future.reshape(len(at), n_rows, -1)
+                if len(at):
+                    past, future = source.draw(keys[at], self.context_length, self.prediction_length)
+                    context[pending[at]] = past.reshape(len(at), n_rows, -1)
+                    target[pending[at]] = future.reshape(len(at), n_rows, -1)
             if self.drop_prob > 0:
                 self._drop(keys, pending, context, target)
             learnable = _learnable(
@@ -362,18 +366,7 @@ def _cut(
     """Return the windows of items at their forecast starts, a row a variate; steps from `ends` on are NaN."""
     n_rows = len(store.variates)
     origin = (store.offsets[series][:, None] + store.lengths[series][:, None] * np.arange(n_rows)).ravel()
-    starts, ends = starts.repeat(n_rows), ends.repeat(n_rows)
-    context = _gather(store.values, origin, starts - context_length, starts, context_length)
-    return context, _gather(store.values, origin, starts, ends, prediction_length)
-
-
-def _gather(values: np.ndarray, origin: np.ndarray, begin: np.ndarray, end: np.ndarray, width: int) -> np.ndarray:
-    """Return steps `begin` to `begin + width` of each series, [n, width]; NaN before its first step and from `end` on."""
-    step = begin[:, None] + np.arange(width)
-    outside = (step < 0) | (step >= end[:, None])
-    gathered = values[origin[:, None] + np.where(outside, 0, step)]
-    gathered[outside] = np.nan
-    return gathered
+    return _windows(store.values, origin, starts.repeat(n_rows), ends.repeat(n_rows), context_length, prediction_length)
 
 
 def _last_windows(
@@ -382,21 +375,39 @@ def _last_windows(
     """Return the last window of each row [n, width] of `lengths` [n] steps, its history at least `min_past`."""
     starts = np.maximum(lengths - prediction_length, np.minimum(min_past, lengths - 1))
     origin = np.arange(len(values)) * values.shape[1]
-    flat = values.ravel()
-    context = _gather(flat, origin, starts - context_length, starts, context_length)
-    return context, _gather(flat, origin, starts, lengths, prediction_length)
+    return _windows(values.ravel(), origin, starts, lengths, context_length, prediction_length)
+
+
+def _windows(
+    values: np.ndarray,
+    origin: np.ndarray,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    context_length: int,
+    prediction_length: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the context before `starts` and the target from it, each counted from `origin`, NaN where there is none."""
+    context = np.full((len(starts), context_length), np.nan, np.float32)
+    target = np.full((len(starts), prediction_length), np.nan, np.float32)
+    # A copy a row is faster than one gather of all, which first makes as many indices as there are values.
+    for row, (first, start, end) in enumerate(zip(origin.tolist(), starts.tolist(), ends.tolist())):
+        past, ahead = min(start, context_length), min(end - start, prediction_length)
+        context[row, context_length - past :] = values[first + start - past : first + start]
+        target[row, :ahead] = values[first + start : first + start + ahead]
+    return context, target
 
 
 def _learnable(context: np.ndarray, target: np.ndarray) -> np.ndarray:
-    known = ~np.isnan(context)
-    count = np.maximum(known.sum(axis=1), 1)
-    filled = np.where(known, context, 0.0).astype(np.float64)
-    mean = filled.sum(axis=1) / count
-    deviation = np.sqrt((np.where(known, filled - mean[:, None], 0.0) ** 2).sum(axis=1) / count)
-    low = np.where(known, context, np.inf).min(axis=1)
-    high = np.where(known, context, -np.inf).max(axis=1)
-    distance = np.abs(np.where(np.isnan(target), mean[:, None], target) - mean[:, None]).max(axis=1)
-    return (low < high) & ~np.isnan(target).all(axis=1) & (distance <= _EXTREME * deviation)
+    low, high = (reduce(context, axis=1).astype(np.float64) for reduce in (np.fmin.reduce, np.fmax.reduce))
+    least, most = (reduce(target, axis=1).astype(np.float64) for reduce in (np.fmin.reduce, np.fmax.reduce))
+    learnable = (low < high) & ~np.isnan(most)
+    # n values deviate by at least their range / sqrt(2 n), so that only targets far outside it need a closer look.
+    far = np.maximum(most - high, low - least) > (_EXTREME / math.sqrt(2 * context.shape[1]) - 1) * (high - low)
+    for row in np.flatnonzero(learnable & far):
+        known = context[row, ~np.isnan(context[row])].astype(np.float64)
+        distance = max(most[row] - known.mean(), known.mean() - least[row])
+        learnable[row] = distance <= _EXTREME * known.std()
+    return learnable
 
 
 def _trimmed(context: np.ndarray) -> np.ndarray:

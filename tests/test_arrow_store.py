@@ -64,7 +64,7 @@ def test_datasets_reads_it_memory_mapped(path):
 
 def test_values_are_views_of_the_mapped_file(path):
     store = open_store(path)
-    assert isinstance(store.values, np.memmap) and not store.values.flags.writeable
+    assert isinstance(store.values.base, np.memmap) and not store.values.flags.writeable
     assert np.shares_memory(store.target(3), store.values)
 
 

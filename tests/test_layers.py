@@ -14,7 +14,7 @@ LAYERS = [
     {"synthetic", "tabular"},
     {"windows"},
     {"data_source"},
-    {"future"},
+    {"future", "tokens"},
     {
         "base_model",
         "run_folder",

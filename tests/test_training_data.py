@@ -1,13 +1,17 @@
 """What each family's model is fed, against the reference done one window at a time."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from chronos import ChronosConfig
 from gluonts.transform import LastValueImputation
 
-from pipeline.base_model import load_model
+from pipeline.base_model import load_model, scratch_model
 from pipeline.checkpoint import read_checkpoint
+from pipeline.errors import UserError
+from pipeline.tokens import Tokens
 from pipeline.training_data import inputs_of
 
 NAN = float("nan")
@@ -77,3 +81,31 @@ def test_a_masked_target_adds_nothing_to_the_loss_of_bolt(nano):
         masked = torch.cat([TARGET[:2], torch.full((2, 3), NAN)])
         more = model(**make(torch.cat([CONTEXT[:2]] * 2), masked)).loss
     torch.testing.assert_close(more, whole / 2)
+
+
+def test_computed_tokens_are_those_that_the_stock_tokenizer_finds():
+    config = ChronosConfig(**scratch_model("t5-nano", 0).config.chronos_config)
+    stock, ours = config.create_tokenizer(), Tokens(config)
+    edges = stock.boundaries[1:-1]
+    beside = [edges, torch.nextafter(edges, torch.tensor(-99.0)), torch.nextafter(edges, torch.tensor(99.0))]
+    generator = torch.Generator().manual_seed(0)
+    rows = [part[:512] for part in beside] + [part[-512:] for part in beside]
+    rows += list(torch.randn(20, 512, generator=generator) * torch.logspace(-12, 12, 20)[:, None])
+    rows += list(torch.randn(5, 512, generator=generator).cumsum(1).round())
+    values = torch.stack(rows)
+    values[torch.rand(values.shape, generator=generator) < 0.1] = torch.nan
+    values[-1], values[-2], values[-3, 0] = 0.0, torch.nan, 1e30
+    expected, known, scale = stock.context_input_transform(values)
+    ids, ours_known = ours.of(values.numpy(), ours.scale(values))
+    assert np.array_equal(ours.scale(values), scale.numpy()) and np.array_equal(ours_known, known[:, :-1].numpy())
+    assert np.array_equal(ids, expected[:, :-1].numpy())
+    ones = torch.ones(len(values))
+    for first in (0, 64, 448):
+        labels, _ = stock.label_input_transform(values[:, first : first + 64], ones)
+        assert np.array_equal(ours.of(values[:, first : first + 64].numpy(), ones.numpy())[0], labels[:, :-1].numpy())
+
+
+def test_another_tokenizer_is_refused():
+    config = ChronosConfig(**scratch_model("t5-nano", 0).config.chronos_config)
+    with pytest.raises((UserError, AttributeError)):
+        Tokens(dataclasses.replace(config, tokenizer_class="Words"))

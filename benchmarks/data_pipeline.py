@@ -1,0 +1,167 @@
+"""Windows a second into the model, one core: this pipeline beside GluonTS's InstanceSplitter and Chronos's tokenizer.
+
+    python benchmarks/data_pipeline.py
+
+They take turns of half a second, so that a machine's moods meet them alike. All read the same Arrow store, draw windows of
+the same context and horizon from series of 200 to 2,000 steps, and give batches that a model takes. The other path is that
+of chronos-forecasting's train.py (for tokens) and of AutoGluon's fine-tuning (for Bolt, which has no tokens): a data set is
+drawn, GluonTS cuts one sample, the tokenizer takes one, and a collator stacks them.
+"""
+
+import argparse
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+CONTEXT, HORIZON, BATCH = 512, 64, 32
+
+
+def main() -> None:
+    """Time both paths in turn, and print the table."""
+    import torch
+
+    from pipeline.arrow_store import write_store
+    from pipeline.report import markdown_table
+    from pipeline.synthetic import dummy_series
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=0.5)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "series.arrow")
+        whole = dummy_series(500, 50, 2000, ("trend", "seasonal", "noise"), seed=0)
+        write_store(
+            path,
+            (one.__class__(one.item_id, one.start, one.freq, one.target[: rng.integers(200, 2001)]) for one in whole),
+        )
+        ways = {"tokens": tokens, "Bolt": bolt, "GluonTS, tokens": gluonts_tokens, "GluonTS, Bolt": gluonts_bolt}
+        batches = {name: way(path) for name, way in ways.items()}
+        rates: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(arguments.rounds):
+            for name, measured in rates.items():
+                measured.append(_rate(batches[name], arguments.seconds))
+    rows = [
+        {
+            "into the model": name,
+            "windows/s": round(statistics.median(measured)),
+            **{
+                f"over {theirs}": statistics.median(a / b for a, b in zip(measured, rates[theirs]))
+                for theirs in ("GluonTS, tokens", "GluonTS, Bolt")
+            },
+        }
+        for name, measured in rates.items()
+    ]
+    print(f"context {CONTEXT}, horizon {HORIZON}, batch {BATCH}, {arguments.rounds} rounds, one core\n")
+    print(markdown_table(rows, tuple(rows[0])))
+
+
+def tokens(path: Path) -> Iterator[Any]:
+    """Yield batches for a T5 model, as training takes them."""
+    from pipeline.base_model import scratch_model
+
+    yield from _batches(path, "t5", scratch_model("t5-nano", 0).config.chronos_config)
+
+
+def bolt(path: Path) -> Iterator[Any]:
+    """Yield batches for a Bolt model, as training takes them."""
+    from pipeline.base_model import scratch_model
+
+    yield from _batches(path, "bolt", scratch_model("bolt-nano", 0).config.chronos_config)
+
+
+def _batches(path: Path, family: Any, chronos_config: dict[str, Any]) -> Iterator[Any]:
+    from pipeline.arrow_store import open_store
+    from pipeline.training_data import WindowDataset, inputs_of
+    from pipeline.windows import SeriesSource, TrainingWindows, split_store
+
+    split = split_store(open_store(path), 0.0, HORIZON, 4)
+    windows = TrainingWindows(
+        [SeriesSource(split, 4)], [1.0], context_length=CONTEXT, prediction_length=HORIZON, drop_prob=0.0, seed=0
+    )
+    dataset = WindowDataset(windows, 1 << 40, inputs_of(family, chronos_config, HORIZON))
+    for first in itertools.count(0, BATCH):
+        yield dataset.__getitems__(range(first, first + BATCH))
+
+
+def gluonts_tokens(path: Path) -> Iterator[Any]:
+    """Yield batches for a T5 model, a sample at a time."""
+    import torch
+    from chronos import ChronosConfig
+
+    from pipeline.base_model import scratch_model
+
+    tokenizer = ChronosConfig(**scratch_model("t5-nano", 0).config.chronos_config).create_tokenizer()
+
+    def tokenized(sample: dict[str, Any]) -> dict[str, torch.Tensor]:
+        past, future = (torch.tensor(sample[key])[None] for key in ("past_target", "future_target"))
+        input_ids, attention_mask, scale = tokenizer.context_input_transform(past)
+        labels, known = tokenizer.label_input_transform(future, scale)
+        labels[~known] = -100
+        return {"input_ids": input_ids[0], "attention_mask": attention_mask[0], "labels": labels[0]}
+
+    yield from _stacked(map(tokenized, _samples(path)))
+
+
+def gluonts_bolt(path: Path) -> Iterator[Any]:
+    """Yield batches for a Bolt model, a sample at a time."""
+    import torch
+
+    yield from _stacked(
+        {"context": torch.tensor(sample["past_target"]), "target": torch.tensor(sample["future_target"])}
+        for sample in _samples(path)
+    )
+
+
+def _samples(path: Path) -> Iterator[dict[str, Any]]:
+    from gluonts.dataset.common import FileDataset
+    from gluonts.itertools import Cyclic, Map
+    from gluonts.transform import ExpectedNumInstanceSampler, FilterTransformation, InstanceSplitter
+
+    splitter = InstanceSplitter(
+        target_field="target",
+        is_pad_field="is_pad",
+        start_field="start",
+        forecast_start_field="forecast_start",
+        instance_sampler=ExpectedNumInstanceSampler(num_instances=1, min_instances=1, min_past=4, min_future=HORIZON),
+        past_length=CONTEXT,
+        future_length=HORIZON,
+        dummy_value=np.nan,
+    )
+    known = FilterTransformation(condition=lambda entry: bool((~np.isnan(entry["past_target"])).sum() > 0))
+    entries = Map(_entry, FileDataset(path, freq="h"))
+    datasets = [iter((splitter + known).apply(Cyclic(entries), is_train=True))]
+    while True:
+        yield next(datasets[np.random.choice(range(len(datasets)), p=[1.0])])
+
+
+def _entry(entry: dict[str, Any]) -> dict[str, Any]:
+    return {"start": entry["start"], "target": np.asarray(entry["target"], dtype=np.float32)}
+
+
+def _stacked(samples: Iterator[dict[str, Any]]) -> Iterator[Any]:
+    from torch.utils.data import default_collate
+
+    while True:
+        yield default_collate(list(itertools.islice(samples, BATCH)))
+
+
+def _rate(batches: Iterator[Any], seconds: float) -> float:
+    next(batches)
+    begin, n = time.perf_counter(), 0
+    while time.perf_counter() - begin < seconds:
+        next(batches)
+        n += BATCH
+    return n / (time.perf_counter() - begin)
+
+
+if __name__ == "__main__":
+    main()
