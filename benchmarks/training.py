@@ -166,17 +166,17 @@ def bare_loop(base: str, steps: int) -> None:
 
     from pipeline.base_model import load_model
     from pipeline.checkpoint import read_checkpoint
-    from pipeline.dropout import with_fast_dropout
+    from pipeline.cpu import for_cpu
     from pipeline.training_arguments import uses_bf16
     from pipeline.training_data import inputs_of
 
     model = load_model(base).float().train()
-    with_fast_dropout(model)
     to_inputs = inputs_of(read_checkpoint(base).family, model.config.chronos_config, HORIZON)
     torch.manual_seed(0)
     inputs = to_inputs(torch.randn(BATCH, CONTEXT).cumsum(1), torch.randn(BATCH, HORIZON))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     bf16 = uses_bf16("auto", "cpu", model.config.d_model)
+    for_cpu(model, bf16)
     for _ in range(steps):
         fresh = {key: value.clone() if isinstance(value, torch.Tensor) else value for key, value in inputs.items()}
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import mmap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,11 @@ class Store:
         """Return all values of one item: float32, [n_variates, length], a view."""
         start, length = self.offsets[index], self.lengths[index]
         return self.values[start : start + len(self.variates) * length].reshape(-1, length)
+
+    def forget(self) -> None:
+        """Give back the memory of what was read from disk so far; it is read again when it is asked for."""
+        if isinstance(self.values.base, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
+            self.values.base._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
     def __reduce__(self) -> tuple:
         if self.path is not None:

@@ -52,6 +52,20 @@ class _Lines(logging.Handler):
         sys.stdout.flush()
 
 
+class Processes:
+    """The processes that `accelerate launch` or torchrun has started together; one where neither was used."""
+
+    def __init__(self) -> None:
+        self.rank, self.count = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+    def wait(self, device: str) -> None:
+        """Go on when all processes have come here."""
+        if self.count > 1:
+            from accelerate import PartialState
+
+            PartialState(cpu=device == "cpu").wait_for_everyone()
+
+
 def progress(iterable: Any, total: int, unit: str) -> Any:
     """Wrap an iterable in a progress bar, which shows on a terminal only."""
     from tqdm import tqdm

@@ -1,34 +1,26 @@
-"""Forecasts by stock Chronos pipelines: any family, any horizon, any quantile levels, from a store to a table."""
+"""Forecasts by stock Chronos pipelines: any family, any horizon, any quantile levels."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import torch
+from scipy.special import ndtri
 
-from pipeline.arrow_store import Store
 from pipeline.checkpoint import family_of, horizon_of, read_checkpoint
 from pipeline.covariates import encoded
 from pipeline.errors import UserError
-from pipeline.files import check_folder, whole_file
-from pipeline.frequency import UNKNOWN, timestamps
 from pipeline.series import History, Panel, target_rows
 
 if TYPE_CHECKING:
     from chronos import BaseChronosPipeline
-
-    from pipeline.future import Future
-
-_BATCHES_IN_MEMORY = 16
-_SUFFIXES = (".parquet", ".csv", ".jsonl")
-logger = logging.getLogger(__name__)
 
 
 class Forecaster:
@@ -55,7 +47,10 @@ class Forecaster:
         if Path(model).exists() or model.count("/") != 1:
             read_checkpoint(model)
         try:
-            return Forecaster(BaseChronosPipeline.from_pretrained(model, device_map=torch_device(device)), seed)
+            where = torch_device(device)
+            if where == "cuda":
+                where = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+            return Forecaster(BaseChronosPipeline.from_pretrained(model, device_map=where), seed)
         except (OSError, RuntimeError, ValueError) as error:
             raise UserError(f"cannot load the model {model}: {' '.join(str(error).split())}") from error
 
@@ -82,7 +77,7 @@ class Forecaster:
         Chronos-2 forecasts the targets of a panel together and with its covariates; the other models each target alone.
 
         A context whose known values are all equal is forecast as that value, and one without any as NaN. Levels between
-        those a model was trained on are interpolated; levels outside them are the outermost trained one. Quantiles never
+        those a model was trained on are interpolated; levels outside them are extrapolated (`at_levels`). Quantiles never
         cross. Sampled forecasts follow from the seed.
 
         Args:
@@ -112,6 +107,11 @@ class Forecaster:
             tensors = [torch.from_numpy(np.array(contexts[row][-self.context_length :], np.float32)) for row in varied]
             quantiles[varied], point[varied] = self._forecast(tensors, prediction_length, np.asarray(levels))
         return quantiles, point
+
+    def beyond_training(self, levels: Sequence[float]) -> list[float]:
+        """Return the levels below the lowest and above the highest that the model was trained on."""
+        trained = self.trained_levels
+        return [] if trained is None else [level for level in levels if not min(trained) <= level <= max(trained)]
 
     def _forecast(
         self, contexts: list[Any], prediction_length: int, levels: np.ndarray
@@ -143,167 +143,25 @@ def _prepared(panel: Panel, context_length: int) -> dict[str, Any]:
 
 
 def at_levels(quantiles: np.ndarray, trained: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Interpolate quantiles [..., n_trained] at ascending `trained` levels linearly at `levels`: [..., n_levels].
+    """Return quantiles [..., n_trained] at ascending `trained` levels as quantiles at `levels`: [..., n_levels].
 
-    Outside the trained levels it is the outermost one, as in the stock pipelines.
+    Between two trained levels linear in the level. Outside them linear in the normal score z, as a normal distribution is:
+    with the slope from the trained median, or the level nearest to it, to the outermost level. A model of one level
+    gives that one.
     """
     position = np.interp(levels, trained, np.arange(len(trained)))
     low = np.floor(position).astype(int)
     high = np.minimum(low + 1, len(trained) - 1)
     share = (position - low).astype(np.float32)
-    return quantiles[..., low] * (1 - share) + quantiles[..., high] * share
-
-
-def forecast_store(
-    forecaster: Forecaster,
-    store: Store,
-    *,
-    prediction_length: int,
-    levels: Sequence[float],
-    context_length: int | None = None,
-    batch_size: int = 64,
-    target_names: Sequence[str] | None = None,
-    future: Future | None = None,
-) -> Iterator[pa.Table]:
-    """Forecast every series of a store, in its order, and yield the long tables of some batches at a time.
-
-    Columns: `item_id, timestamp, target_name, predictions` and one named after each level, as
-    `BaseChronosPipeline.predict_df` returns. Where the frequency is unknown, `timestamp` counts steps from the first value.
-    Series of like length share a batch, so that little of it is padding.
-
-    Raises:
-        UserError: the series have covariates or several targets, and the model takes none.
-    """
-    if len(store.variates) > 1 and forecaster.family != "chronos-2":
-        raise UserError(
-            f"data: {', '.join(store.variates.names[1:])} beside {store.variates.targets[0]}: covariates and several "
-            f"targets are for Chronos-2, and this model is of the family {forecaster.family}"
-        )
-    if prediction_length > forecaster.horizon:
-        logger.info(
-            "the horizon of %d is beyond the model's %d: later steps are forecast from earlier forecasts",
-            prediction_length,
-            forecaster.horizon,
-        )
-    trained = forecaster.trained_levels
-    if trained is not None and (min(levels) < min(trained) or max(levels) > max(trained)):
-        logger.warning(
-            "quantile levels outside %s ... %s, which the model was trained on, repeat the outermost one",
-            min(trained),
-            max(trained),
-        )
-    width = min(context_length or forecaster.context_length, forecaster.context_length)
-    names = list(target_names or store.variates.targets)
-    empty: list[str] = []
-    for first in range(0, len(store), batch_size * _BATCHES_IN_MEMORY):
-        indices = np.arange(first, min(first + batch_size * _BATCHES_IN_MEMORY, len(store)))
-        by_length = indices[np.argsort(np.minimum(store.lengths[indices], width), kind="stable")]
-        quantiles = np.empty((len(indices), len(names), prediction_length, len(levels)), np.float32)
-        point = np.empty((len(indices), len(names), prediction_length), np.float32)
-        for start in range(0, len(by_length), batch_size):
-            batch = by_length[start : start + batch_size]
-            histories = [history_of(store, index, context_length, prediction_length, future) for index in batch]
-            of_batch = forecaster.quantiles(histories, prediction_length, levels)
-            quantiles[batch - first], point[batch - first] = (
-                part.reshape(len(batch), len(names), *part.shape[1:]) for part in of_batch
-            )
-        empty += [store.item_ids[int(index)] for index in indices if np.isnan(point[index - first]).all()]
-        yield _table(store, indices, quantiles, point, levels, names)
-    if empty:
-        logger.warning("%d series without a known value were forecast as missing: %s", len(empty), named(empty))
-
-
-def history_of(
-    store: Store, index: int, context_length: int | None, prediction_length: int, future: Future | None
-) -> History:
-    """Return what a forecast of one item of a store starts from: at most `context_length` steps, None for all."""
-    rows = store.rows(index)[:, -(context_length or store.lengths[index]) :]
-    if len(store.variates) == 1:
-        return rows[0]
-    beyond = np.full((len(rows), prediction_length), np.nan, np.float32)
-    if future is not None:
-        beyond[-len(store.variates.known) :] = future.of(index)
-    return Panel(rows, beyond, store.variates)
-
-
-def _table(
-    store: Store,
-    indices: np.ndarray,
-    quantiles: np.ndarray,
-    point: np.ndarray,
-    levels: Sequence[float],
-    target_names: list[str],
-) -> pa.Table:
-    n, n_targets, prediction_length = point.shape
-    steps = store.lengths[indices, None] + np.arange(prediction_length)
-    stamps = steps if store.freq == UNKNOWN else timestamps(store.starts[indices], store.freq, steps)
-    item_ids = pa.array([store.item_ids[int(index)] for index in indices], pa.string())
-    of_target = np.tile(np.arange(n_targets).repeat(prediction_length), n)
-    columns: dict[str, Any] = {
-        "item_id": item_ids.take(pa.array(np.repeat(np.arange(n), n_targets * prediction_length))),
-        "timestamp": np.repeat(stamps[:, None], n_targets, axis=1).ravel(),
-        "target_name": pa.array(target_names).take(pa.array(of_target)),
-        "predictions": point.ravel(),
-    }
-    for position, level in enumerate(levels):
-        columns[str(level)] = quantiles[..., position].ravel()
-    return pa.table(columns)
-
-
-def write_predictions(path: str | Path, tables: Iterable[pa.Table]) -> int:
-    """Write tables to one .parquet, .csv or .jsonl file as they come; return the number of rows.
-
-    Raises:
-        UserError: the suffix is none of the three, or the file cannot be written.
-    """
-    path = Path(path)
-    check_predictions_path(path)
-    n_rows = 0
-    with whole_file(path) as temporary, contextlib.ExitStack() as stack:
-        writer: Any = None
-        for table in tables:
-            writer = writer or stack.enter_context(_writer(path.suffix, temporary, table.schema))
-            writer.write_table(table)
-            n_rows += len(table)
-        stack.close()
-    return n_rows
-
-
-def check_predictions_path(path: Path) -> None:
-    """Refuse a path that forecasts cannot be written to.
-
-    Raises:
-        UserError: its suffix is of no known format, it is a folder, or cannot be written.
-    """
-    if path.suffix not in _SUFFIXES:
-        raise UserError(f"{path}: forecasts are written as {', '.join(_SUFFIXES)}; give the file one of these suffixes")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; give the path of a file")
-    check_folder(path.parent)
-
-
-def _writer(suffix: str, path: Path, schema: pa.Schema) -> Any:
-    if suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        return pq.ParquetWriter(path, schema)
-    if suffix == ".csv":
-        import pyarrow.csv as csv
-
-        return csv.CSVWriter(path, schema)
-    return _JsonLinesWriter(path)
-
-
-class _JsonLinesWriter(contextlib.AbstractContextManager):
-    def __init__(self, path: Path) -> None:
-        self._file = open(path, "w", encoding="utf-8")
-
-    def write_table(self, table: pa.Table) -> None:
-        frame = table.to_pandas()
-        frame.to_json(self._file, orient="records", lines=True, date_format="iso", date_unit="s", double_precision=15)
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+    between = quantiles[..., low] * (1 - share) + quantiles[..., high] * share
+    middle = int(np.abs(trained - 0.5).argmin())
+    for outermost, outside in ((0, levels < trained[0]), (len(trained) - 1, levels > trained[-1])):
+        if outside.any() and outermost != middle:
+            scores = ndtri(trained)
+            steps = (ndtri(levels[outside]) - scores[outermost]) / (scores[outermost] - scores[middle])
+            reach = quantiles[..., [outermost]] - quantiles[..., [middle]]
+            between[..., outside] = quantiles[..., [outermost]] + reach * steps.astype(np.float32)
+    return between
 
 
 def named(names: Sequence[str], most: int = 5) -> str:

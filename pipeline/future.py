@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.arrow_store import Store
 from pipeline.config import Config
-from pipeline.data_source import open_source
+from pipeline.data_source import open_source, store_fingerprint
 from pipeline.errors import UserError
 from pipeline.formats import Columns
 from pipeline.frequency import UNKNOWN, steps_between, timestamps
@@ -68,6 +68,10 @@ class Future:
             if recoded is not None:
                 row[:] = recoded[row.astype(np.int64)]
         return rows
+
+    def fingerprint(self) -> str:
+        """Return a hash of the table."""
+        return store_fingerprint(self._table)
 
     def _rows(self, index: int) -> np.ndarray:
         rows, begin = self._table.rows(int(self._places[index])), int(self._begins[index])

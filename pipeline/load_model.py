@@ -13,9 +13,10 @@ from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.evaluation import evaluate, task_of
 from pipeline.files import read_json
-from pipeline.forecasting import Forecaster, history_of, named, write_predictions
+from pipeline.forecasting import Forecaster, named
 from pipeline.future import Future
 from pipeline.metrics import WQL_LEVELS
+from pipeline.predictions import Request, history_of, write_predictions
 from pipeline.report import DrawnForecast, forecast_figure, save_figure
 
 
@@ -128,9 +129,8 @@ class ChronosLoader:
         """
         inference = self.config.inference
         shown = range(min(panels, len(store)))
-        histories = [
-            history_of(store, index, inference.context_length, inference.prediction_length, future) for index in shown
-        ]
+        request = Request(inference.prediction_length, (0.1, 0.5, 0.9), inference.context_length, future=future)
+        histories = [history_of(store, index, request) for index in shown]
         quantiles, _ = self.loaded().quantiles(histories, inference.prediction_length, (0.1, 0.5, 0.9))
         quantiles = quantiles[:: len(store.variates.targets)]
         drawn = [

@@ -77,9 +77,12 @@ def recipe_of(
         chosen = f"for {'low-rank adapters' if training.method == 'lora' else 'all weights'} of a {family} model"
     amount = f"{steps / per_epoch:.1f} epochs" if per_epoch else "of series made as they are needed"
     warmup = 0.0 if scratch_size is None else _WARM_UP_FROM_SCRATCH
+    schedule = f"{f'after a warm-up over {warmup:.0%} of the steps ' if warmup else ''}falling linearly to zero"
+    if training.trainer.keys() & {"lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "warmup_ratio"}:
+        schedule = "on the schedule that training.trainer sets"
     words = (
         f"training for {steps} steps of {training.batch_size} windows ({amount}; {why}) with learning rate {rate:g} "
-        f"({chosen}), {f'after a warm-up over {warmup:.0%} of the steps ' if warmup else ''}falling linearly to zero"
+        f"({chosen}), {schedule}"
     )
     return Recipe(steps, rate, warmup, words)
 

@@ -17,32 +17,21 @@ import numpy as np
 
 from pipeline.arrow_store import Store, store_of_arrays
 from pipeline.checkpoint import MODEL_INFO, TRAINING_INFO, Checkpoint, read_checkpoint, weight_files
-from pipeline.config import Config, MixupConfig
-from pipeline.data_source import TrainingSet, store_fingerprint
+from pipeline.config import Config
+from pipeline.data_source import TrainingSet
 from pipeline.errors import UserError
 from pipeline.files import fingerprint, read_json, write_json
 from pipeline.frequency import seasonality
 from pipeline.metrics import WQL_LEVELS
 from pipeline.plan import Plan
-from pipeline.recipes import Recipe, few_data, recipe_of
+from pipeline.recipes import Recipe, recipe_of
 from pipeline.report import curve_figure, run_report, save_figure, training_card
 from pipeline.run_folder import RunFolder, differing_keys
 from pipeline.series import UNIVARIATE, History, target_rows
 from pipeline.synthetic import dummy_array
 from pipeline.synthetic.bank import Bank
-from pipeline.synthetic.mixup import Mixup
-from pipeline.windows import (
-    MixedSource,
-    SeriesSource,
-    Source,
-    Split,
-    SyntheticSource,
-    TrainingWindows,
-    ValidationWindows,
-    held_out,
-    pool_of,
-    split_store,
-)
+from pipeline.training_sets import identity_of, training_windows
+from pipeline.windows import TrainingWindows, ValidationWindows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,7 +42,6 @@ if TYPE_CHECKING:
 _LONGEST_DEFAULT_HORIZON = 64
 _LONGEST_DEFAULT_CONTEXT_FROM_SCRATCH = 512
 _WINDOWS_MEASURED = 2
-_VALIDATION_WINDOWS = {"t5": 64, "gpt2": 64, "bolt": 512, "chronos-2": 512}
 logger = logging.getLogger(__name__)
 
 
@@ -96,46 +84,9 @@ class ChronosTrainer:
         Raises:
             UserError: no series can be trained on, or the horizon is beyond what the model's head forecasts.
         """
-        training, seed = self.config.training, self.config.chronos.seed
         given = [store_of_arrays(data)] if isinstance(data, np.ndarray) else data
         sets = [one if isinstance(one, TrainingSet) else TrainingSet(one, 1.0) for one in given]
-        context_length, prediction_length = self._lengths()
-        lengths = {"context_length": context_length, "prediction_length": prediction_length}
-        banks = [
-            self._bank(one.series, context_length + prediction_length) for one in sets if isinstance(one.series, Bank)
-        ]
-        bank_weights = [one.weight for one in sets if isinstance(one.series, Bank)]
-        self._check_variates([one.series for one in sets])
-        splits = [self._split(one.series, prediction_length) for one in sets if isinstance(one.series, Store)]
-        weights = [one.weight for one in sets if isinstance(one.series, Store)]
-        sources: list[Source] = [SeriesSource(split, training.min_past) for split in splits]
-        if self.config.data.mixup:
-            if not splits:
-                raise UserError("data.mixup: there are no series to mix; name some in data.train")
-            mixup = Mixup(
-                [pool_of(split) for split in splits], weights, **dataclasses.asdict(self.config.synthetic.mixup)
-            )
-            sources, weights = [MixedSource(splits, mixup, training.min_past)], [sum(weights)]
-        if splits:
-            lengths_known = np.concatenate([split.train_ends[split.usable] for split in splits])
-            warning = few_data(lengths_known, prediction_length)
-            if warning:
-                logger.warning(warning)
-        windows = TrainingWindows(
-            [*sources, *banks],
-            weights + bank_weights,
-            drop_prob=training.drop_prob,
-            seed=seed,
-            **lengths,
-        )
-        if training.validation_split == 0:
-            return windows, None
-        most = training.validation_windows or _VALIDATION_WINDOWS[self.checkpoint.family]
-        made = [held_out(bank, most, seed=seed, **lengths) for bank in banks]
-        validation = ValidationWindows(splits + made, **lengths, max_windows=most)
-        if not len(validation):
-            raise UserError("no held-out step is known, so nothing can be validated; set training.validation_split 0")
-        return windows, validation
+        return training_windows(sets, self.config, self.checkpoint.family, *self._lengths())
 
     def train_model(self, train_data: tuple, epochs: float | Literal["auto"] = 10) -> None:
         """Train, and keep the best candidate on the validation windows: a checkpoint, a blend with the base, or the base.
@@ -154,7 +105,7 @@ class ChronosTrainer:
             self.identity = self._identity(train_data)
             _check_agreement(self.identity)
             transformers.set_seed(self.config.chronos.seed)
-            model = self._tuned(arguments.device.type)
+            model = self._tuned(arguments)
             if arguments.device.type == "cuda" and not arguments.fsdp:
                 self._fit_batch(model, arguments, windows)
             with contextlib.ExitStack() as lock:
@@ -182,7 +133,7 @@ class ChronosTrainer:
         windows, validation = train_data
         with tempfile.TemporaryDirectory(prefix="chronos-run-") as temporary:
             recipe, arguments = self._settled(train_data, epochs, RunFolder(Path(temporary)))
-        model = self._tuned(arguments.device.type)
+        model = self._tuned(arguments)
         inputs = self._widest_inputs(model, windows, _WINDOWS_MEASURED)
         held = arguments.per_device_train_batch_size
         return Plan(
@@ -346,17 +297,17 @@ class ChronosTrainer:
             set_context_length(model, self._lengths()[0])
         return model
 
-    def _tuned(self, device: str) -> Any:
+    def _tuned(self, arguments: TrainingArguments) -> Any:
         """Return the model with what is to be trained of it."""
-        from pipeline.dropout import with_fast_dropout
+        from pipeline.cpu import for_cpu
         from pipeline.tuning import freeze, with_adapters
 
         training, model = self.config.training, self._base()
         if training.method == "lora":
             model = with_adapters(model, self.checkpoint.family, training.lora)
         freeze(model, training.freeze)
-        if device == "cpu":
-            with_fast_dropout(model)
+        if arguments.device.type == "cpu":
+            for_cpu(model, arguments.bf16)
         return model
 
     def _trainer(self, model: Any, run: RunFolder, arguments: TrainingArguments, train_data: tuple) -> GuardedTrainer:
@@ -393,33 +344,6 @@ class ChronosTrainer:
         if training.patience is not None:
             trainer.add_callback(EarlyStoppingCallback(training.patience))
         return trainer
-
-    def _check_variates(self, sources: Sequence[Store | Bank]) -> None:
-        of_each = [source.variates if isinstance(source, Store) else UNIVARIATE for source in sources]
-        if any(variates != of_each[0] for variates in of_each):
-            raise UserError(
-                "data.train: its sources differ in targets, covariates or categories; give them as one table"
-            )
-        if len(of_each[0]) > 1:
-            if self.checkpoint.family != "chronos-2":
-                raise UserError(
-                    f"data: {', '.join(of_each[0].names[1:])} beside {of_each[0].targets[0]}: covariates and several "
-                    f"targets are for Chronos-2, and the base is a {self.checkpoint.family} model"
-                )
-            if self.config.data.mixup:
-                raise UserError("data.mixup: series with covariates or several targets cannot be mixed")
-
-    def _bank(self, bank: Bank, longest: int) -> SyntheticSource:
-        bank.check_length(longest)
-        return SyntheticSource(bank, self.config.training.min_past)
-
-    def _split(self, store: Store, prediction_length: int) -> Split:
-        training = self.config.training
-        split = split_store(
-            store, training.validation_split, prediction_length, training.min_past, self.config.data.test_length
-        )
-        _report_unusable(split)
-        return split
 
     def _scratch_size(self) -> str | None:
         """Return the size of a base that has random weights, None for one that has been trained."""
@@ -476,18 +400,10 @@ class ChronosTrainer:
             "test_length": self.config.data.test_length,
             "seed": self.config.chronos.seed,
             "base model": fingerprint(weight_files(Path(self.base_model_path))),
-            "data": self._data_identity(train_data),
+            "data": identity_of(train_data[0]),
             "steps": self.recipe.steps,
             "rate": self.recipe.learning_rate,
         }
-
-    def _data_identity(self, train_data: tuple) -> list[dict[str, Any]]:
-        windows = train_data[0]
-        shares = np.diff(windows.bounds, prepend=0.0)
-        return [
-            {"fingerprint": _source_fingerprint(source), "share": round(float(share), 6)}
-            for source, share in zip(windows.sources, shares)
-        ]
 
     def _training_info(self) -> dict[str, Any]:
         assert self.recipe is not None
@@ -529,18 +445,6 @@ def _forecaster_of(model: Any, seed: int) -> Any:
     return lambda contexts, prediction_length: forecaster.quantiles(contexts, prediction_length, WQL_LEVELS)[0]
 
 
-def _source_fingerprint(source: Source) -> str:
-    if isinstance(source, SyntheticSource):
-        return fingerprint([], source.bank)
-    if isinstance(source, MixedSource):
-        settings = [getattr(source.mixup, field.name) for field in dataclasses.fields(MixupConfig)]
-        return fingerprint(
-            [], source.mixup.weights, settings, [store_fingerprint(split.store) for split in source.splits]
-        )
-    assert isinstance(source, SeriesSource)
-    return store_fingerprint(source.split.store)
-
-
 def _step(step: int) -> str:
     return f"step {step}" if step else "base"
 
@@ -560,21 +464,3 @@ def _scores_of(entry: dict[str, float]) -> dict[str, float]:
 
 def _candidate(name: str, scores: dict[str, float]) -> dict[str, Any]:
     return {"candidate": name, "WQL": scores["wql"], "MASE": scores["mase"], "loss": scores["loss"]}
-
-
-def _report_unusable(split: Split) -> None:
-    names = split.store.item_ids
-    where = split.store.path or "the array"
-    for reason, series in split.unusable.items():
-        shown = ", ".join(names[index] for index in series[:5]) + (
-            f" and {len(series) - 5} more" if len(series) > 5 else ""
-        )
-        logger.warning(
-            "%s: %d of %d series are %s and are skipped: %s", where, len(series), len(split.store), reason, shown
-        )
-    if not len(split.usable):
-        reasons = "; ".join(f"{len(series)} are {reason}" for reason, series in split.unusable.items())
-        raise UserError(
-            f"data.train: no series of {where} can be trained on ({reasons}); give longer series, "
-            "or lower training.min_past or training.validation_split"
-        )

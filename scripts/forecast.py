@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from pipeline.command import run
+from pipeline.command import Processes, progress, run
 from pipeline.config import Config
 
 logger = logging.getLogger("pipeline")
@@ -13,23 +13,25 @@ def main(config: Config) -> None:
     """Load the model and the series, forecast, and write the predictions and, where asked for, a picture."""
     from pipeline.data_source import open_configured
     from pipeline.files import check_folder
-    from pipeline.forecasting import check_predictions_path, forecast_store, write_predictions
     from pipeline.future import open_future
     from pipeline.load_model import ChronosLoader
+    from pipeline.predictions import Parts, Request, check_predictions_path, check_request, identity_of, parts_of
 
     inference, output = config.inference, config.predictions_path()
     check_predictions_path(output)
     if inference.plot_path is not None:
         check_folder(Path(inference.plot_path).parent)
-    loader = ChronosLoader(inference.model_path or str(config.trained_path()))
+    processes, device = Processes(), config.chronos.device
+    model = inference.model_path or str(config.trained_path())
+    loader = ChronosLoader(model)
     loader.config = config
     loader.load_trained_model()
+    if processes.rank:
+        processes.wait(device)  # the first one converts the series
     store = open_configured(config, inference.data_path)
     future = open_future(config, store)
     loader.check_categories(store, future)
-    tables = forecast_store(
-        loader.loaded(),
-        store,
+    request = Request(
         prediction_length=inference.prediction_length,
         levels=inference.quantiles,
         context_length=inference.context_length,
@@ -37,7 +39,18 @@ def main(config: Config) -> None:
         target_names=config.data.variates().targets,
         future=future,
     )
-    n_rows = write_predictions(output, tables)
+    check_request(loader.loaded(), store, request)
+    parts = Parts(output, identity_of(model, store, request, config.chronos.seed))
+    if processes.rank == 0:
+        parts.claim()
+        processes.wait(device)
+    with progress(None, -(-len(store) // processes.count), "series") as bar:
+        for n_items in parts.fill(loader.loaded(), store, request, processes.rank, processes.count):
+            bar.update(n_items)
+    processes.wait(device)
+    if processes.rank:
+        return
+    n_rows = parts.merge(len(parts_of(store, request)))
     logger.info("%d series, %d forecast steps: %s", len(store), n_rows, output)
     if inference.plot_path is not None:
         loader.plot(store, Path(inference.plot_path), future)

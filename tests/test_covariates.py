@@ -17,9 +17,10 @@ from pipeline.config import Config
 from pipeline.covariates import encoded
 from pipeline.data_source import open_source
 from pipeline.errors import UserError
-from pipeline.forecasting import Forecaster, forecast_store
+from pipeline.forecasting import Forecaster
 from pipeline.formats import Columns
 from pipeline.future import Future
+from pipeline.predictions import Request, forecast_store
 from pipeline.series import Panel, Variates
 from pipeline.train_model import ChronosTrainer
 from pipeline.training_data import inputs_of
@@ -125,9 +126,7 @@ def test_forecasts_with_covariates_are_those_of_stock_predict_df(uncrossed, open
     )
     ours = pd.concat(
         part.to_pandas()
-        for part in forecast_store(
-            Forecaster(stock), store, prediction_length=HORIZON, levels=LEVELS, batch_size=2, future=future
-        )
+        for part in forecast_store(Forecaster(stock), store, Request(HORIZON, LEVELS, batch_size=2, future=future))
     )
     keys = ["item_id", "target_name", "timestamp"]
     ours, expected = ours.sort_values(keys), expected.sort_values(keys)

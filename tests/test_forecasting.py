@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import torch
 from chronos import BaseChronosPipeline
 from conftest import long_frame
@@ -10,8 +11,9 @@ from conftest import long_frame
 from pipeline.arrow_store import store_of_arrays
 from pipeline.data_source import open_source
 from pipeline.errors import UserError
-from pipeline.forecasting import Forecaster, at_levels, forecast_store, write_predictions
+from pipeline.forecasting import Forecaster, at_levels
 from pipeline.load_model import ChronosLoader
+from pipeline.predictions import Request, forecast_store, write_predictions
 
 LEVELS = [0.1, 0.5, 0.9]
 NAN = np.nan
@@ -19,7 +21,8 @@ NAN = np.nan
 
 def table(forecaster, store, **settings):
     settings = {"prediction_length": 12, "levels": LEVELS, **settings}
-    return pd.concat([part.to_pandas() for part in forecast_store(forecaster, store, **settings)], ignore_index=True)
+    tables = forecast_store(forecaster, store, Request(**settings))
+    return pd.concat([part.to_pandas() for part in tables], ignore_index=True)
 
 
 @pytest.mark.parametrize("family", ["bolt", "chronos-2"])
@@ -51,6 +54,30 @@ def test_interpolation_between_levels_is_linear():
     levels = np.array([0.05, 0.1, 0.3, 0.5, 0.6, 0.9, 0.99])
     expected = np.interp(levels, [0.1, 0.5, 0.9], values[0])
     np.testing.assert_allclose(at_levels(values, np.array([0.1, 0.5, 0.9]), levels)[0], expected, rtol=1e-6)
+
+
+def test_levels_outside_the_trained_ones_are_those_of_a_normal_distribution():
+    trained = np.arange(0.1, 0.95, 0.1)
+    normal = scipy.stats.norm(loc=3, scale=2)
+    levels = np.array([0.001, 0.05, 0.1, 0.5, 0.95, 0.999])
+    found = at_levels(normal.ppf(trained)[None].astype(np.float32), trained, levels)
+    np.testing.assert_allclose(found[0], normal.ppf(levels), rtol=1e-5)
+    skewed = scipy.stats.gamma(2).ppf(trained)[None].astype(np.float32)
+    assert (np.diff(at_levels(skewed, trained, np.linspace(0.001, 0.999, 99))) > 0).all()
+    np.testing.assert_array_equal(at_levels(np.array([[7.0]]), np.array([0.5]), levels), np.full((1, 6), 7.0))
+
+
+@pytest.mark.parametrize("family", ["bolt", "chronos-2"])
+def test_very_large_small_short_and_broken_off_series_are_forecast(nano, family):
+    rng = np.random.default_rng(0)
+    shape = rng.normal(10, 1, 60)
+    series = [shape * 1e12, shape * 1e-12, shape[:3], np.append(shape, [NAN] * 5), shape[:1]]
+    forecaster = Forecaster.load(str(nano[family]))
+    alone = [forecaster.quantiles([one.astype(np.float32)], 12, LEVELS)[0][0] for one in series]
+    together = forecaster.quantiles([one.astype(np.float32) for one in series], 12, LEVELS)[0]
+    assert np.isfinite(together).all() and (np.diff(together, axis=2) >= 0).all()
+    for one, other in zip(alone, together):
+        np.testing.assert_allclose(one, other, rtol=1e-4)
 
 
 @pytest.mark.parametrize("family", ["bolt", "t5", "gpt2", "chronos-2"])
@@ -124,7 +151,7 @@ def test_series_without_timestamps_count_their_steps(nano):
 def test_every_output_format_holds_the_same_numbers(nano, tmp_path, suffix, read):
     forecaster = Forecaster.load(str(nano["bolt"]))
     store = open_source(long_frame(n_series=3), tmp_path)
-    tables = list(forecast_store(forecaster, store, prediction_length=5, levels=LEVELS, batch_size=1))
+    tables = list(forecast_store(forecaster, store, Request(5, LEVELS, batch_size=1)))
     path = tmp_path / f"p{suffix}"
     assert write_predictions(path, tables) == 15
     frame = read(path)
@@ -136,9 +163,8 @@ def test_every_output_format_holds_the_same_numbers(nano, tmp_path, suffix, read
 
 def test_a_table_that_breaks_off_leaves_no_file(tmp_path, nano):
     def tables():
-        yield from forecast_store(
-            Forecaster.load(str(nano["bolt"])), store_of_arrays([np.arange(9.0)]), prediction_length=2, levels=[0.5]
-        )
+        store = store_of_arrays([np.arange(9.0)])
+        yield from forecast_store(Forecaster.load(str(nano["bolt"])), store, Request(2, [0.5]))
         raise RuntimeError
 
     with pytest.raises(RuntimeError):

@@ -23,12 +23,12 @@ LAYERS = [
         "evaluation",
         "report",
         "recipes",
-        "dropout",
+        "cpu",
         "hub",
         "memory",
         "tuning",
     },
-    {"guard", "callbacks", "training_arguments", "plan"},
+    {"guard", "callbacks", "training_arguments", "plan", "predictions", "training_sets"},
     {"train_model", "load_model", "score_models", "make_series"},
 ]
 EDGE = "command"

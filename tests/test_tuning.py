@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from pipeline.base_model import load_model
 from pipeline.config import LoraConfig
-from pipeline.dropout import ByteDropout, DroppedAttention, with_fast_dropout
+from pipeline.cpu import ByteDropout, DroppedAttention, for_cpu
 from pipeline.errors import UserError
 from pipeline.report import curve_figure
 from pipeline.tuning import Blend, freeze, reshape, with_adapters
@@ -151,7 +151,9 @@ def test_byte_dropout_keeps_the_mean_and_its_share():
     assert torch.equal(first, dropout(ones))
 
 
-def test_attention_with_dropout_is_differentiated_as_numbers_say():
+@pytest.mark.parametrize("at_once", [1, 1 << 20])
+def test_attention_with_dropout_is_differentiated_as_numbers_say(monkeypatch, at_once):
+    monkeypatch.setattr("pipeline.cpu._VALUES_IN_CACHE", at_once)
     generator = torch.Generator().manual_seed(0)
     query, key, value, bias = (
         torch.randn(*shape, dtype=torch.float64, generator=generator, requires_grad=True)
@@ -191,7 +193,7 @@ def test_fast_dropout_leaves_forecasts_as_they_are_and_drops_in_training(nano, f
 
     model.eval()
     before = hidden()
-    with_fast_dropout(model)
+    for_cpu(model, bf16=False)
     assert not any(type(module) is torch.nn.Dropout for module in model.modules())
     torch.testing.assert_close(hidden(), before)
     model.train()

@@ -1,0 +1,140 @@
+"""Scores after fine-tuning the same base on as many windows: this pipeline, with everything `auto`, beside AutoGluon.
+
+    python benchmarks/accuracy.py data/models/base data/index.json --autogluon VENV/bin/python --steps 500
+
+The index lists data sets as `evaluation.data_path` takes them. Each is trained on without its last horizon, which is scored.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+BATCH = 32
+AUTOGLUON = """
+import json, sys, warnings
+warnings.filterwarnings("ignore")
+import pandas as pd
+from autogluon.timeseries import TimeSeriesDataFrame, TimeSeriesPredictor
+settings = json.loads(sys.argv[1])
+data = TimeSeriesDataFrame.from_data_frame(pd.read_parquet(settings["series"]))
+predictor = TimeSeriesPredictor(
+    prediction_length=settings["prediction_length"], freq=settings["freq"], path=settings["folder"], verbosity=1,
+    quantile_levels=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
+).fit(data, enable_ensemble=False, skip_model_selection=True, hyperparameters={"Chronos": {
+    "model_path": settings["base"], "device": "cpu", "fine_tune": True, "fine_tune_steps": settings["steps"],
+    "fine_tune_batch_size": settings["batch"], "fine_tune_trainer_kwargs": {"disable_tqdm": True},
+}})
+predictor.predict(data).reset_index().to_parquet(settings["output"])
+"""
+
+
+def main() -> None:
+    """Train on every set with both, and print the table."""
+    from pipeline.config import Config
+    from pipeline.report import markdown_table
+    from pipeline.score_models import tasks_of
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("base")
+    parser.add_argument("index")
+    parser.add_argument("--autogluon", required=True, help="the Python interpreter of an environment with AutoGluon")
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--sets", nargs="*", help="names of sets; all where none is given")
+    parser.add_argument("--key", nargs="*", default=[], help="keys of the configuration, as KEY=VALUE")
+    arguments = parser.parse_args()
+    config = Config()
+    config = replace(config, evaluation=replace(config.evaluation, data_path=arguments.index))
+    rows: list[dict[str, Any]] = []
+    for task in tasks_of(config):
+        if arguments.sets and task.name not in arguments.sets:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            rows.append(_row(task, arguments, Path(folder)))
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    names = [name for name in rows[0] if name != "data set"]
+    means = {name: float(np.exp(np.mean(np.log([row[name] for row in rows])))) for name in names}
+    print(f"WQL over seasonal naive on the last window, {arguments.steps} steps of {BATCH} windows\n")
+    print(markdown_table([*rows, {"data set": "geometric mean", **means}], ("data set", *names)))
+
+
+def _row(task: Any, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    from pipeline.evaluation import evaluate, naive_forecast
+    from pipeline.forecasting import Forecaster
+    from pipeline.metrics import WQL_LEVELS
+
+    def of_model(path: str | Path) -> Callable[[Sequence[Any], int], np.ndarray]:
+        forecaster = Forecaster.load(str(path))
+        return lambda histories, length: forecaster.quantiles(histories, length, WQL_LEVELS)[0]
+
+    naive = evaluate(task, naive_forecast(task.seasonality))["WQL"]
+    _train_own(task, arguments, folder)
+    found = {
+        "base": evaluate(task, of_model(arguments.base)),
+        "this pipeline": evaluate(task, of_model(folder / "own")),
+        "AutoGluon": evaluate(task, _autogluon(task, arguments, folder)),
+    }
+    return {"data set": task.name, **{name: scores["WQL"] / naive for name, scores in found.items()}}
+
+
+def _train_own(task: Any, arguments: argparse.Namespace, folder: Path) -> None:
+    settings = {
+        "base_model.output_path": arguments.base,
+        "data.train": task.store.path,
+        "data.test_length": task.prediction_length,
+        "training.max_steps": arguments.steps,
+        "training.batch_size": BATCH,
+        "training.output_path": folder / "own",
+        "training.trainer.report_to": "none",
+    }
+    settings |= dict(pair.split("=", 1) for pair in arguments.key)
+    flags = [part for key, value in settings.items() for part in (f"--{key}", str(value))]
+    _run([sys.executable, str(Path(__file__).parents[1] / "scripts" / "train.py"), *flags])
+
+
+def _autogluon(task: Any, arguments: argparse.Namespace, folder: Path) -> Callable[[Sequence[Any], int], np.ndarray]:
+    """Return a forecaster that looks its forecasts up by the end of the history."""
+    from pipeline.frequency import timestamps
+
+    store, length = task.store, task.prediction_length
+    frames = []
+    for index in range(len(store)):
+        target = store.target(index)[:-length]
+        stamps = timestamps(store.starts[index : index + 1], store.freq, np.arange(len(target))[None])[0]
+        frames.append(pd.DataFrame({"item_id": str(index), "timestamp": stamps, "target": target}))
+    pd.concat(frames).to_parquet(folder / "series.parquet")
+    settings = {
+        "series": str(folder / "series.parquet"),
+        "prediction_length": length,
+        "freq": store.freq,
+        "folder": str(folder / "autogluon"),
+        "base": str(Path(arguments.base).resolve()),
+        "steps": arguments.steps,
+        "batch": BATCH,
+        "output": str(folder / "forecasts.parquet"),
+    }
+    (folder / "fit.py").write_text(AUTOGLUON)
+    _run([arguments.autogluon, str(folder / "fit.py"), json.dumps(settings)])
+    table = pd.read_parquet(folder / "forecasts.parquet")
+    levels = [str(level / 10) for level in range(1, 10)]
+    forecasts = {int(name): group[levels].to_numpy() for name, group in table.groupby("item_id")}
+    by_history = {store.target(index)[:-length].tobytes(): forecasts[index] for index in range(len(store))}
+    return lambda histories, _: np.stack([by_history[np.asarray(history).tobytes()] for history in histories])
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stdout[-2000:] + done.stderr[-2000:])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""From series to windows: what training draws from, and what candidates are scored on."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.arrow_store import Store
+from pipeline.checkpoint import Family
+from pipeline.config import Config, MixupConfig
+from pipeline.data_source import TrainingSet, store_fingerprint
+from pipeline.errors import UserError
+from pipeline.files import fingerprint
+from pipeline.recipes import few_data
+from pipeline.series import UNIVARIATE
+from pipeline.synthetic.bank import Bank
+from pipeline.synthetic.mixup import Mixup
+from pipeline.windows import (
+    MixedSource,
+    SeriesSource,
+    Source,
+    Split,
+    SyntheticSource,
+    TrainingWindows,
+    ValidationWindows,
+    held_out,
+    pool_of,
+    split_store,
+)
+
+_VALIDATION_WINDOWS = {"t5": 64, "gpt2": 64, "bolt": 512, "chronos-2": 512}
+_NAMES_SHOWN = 5
+logger = logging.getLogger(__name__)
+
+
+def training_windows(
+    sets: Sequence[TrainingSet], config: Config, family: Family, context_length: int, prediction_length: int
+) -> tuple[TrainingWindows, ValidationWindows | None]:
+    """Part series into training and validation windows, the second None where nothing is held out.
+
+    Raises:
+        UserError: no series can be trained on, or they do not fit each other or the model's family.
+    """
+    training, seed = config.training, config.chronos.seed
+    _check_variates(sets, config, family)
+    lengths = {"context_length": context_length, "prediction_length": prediction_length}
+    made = {
+        i: _made(one.series, training.min_past, lengths) for i, one in enumerate(sets) if isinstance(one.series, Bank)
+    }
+    splits = {i: _split(one.series, config, lengths) for i, one in enumerate(sets) if isinstance(one.series, Store)}
+    sources: list[Source] = [SeriesSource(split, training.min_past) for split in splits.values()]
+    weights = [sets[i].weight for i in splits]
+    if config.data.mixup:
+        if not splits:
+            raise UserError("data.mixup: there are no series to mix; name some in data.train")
+        pools = [pool_of(split) for split in splits.values()]
+        mixup = Mixup(pools, weights, **dataclasses.asdict(config.synthetic.mixup))
+        sources, weights = [MixedSource(list(splits.values()), mixup, training.min_past)], [sum(weights)]
+    if splits:
+        known = np.concatenate([split.train_ends[split.usable] for split in splits.values()])
+        warning = few_data(known, prediction_length)
+        if warning:
+            logger.warning(warning)
+    windows = TrainingWindows(
+        [*sources, *made.values()],
+        [*weights, *(sets[i].weight for i in made)],
+        drop_prob=training.drop_prob,
+        seed=seed,
+        **lengths,
+    )
+    if training.validation_split == 0:
+        return windows, None
+    most = training.validation_windows or _VALIDATION_WINDOWS[family]
+    held = [held_out(source, most, seed=seed, **lengths) for source in made.values()]
+    validation = ValidationWindows([*splits.values(), *held], **lengths, max_windows=most)
+    if not len(validation):
+        raise UserError("no held-out step is known, so nothing can be validated; set training.validation_split 0")
+    return windows, validation
+
+
+def identity_of(windows: TrainingWindows) -> list[dict[str, Any]]:
+    """Return what tells the data of one run from those of another."""
+    shares = np.diff(windows.bounds, prepend=0.0)
+    return [
+        {"fingerprint": _fingerprint(source), "share": round(float(share), 6)}
+        for source, share in zip(windows.sources, shares)
+    ]
+
+
+def _made(bank: Bank, min_past: int, lengths: dict[str, int]) -> SyntheticSource:
+    bank.check_length(sum(lengths.values()))
+    return SyntheticSource(bank, min_past)
+
+
+def _split(store: Store, config: Config, lengths: dict[str, int]) -> Split:
+    training = config.training
+    split = split_store(
+        store, training.validation_split, lengths["prediction_length"], training.min_past, config.data.test_length
+    )
+    where = store.path or "the array"
+    for reason, series in split.unusable.items():
+        shown = ", ".join(store.item_ids[index] for index in series[:_NAMES_SHOWN])
+        more = f" and {len(series) - _NAMES_SHOWN} more" if len(series) > _NAMES_SHOWN else ""
+        logger.warning(
+            "%s: %d of %d series are %s and are skipped: %s%s", where, len(series), len(store), reason, shown, more
+        )
+    if not len(split.usable):
+        reasons = "; ".join(f"{len(series)} are {reason}" for reason, series in split.unusable.items())
+        raise UserError(
+            f"data.train: no series of {where} can be trained on ({reasons}); give longer series, "
+            "or lower training.min_past or training.validation_split"
+        )
+    return split
+
+
+def _check_variates(sets: Sequence[TrainingSet], config: Config, family: Family) -> None:
+    of_each = [one.series.variates if isinstance(one.series, Store) else UNIVARIATE for one in sets]
+    variates = of_each[0]
+    if any(other != variates for other in of_each):
+        raise UserError("data.train: its sources differ in targets, covariates or categories; give them as one table")
+    if len(variates) > 1 and family != "chronos-2":
+        raise UserError(
+            f"data: {', '.join(variates.names[1:])} beside {variates.targets[0]}: covariates and several targets are "
+            f"for Chronos-2, and the base is a {family} model"
+        )
+    if len(variates) > 1 and config.data.mixup:
+        raise UserError("data.mixup: series with covariates or several targets cannot be mixed")
+
+
+def _fingerprint(source: Source) -> str:
+    if isinstance(source, SyntheticSource):
+        return fingerprint([], source.bank)
+    if isinstance(source, MixedSource):
+        settings = [getattr(source.mixup, field.name) for field in dataclasses.fields(MixupConfig)]
+        stores = [store_fingerprint(split.store) for split in source.splits]
+        return fingerprint([], source.mixup.weights, settings, stores)
+    assert isinstance(source, SeriesSource)
+    return store_fingerprint(source.split.store)

@@ -1,0 +1,142 @@
+"""Forecasts of whole stores: the same in parts, after a stop, over processes and in smaller batches."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import ROOT, long_frame
+
+from pipeline.data_source import open_source
+from pipeline.errors import UserError
+from pipeline.forecasting import Forecaster
+from pipeline.predictions import Parts, Request, forecast_store, identity_of, parts_of
+
+LEVELS = [0.1, 0.5, 0.9]
+
+
+@pytest.fixture
+def store(tmp_path):
+    frame = long_frame(n_series=10, freq="h")
+    frame = frame[frame.groupby("item_id").cumcount() >= 9 * frame["item_id"].str[-1].astype(int)]
+    return open_source(frame, tmp_path / "cache")
+
+
+@pytest.fixture
+def request_of_three(monkeypatch):
+    """A request whose parts are of three items each."""
+    monkeypatch.setattr("pipeline.predictions._ITEMS_PER_PART", 3)
+    return lambda **settings: Request(6, LEVELS, **settings)
+
+
+def whole(forecaster, store, request):
+    return pd.concat([part.to_pandas() for part in forecast_store(forecaster, store, request)], ignore_index=True)
+
+
+def test_parts_are_a_number_of_items_bounded_by_their_values(store):
+    assert [len(part) for part in parts_of(store, Request(6, LEVELS))] == [10]
+    assert Request(1000, [0.1] * 99).items_per_part() == (1 << 23) // 100_000
+
+
+def test_an_interrupted_forecast_goes_on_with_the_next_part(nano, store, request_of_three, tmp_path, monkeypatch):
+    forecaster, request = Forecaster.load(str(nano["bolt"])), request_of_three()
+    path = tmp_path / "out" / "p.parquet"
+    parts = Parts(path, {"seed": 0})
+    parts.claim()
+    filled = parts.fill(forecaster, store, request)
+    assert next(filled) == 3 and next(filled) == 3
+    filled.close()
+    assert not path.exists()
+    asked = []
+    forecast = Forecaster.quantiles
+    monkeypatch.setattr(
+        Forecaster,
+        "quantiles",
+        lambda self, histories, *rest: asked.append(len(histories)) or forecast(self, histories, *rest),
+    )
+    again = Parts(path, {"seed": 0})
+    again.claim()
+    assert list(again.fill(forecaster, store, request)) == [3, 3, 3, 1] and asked == [3, 1]
+    assert again.merge(4) == 60
+    monkeypatch.undo()
+    pd.testing.assert_frame_equal(pd.read_parquet(path), whole(forecaster, store, request), check_dtype=False)
+    assert [file.name for file in path.parent.iterdir()] == ["p.parquet"]
+
+
+def test_parts_of_another_request_are_thrown_away(nano, store, request_of_three, tmp_path):
+    forecaster = Forecaster.load(str(nano["bolt"]))
+    for seed, expected in ((0, 2), (0, 2), (1, 0)):
+        parts = Parts(tmp_path / "p.csv", {"seed": seed})
+        parts.claim()
+        assert len(list(parts.folder.glob("*.arrow"))) == (0 if seed else expected) or not expected
+        filled = parts.fill(forecaster, store, request_of_three())
+        next(filled), next(filled)
+        filled.close()
+
+
+def test_what_forecasts_depend_on_tells_runs_apart(nano, store, tmp_path):
+    one = identity_of(str(nano["bolt"]), store, Request(6, LEVELS), 0)
+    assert json.loads(json.dumps(one)) == one
+    assert one == identity_of(str(nano["bolt"]), store, Request(6, LEVELS, batch_size=3), 0)
+    for other in (
+        identity_of(str(nano["t5"]), store, Request(6, LEVELS), 0),
+        identity_of(str(nano["bolt"]), store, Request(7, LEVELS), 0),
+        identity_of(str(nano["bolt"]), store, Request(6, [0.5]), 0),
+        identity_of(str(nano["bolt"]), store, Request(6, LEVELS), 1),
+        identity_of(str(nano["bolt"]), open_source(long_frame(), tmp_path), Request(6, LEVELS), 0),
+    ):
+        assert other != one
+
+
+def test_shares_of_two_processes_make_the_file_of_one(nano, store, request_of_three, tmp_path):
+    forecaster, request = Forecaster.load(str(nano["bolt"])), request_of_three()
+    parts = Parts(tmp_path / "p.parquet", {})
+    parts.claim()
+    assert list(parts.fill(forecaster, store, request, rank=1, n_ranks=2)) == [3, 1]
+    assert list(parts.fill(forecaster, store, request, rank=0, n_ranks=2)) == [3, 3]
+    parts.merge(4)
+    found = pd.read_parquet(tmp_path / "p.parquet")
+    pd.testing.assert_frame_equal(found, whole(forecaster, store, request), check_dtype=False)
+
+
+def test_torchrun_forecasts_as_one_process_does(nano, tmp_path):
+    frame = long_frame(n_series=7)
+    frame.to_csv(tmp_path / "s.csv", index=False)
+    arguments = ["--inference.model_path", str(nano["bolt"]), "--inference.data_path", "s.csv"]
+    arguments += ["--inference.prediction_length", "5"]
+    script = str(ROOT / "scripts" / "forecast.py")
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    for launcher, name in (([], "one.csv"), (["-m", "torch.distributed.run", "--nproc-per-node", "2"], "two.csv")):
+        command = [sys.executable, *launcher, script, *arguments, "--inference.output_path", name]
+        done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "one.csv").read_text() == (tmp_path / "two.csv").read_text()
+
+
+def test_a_batch_that_does_not_fit_is_halved(nano, store, monkeypatch):
+    forecaster, forecast, sizes = Forecaster.load(str(nano["bolt"])), Forecaster.quantiles, []
+    expected = whole(forecaster, store, Request(6, LEVELS))
+
+    def limited(self, histories, *rest):
+        sizes.append(len(histories))
+        if len(histories) > 3:
+            raise torch.OutOfMemoryError("no more")
+        return forecast(self, histories, *rest)
+
+    monkeypatch.setattr(Forecaster, "quantiles", limited)
+    found = whole(forecaster, store, Request(6, LEVELS, batch_size=8))
+    assert sizes == [8, 4, 2, 2, 2, 2, 2]
+    np.testing.assert_allclose(found["0.9"], expected["0.9"], rtol=1e-4)
+    monkeypatch.setattr(Forecaster, "quantiles", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("no more")))
+    with pytest.raises(UserError, match="one series"):
+        whole(forecaster, store, Request(6, LEVELS, batch_size=8))
+
+
+def test_what_was_read_of_a_store_is_given_back_and_read_again(store):
+    before = store.target(3).copy()
+    store.forget()
+    np.testing.assert_array_equal(store.target(3), before)
