@@ -33,6 +33,7 @@ def run(main: Callable[..., None], **flags: str) -> None:
         description = (sys.modules["__main__"].__doc__ or "").strip()
         config, switches = parse_command_line(sys.argv[1:], description, flags)
         main(config, **switches)
+        _part_from_the_others()
     except UserError as error:
         if is_main:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -40,6 +41,16 @@ def run(main: Callable[..., None], **flags: str) -> None:
     except KeyboardInterrupt:
         print("interrupted; an unfinished training run is continued by the same command", file=sys.stderr)
         sys.exit(130)
+
+
+def _part_from_the_others() -> None:
+    """Wait for the processes that were started with this one, and close the connections: who leaves early is aborted."""
+    if "torch.distributed" in sys.modules:
+        from torch import distributed
+
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.barrier()
+            distributed.destroy_process_group()
 
 
 class _Lines(logging.Handler):

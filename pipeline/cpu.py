@@ -6,6 +6,8 @@ the other, so that its weights, the largest arrays of a step, stay in the proces
 
 from __future__ import annotations
 
+import ctypes
+import platform
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,12 +18,14 @@ from transformers.masking_utils import eager_mask
 from transformers.models.t5.modeling_t5 import eager_attention_forward
 
 _BYTE = 256
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _VALUES_IN_CACHE = 1 << 20
 _ATTENTION = "windowed_dropout"
 
 
 def for_cpu(model: Any, bf16: bool) -> None:
     """Give a model the dropout and the attention that train fastest on a CPU; its forecasts stay as they are."""
+    _keep_memory()
     for module in model.modules():
         if type(module) is nn.Dropout:
             module.__class__ = ByteDropout
@@ -90,6 +94,14 @@ class DroppedAttention(torch.autograd.Function):
                 own = _of(of_bias, some)
                 own += of_full.sum_to_size(own.shape)
         return of_query, of_key, of_value, of_bias, None, None
+
+
+def _keep_memory() -> None:
+    """Let the C library keep what it has got: it returns large arrays to the system, and has each page zeroed anew."""
+    if platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
+        for parameter in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
+            library.mallopt(parameter, 1 << 30)
 
 
 def _few(weights: torch.Tensor) -> Iterator[slice]:

@@ -37,6 +37,11 @@ def whole(forecaster, store, request):
     return pd.concat([part.to_pandas() for part in forecast_store(forecaster, store, request)], ignore_index=True)
 
 
+def close(one, other):
+    """Batches of other sizes round differently."""
+    pd.testing.assert_frame_equal(one, other, check_dtype=False, rtol=1e-4, atol=1e-4)
+
+
 def test_parts_are_a_number_of_items_bounded_by_their_values(store):
     assert [len(part) for part in parts_of(store, Request(6, LEVELS))] == [10]
     assert Request(1000, [0.1] * 99).items_per_part() == (1 << 23) // 100_000
@@ -63,16 +68,16 @@ def test_an_interrupted_forecast_goes_on_with_the_next_part(nano, store, request
     assert list(again.fill(forecaster, store, request)) == [3, 3, 3, 1] and asked == [3, 1]
     assert again.merge(4) == 60
     monkeypatch.undo()
-    pd.testing.assert_frame_equal(pd.read_parquet(path), whole(forecaster, store, request), check_dtype=False)
+    close(pd.read_parquet(path), whole(forecaster, store, request))
     assert [file.name for file in path.parent.iterdir()] == ["p.parquet"]
 
 
 def test_parts_of_another_request_are_thrown_away(nano, store, request_of_three, tmp_path):
     forecaster = Forecaster.load(str(nano["bolt"]))
-    for seed, expected in ((0, 2), (0, 2), (1, 0)):
+    for seed, found in ((0, 0), (0, 2), (1, 0)):
         parts = Parts(tmp_path / "p.csv", {"seed": seed})
         parts.claim()
-        assert len(list(parts.folder.glob("*.arrow"))) == (0 if seed else expected) or not expected
+        assert len(list(parts.folder.glob("*.arrow"))) == found
         filled = parts.fill(forecaster, store, request_of_three())
         next(filled), next(filled)
         filled.close()
@@ -100,7 +105,7 @@ def test_shares_of_two_processes_make_the_file_of_one(nano, store, request_of_th
     assert list(parts.fill(forecaster, store, request, rank=0, n_ranks=2)) == [3, 3]
     parts.merge(4)
     found = pd.read_parquet(tmp_path / "p.parquet")
-    pd.testing.assert_frame_equal(found, whole(forecaster, store, request), check_dtype=False)
+    close(found, whole(forecaster, store, request))
 
 
 def test_torchrun_forecasts_as_one_process_does(nano, tmp_path):
