@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 BATCH = 32
+_LONGEST = 64
 AUTOGLUON = """
 import json, sys, warnings
 warnings.filterwarnings("ignore")
@@ -90,6 +91,7 @@ def _train_own(task: Any, arguments: argparse.Namespace, folder: Path) -> None:
         "base_model.output_path": arguments.base,
         "data.train": task.store.path,
         "data.test_length": task.prediction_length,
+        "training.prediction_length": min(task.prediction_length, _LONGEST),
         "training.max_steps": arguments.steps,
         "training.batch_size": BATCH,
         "training.output_path": folder / "own",

@@ -1,4 +1,4 @@
-"""Training windows a second, beside AutoGluon, chronos-forecasting's train.py, and a bare loop over ready tensors.
+"""Training windows a second, beside AutoGluon and chronos-forecasting's train.py; and steps a second beside a bare loop.
 
     python benchmarks/training.py bolt-tiny --autogluon VENV/bin/python
     python benchmarks/training.py t5-tiny --train-script chronos-forecasting/scripts/training/train.py
@@ -6,6 +6,9 @@
 Each trainer runs in a process of its own, from the same checkpoint of random weights, on the same series, with the same
 batch, context and horizon, for two numbers of steps; the difference of the two times is the time of the steps between,
 without start and end. Rounds go through all trainers in turn; medians over rounds are printed, and ratios within rounds.
+
+The bare loop over ready tensors has the same model, arithmetic and optimiser, and takes a step after every step of the
+Trainer, whose steps count all between two of them: data, logs, everything.
 """
 
 import argparse
@@ -16,10 +19,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 CONTEXT, HORIZON, BATCH = 512, 64, 32
+_WARM = 5
 
 AUTOGLUON = """
 import sys, json, warnings
@@ -79,7 +84,6 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
     trainers: dict[str, Callable[[int], float]] = {
         "this pipeline": lambda steps: _timed(_own(folder, steps, "auto")),
         "this pipeline, fp32": lambda steps: _timed(_own(folder, steps, "fp32")),
-        "bare loop, ready tensors": lambda steps: _timed([sys.executable, __file__, *_bare(folder, steps)]),
     }
     if arguments.autogluon:
         script = folder / "fit_autogluon.py"
@@ -106,6 +110,7 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
     ]
     print(f"{arguments.size}, context {CONTEXT}, horizon {HORIZON}, batch {BATCH}, {arguments.rounds} rounds\n")
     print(markdown_table(rows, ("trainer", "windows/s", "this pipeline over it")))
+    beside_a_bare_loop(folder, 2 * many)
 
 
 def _timed(command: list[Any]) -> float:
@@ -156,39 +161,75 @@ def _reference(script: str, folder: Path, steps: int) -> list[Any]:
     return [sys.executable, script, "--config", config]
 
 
-def _bare(folder: Path, steps: int) -> list[Any]:
-    return ["--bare", folder / "base", steps]
-
-
-def bare_loop(base: str, steps: int) -> None:
-    """Train on one batch of ready tensors, with the arithmetic that the pipeline chooses."""
+def beside_a_bare_loop(folder: Path, steps: int) -> None:
+    """Print how many steps a second the Trainer makes over those of a bare loop that takes turns with it."""
+    import numpy as np
     import torch
+    from transformers import TrainerCallback
 
+    import pipeline.guard
+    from pipeline.arrow_store import open_store
     from pipeline.base_model import load_model
     from pipeline.checkpoint import read_checkpoint
+    from pipeline.config import Config
     from pipeline.cpu import for_cpu
+    from pipeline.train_model import ChronosTrainer
     from pipeline.training_arguments import uses_bf16
     from pipeline.training_data import inputs_of
 
-    model = load_model(base).float().train()
-    to_inputs = inputs_of(read_checkpoint(base).family, model.config.chronos_config, HORIZON)
-    torch.manual_seed(0)
-    inputs = to_inputs(torch.randn(BATCH, CONTEXT).cumsum(1), torch.randn(BATCH, HORIZON))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    config = Config()
+    training = replace(
+        config.training,
+        max_steps=steps,
+        batch_size=BATCH,
+        context_length=CONTEXT,
+        prediction_length=HORIZON,
+        validation_split=0.0,
+        trainer={"report_to": "none", "save_steps": 10**6},
+    )
+    trainer = ChronosTrainer(str(folder / "base"))
+    trainer.config = replace(config, training=training)
+    windows, _ = train_data = trainer.prepare_training_data([open_store(folder / "series.arrow")])
+    model = load_model(folder / "base").float().train()
     bf16 = uses_bf16("auto", "cpu", model.config.d_model)
     for_cpu(model, bf16)
-    for _ in range(steps):
-        fresh = {key: value.clone() if isinstance(value, torch.Tensor) else value for key, value in inputs.items()}
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = model(**fresh).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+    to_inputs = inputs_of(read_checkpoint(folder / "base").family, model.config.chronos_config, HORIZON)
+    drawn = (windows.batch(range(first, first + BATCH)) for first in range(0, 8 * BATCH, BATCH))
+    ready = [to_inputs(torch.from_numpy(context), torch.from_numpy(target)) for context, target in drawn]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+
+    class Turns(TrainerCallback):
+        begun: float | None = None
+        of_trainer: list[float] = []
+        of_loop: list[float] = []
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            begin = time.perf_counter()
+            if self.begun is not None:
+                self.of_trainer.append(begin - self.begun)
+            inputs = {
+                key: value.clone() if isinstance(value, torch.Tensor) else value
+                for key, value in ready[len(self.of_loop) % len(ready)].items()
+            }
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                loss = model(**inputs).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            self.begun = time.perf_counter()
+            self.of_loop.append(self.begun - begin)
+
+    class Taking(pipeline.guard.GuardedTrainer):
+        def __init__(self, *arguments: Any, **keywords: Any) -> None:
+            super().__init__(*arguments, **keywords)
+            self.add_callback(Turns())
+
+    pipeline.guard.GuardedTrainer = Taking  # type: ignore[misc]
+    trainer.train_model(train_data)
+    ours, bare = np.array(Turns.of_trainer[_WARM:]), np.array(Turns.of_loop[_WARM + 1 :])
+    print(f"steps a second through the Trainer over a bare loop: {np.median(bare / ours):.3f} ({len(ours)} turns)")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--bare"]:
-        bare_loop(sys.argv[2], int(sys.argv[3]))
-    else:
-        main()
+    main()

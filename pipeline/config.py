@@ -226,8 +226,8 @@ class TrainingConfig:
     """Steps of history in a training window; null is the model's own context, at most 512 from random weights. A model
     trained from random weights keeps this as its context, and one whose context is shorter gets this one."""
     prediction_length: int | None = None
-    """Steps of the horizon in a training window; null is the model's own horizon, at most 64. A model whose horizon is
-    shorter gets this one."""
+    """Steps of the horizon in a training window: name the one that you forecast. Null is the model's own, at most 64 and
+    at most a quarter of the median series. A model whose horizon is shorter gets this one."""
     quantiles: list[float] | None = None
     """Quantile levels that a Bolt or Chronos-2 model is to forecast, each between 0 and 1; null keeps its own."""
     min_past: int = 4

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from pipeline.guard import GuardedTrainer
 
 _LONGEST_DEFAULT_HORIZON = 64
+_HORIZONS_IN_A_SERIES = 4
 _LONGEST_DEFAULT_CONTEXT_FROM_SCRATCH = 512
 _WINDOWS_MEASURED = 2
 logger = logging.getLogger(__name__)
@@ -86,7 +87,8 @@ class ChronosTrainer:
         """
         given = [store_of_arrays(data)] if isinstance(data, np.ndarray) else data
         sets = [one if isinstance(one, TrainingSet) else TrainingSet(one, 1.0) for one in given]
-        return training_windows(sets, self.config, self.checkpoint.family, *self._lengths())
+        horizon = self.config.training.prediction_length or self._default_horizon(sets)
+        return training_windows(sets, self.config, self.checkpoint.family, self._context_length(), horizon)
 
     def train_model(self, train_data: tuple, epochs: float | Literal["auto"] = 10) -> None:
         """Train, and keep the best candidate on the validation windows: a checkpoint, a blend with the base, or the base.
@@ -271,13 +273,24 @@ class ChronosTrainer:
             parts.append(window_errors(known, forecast(some, known.shape[1]), scale))
         return WindowErrors.joined(parts).scores()
 
-    def _lengths(self) -> tuple[int, int]:
-        training, checkpoint = self.config.training, self.checkpoint
-        longest = checkpoint.context_length
+    def _context_length(self) -> int:
+        longest = self.checkpoint.context_length
         if self._scratch_size() is not None:
             longest = min(longest, _LONGEST_DEFAULT_CONTEXT_FROM_SCRATCH)
-        horizon = min(checkpoint.prediction_length, _LONGEST_DEFAULT_HORIZON)
-        return training.context_length or longest, training.prediction_length or horizon
+        return self.config.training.context_length or longest
+
+    def _default_horizon(self, sets: Sequence[TrainingSet]) -> int:
+        """Return the model's horizon, or a shorter one where most series are too short for it."""
+        longest = min(self.checkpoint.prediction_length, _LONGEST_DEFAULT_HORIZON)
+        lengths = [one.series.lengths - self.config.data.test_length for one in sets if isinstance(one.series, Store)]
+        fitting = int(np.median(np.concatenate(lengths))) // _HORIZONS_IN_A_SERIES if lengths else longest
+        if fitting < longest:
+            longest = max(1, fitting)
+            logger.info(
+                "horizon: %d steps, as the series are short; name the one that you forecast with training.prediction_length",
+                longest,
+            )
+        return longest
 
     def _base(self) -> Any:
         """Return the base model in the shape that is asked for: what training starts from, and is compared with."""
@@ -294,7 +307,7 @@ class ChronosTrainer:
             quantiles=training.quantiles,
         )
         if self._scratch_size() is not None:
-            set_context_length(model, self._lengths()[0])
+            set_context_length(model, self._context_length())
         return model
 
     def _tuned(self, arguments: TrainingArguments) -> Any:

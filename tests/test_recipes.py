@@ -8,6 +8,7 @@ import pytest
 from pipeline.config import TrainingConfig
 from pipeline.errors import UserError
 from pipeline.recipes import few_data, recipe_of
+from pipeline.train_model import ChronosTrainer
 
 FINE = {"family": "bolt", "scratch_size": None, "windows_per_epoch": 6400}
 
@@ -51,3 +52,12 @@ def test_epochs_of_endless_data_are_refused():
 def test_too_few_data_are_warned_of(lengths, said):
     warning = few_data(np.array(lengths), 64)
     assert warning is None if said is None else said in warning
+
+
+@pytest.mark.parametrize(("length", "horizon"), [(1000, 64), (120, 30), (21, 5), (3, 1)])
+def test_the_horizon_that_nobody_names_fits_the_series(nano, length, horizon):
+    trainer = ChronosTrainer(str(nano["bolt"]))
+    rows = np.random.default_rng(0).normal(size=(5, length))
+    trainer.config = replace(trainer.config, training=replace(trainer.config.training, min_past=1))
+    windows, _ = trainer.prepare_training_data(rows)
+    assert windows.prediction_length == horizon
