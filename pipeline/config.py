@@ -214,8 +214,9 @@ class TrainingConfig:
     batch_size: int = 32
     """Windows an optimiser step, over all processes together."""
     learning_rate: float | Literal["auto"] = "auto"
-    """Peak learning rate, which falls linearly to zero. auto is 1e-4 (1e-5 for Chronos-2; from random weights 1e-3, and
-    3e-3 for nano sizes, after a warm-up over 5% of the steps)."""
+    """Peak learning rate, which falls linearly to zero. auto is 1e-4 for T5 and GPT-2, 1e-5 for Bolt, 1e-6 for Chronos-2,
+    and 5 to 10 times that for lora; from random weights 1e-3, and 3e-3 for nano sizes, after a warm-up over 5% of the
+    steps."""
     validation_split: float = 0.2
     """Share of every series, at its end, that training never sees and candidates are scored on: at least one horizon, at
     most half the series. 0 trains on everything and compares nothing."""

@@ -15,7 +15,7 @@ from pipeline.errors import UserError
 _RATES: dict[Family, dict[str, float]] = {
     "t5": {"full": 1e-4, "lora": 5e-4},
     "gpt2": {"full": 1e-4, "lora": 5e-4},
-    "bolt": {"full": 1e-4, "lora": 5e-4},
+    "bolt": {"full": 1e-5, "lora": 1e-4},
     "chronos-2": {"full": 1e-6, "lora": 1e-5},
 }
 _RATE_FROM_SCRATCH, _RATE_OF_NANO_FROM_SCRATCH = 1e-3, 3e-3
