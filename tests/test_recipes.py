@@ -54,7 +54,7 @@ def test_too_few_data_are_warned_of(lengths, said):
     assert warning is None if said is None else said in warning
 
 
-@pytest.mark.parametrize(("length", "horizon"), [(1000, 64), (120, 30), (21, 5), (3, 1)])
+@pytest.mark.parametrize(("length", "horizon"), [(1000, 64), (120, 30), (21, 5), (9, 2)])
 def test_the_horizon_that_nobody_names_fits_the_series(nano, length, horizon):
     trainer = ChronosTrainer(str(nano["bolt"]))
     rows = np.random.default_rng(0).normal(size=(5, length))
