@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.config import parse_command_line
+from pipeline.command_line import parse_command_line
 from pipeline.errors import UserError
 
 

@@ -1,7 +1,6 @@
 """The configuration: one frozen dataclass a section, checked when made. The docstring of a field is its `--help` text."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -428,65 +427,6 @@ class Config:
     def as_dict(self) -> dict[str, Any]:
         """Return the configuration as nested dictionaries of plain values."""
         return asdict(self)
-
-
-def parse_config(argv: list[str], description: str) -> Config:
-    """Read a configuration from the command line: `--config FILE`, then dotted overrides such as `--training.epochs 3`.
-
-    `--help` and `--print_config` print and exit.
-
-    Raises:
-        UserError: a key is unknown or out of range, or a file does not parse.
-    """
-    return parse_command_line(argv, description, {})[0]
-
-
-def parse_command_line(argv: list[str], description: str, flags: Mapping[str, str]) -> tuple[Config, dict[str, bool]]:
-    """Read a configuration, and flags that a script has beside it, such as `--preview`.
-
-    Args:
-        flags: the help text of each flag by its name.
-
-    Raises:
-        UserError: a key is unknown or out of range, or a file does not parse.
-    """
-    from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
-
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
-    parser.add_argument("--config", action="config", help="YAML file with any of the keys below.")
-    sections = {section.name: type(getattr(Config(), section.name)) for section in fields(Config)}
-    for name, section in sections.items():
-        parser.add_argument(f"--{name}", type=section, default=section())
-    for flag, text in flags.items():
-        parser.add_argument(f"--{flag}", action="store_true", help=text)
-    for option, value in zip(argv, argv[1:]):
-        if option == "--config":
-            _check_sections(Path(value), sections)
-    try:
-        parsed = parser.instantiate(parser.parse_args(argv))
-    except UserError:
-        raise
-    except (ArgumentError, ValueError) as error:
-        raise UserError(" ".join(str(error).split()) + "; see --help for the keys and their ranges") from error
-    return Config(**{name: parsed[name] for name in sections}), {flag: parsed[flag] for flag in flags}
-
-
-def _check_sections(path: Path, sections: Collection[str]) -> None:
-    """Refuse a file whose top level is not sections of keys, which jsonargparse would pass over without a word."""
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return  # the parser's own message says it better
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no sections; write them as in config/chronos_config.yaml")
-    for name, keys in content.items():
-        if name not in sections:
-            raise UserError(f"{path}: there is no section {name!r}; known are {', '.join(sections)}")
-        if not isinstance(keys, dict):
-            raise UserError(f"{path}: section {name!r} must hold keys and their values")
 
 
 def _at_least(key: str, value: float | None, least: float) -> None:

@@ -21,9 +21,12 @@ class Tokens:
         Raises:
             UserError: its tokenizer is another one.
         """
+        if config.tokenizer_class != MeanScaleUniformBins.__name__:
+            raise UserError(
+                f"the model's tokenizer {config.tokenizer_class} is not known here; train from a model whose "
+                "chronos_config names MeanScaleUniformBins"
+            )
         tokenizer = config.create_tokenizer()
-        if type(tokenizer) is not MeanScaleUniformBins:
-            raise UserError(f"the tokenizer {config.tokenizer_class} is unknown; known is MeanScaleUniformBins")
         centers = tokenizer.centers.numpy()
         self.pad, self.eos = config.pad_token_id, config.eos_token_id
         self._boundaries = tokenizer.boundaries.numpy()

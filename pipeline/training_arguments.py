@@ -121,7 +121,9 @@ def training_arguments(
         raise UserError(f"training.trainer: {' '.join(str(error).split())}") from error
     missing = sorted(set(cast(list[str], arguments.report_to)) - set(get_available_reporting_integrations()) - {"none"})
     if missing:
-        raise UserError(f"training.trainer.report_to: {', '.join(missing)} is not installed; pip install it")
+        raise UserError(
+            f"training.trainer.report_to: {', '.join(missing)} is not installed; install it with pip, or leave it out"
+        )
     if arguments.fsdp and training.method == "lora":
         raise UserError("training.method lora: low-rank adapters are small enough for DDP; do not shard them with FSDP")
     if arguments.n_gpu > 1:

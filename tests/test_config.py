@@ -6,7 +6,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from pipeline.config import Config, TrainingConfig, parse_config
+from pipeline.command_line import parse_config
+from pipeline.config import Config, TrainingConfig
 from pipeline.errors import UserError
 
 SEED = """\

@@ -10,7 +10,7 @@ LAYERS = [
     {"errors"},
     {"files", "series"},
     {"config", "frequency", "draws"},
-    {"arrow_store", "covariates", "formats", "metrics", "checkpoint"},
+    {"arrow_store", "command_line", "covariates", "formats", "metrics", "checkpoint"},
     {"synthetic", "tabular"},
     {"windows"},
     {"data_source"},

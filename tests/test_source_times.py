@@ -1,0 +1,130 @@
+"""Timestamps of a source: dates, time zones, frequencies, and rows that do not fit into memory."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from sources import csv_of
+
+from pipeline.data_source import open_source
+from pipeline.errors import UserError
+from pipeline.formats import Columns, named_tables
+from pipeline.tabular import series_of_tables
+
+
+def streamed(frame, rows_in_memory, rows_a_table=25):
+    tables = (
+        pa.Table.from_pandas(frame.iloc[start : start + rows_a_table], preserve_index=False)
+        for start in range(0, len(frame), rows_a_table)
+    )
+    series = series_of_tables(named_tables(tables, Columns(), "t"), "t", rows_in_memory=rows_in_memory)
+    return {one.item_id: (one.start, one.freq, str(one.target)) for one in series}
+
+
+def of_series(count, stamps):
+    """Series k has the timestamps `stamps(k)`."""
+    frames = [pd.DataFrame({"item_id": f"s{k}", "timestamp": stamps(k), "target": 1.0}) for k in range(count)]
+    return pd.concat(frames, ignore_index=True)
+
+
+@pytest.mark.parametrize("stamps", [
+    lambda k: pd.date_range("2020-01-01", periods=30 if k == 50 else 2),
+    lambda k: pd.date_range("2020-01-01", periods=20, freq="B" if k < 40 else "D"),
+    lambda k: pd.date_range(f"2020-01-0{1 + k % 7}", periods=9, freq="7D"),
+    lambda k: pd.date_range("2020-01-01", periods=9, freq=("QS-JAN", "QS-FEB", "QS-MAR")[k % 3]),
+    lambda k: [f"{day}/1/2020" for day in range(10 if k % 2 else 1, 17 if k % 2 else 8)],
+], ids=["short", "weekdays", "weeks", "quarters", "slashed"])  # fmt: skip
+def test_dates_and_frequencies_are_told_from_all_series_however_many_fit_in_memory(stamps):
+    frame = of_series(60, stamps)
+    assert streamed(frame, 20) == streamed(frame, 10**6)
+
+
+def test_mixed_time_zones_are_refused_however_many_rows_fit_in_memory():
+    frame = of_series(2, lambda k: [f"2020-01-01 0{hour}:00+0{k}:00" for hour in range(5)])
+    for rows_in_memory in (10**6, 3):
+        with pytest.raises(UserError, match="time zone"):
+            streamed(frame, rows_in_memory)
+
+
+def test_rows_keep_their_numbers_where_they_do_not_fit_in_memory():
+    frame = of_series(30, lambda k: pd.date_range("2020-01-01", periods=10))
+    frame.loc[233, "target"] = np.inf
+    with pytest.raises(UserError, match="row 234 "):
+        streamed(frame, 20)
+
+
+@pytest.mark.parametrize("days, iso", [
+    (["1/30/2020", "1/31/2020", "2/1/2020"], "2020-01-30"),
+    (["30/1/2020", "31/1/2020", "1/2/2020"], "2020-01-30"),
+    (["1990", "1991", "1992"], "1990-01-01"),
+    (["2020-01", "2020-02", "2020-03"], "2020-01-01"),
+    (["2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z", "2020-01-03T00:00:00Z"], "2020-01-01"),
+    (["2020-01-01 00:00+02:00", "2020-01-02 00:00+02:00", "2020-01-03 00:00+02:00"], "2020-01-01"),
+])  # fmt: skip
+def test_dates_are_read_where_they_mean_one_thing(tmp_path, days, iso):
+    store = open_source(csv_of(tmp_path, *(f"A,{day},{k}" for k, day in enumerate(days))), tmp_path / "cache")
+    assert store.starts[0] == np.datetime64(iso) and store.target(0).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "days, wrong", [(["30/1/2020", "31/1/2020", "32/1/2020"], 3), (["2020-01-01", "1/30/2020"], 2)]
+)
+def test_a_day_that_no_month_has_is_refused_by_its_row(tmp_path, days, wrong):
+    with pytest.raises(UserError, match=f"row {wrong} .*{days[wrong - 1]}"):
+        open_source(csv_of(tmp_path, *(f"A,{day},1" for day in days)), tmp_path / "cache")
+
+
+def test_a_wrong_timestamp_is_named_by_its_first_row_where_series_share_theirs(tmp_path):
+    rows = [f"{name},2020-01-0{day},1" for name in "AB" for day in range(1, 6)]
+    with pytest.raises(UserError, match="row 11 .*: tomorrow"):
+        open_source(csv_of(tmp_path, *rows, "B,tomorrow,1"), tmp_path / "cache")
+
+
+def test_dates_that_can_mean_two_days_are_refused(tmp_path):
+    with pytest.raises(UserError, match="two days"):
+        open_source(csv_of(tmp_path, "A,1/2/2020,1", "A,2/2/2020,1", "A,3/2/2020,1"), tmp_path / "cache")
+
+
+def test_time_zones_are_local_for_days_and_utc_for_hours(tmp_path):
+    for freq, start in (("D", "2021-03-26"), ("h", "2021-03-27T23:00:00")):
+        first = "2021-03-26" if freq == "D" else "2021-03-28 00:00"
+        stamps = pd.date_range(first, periods=30, freq=freq, tz="Europe/Berlin")
+        frame = pd.DataFrame({"item_id": "A", "timestamp": stamps, "target": np.arange(30.0)})
+        frame.to_parquet(tmp_path / f"{freq}.parquet")
+        store = open_source(str(tmp_path / f"{freq}.parquet"), tmp_path / "cache")
+        assert (store.freq, store.starts[0]) == (freq, np.datetime64(start)) and store.lengths[0] == 30
+
+
+def test_an_hour_that_comes_twice_in_autumn_is_two_hours(tmp_path):
+    stamps = pd.date_range("2021-10-30 12:00", periods=40, freq="h", tz="Europe/Berlin")
+    pd.DataFrame({"item_id": "A", "timestamp": stamps, "target": np.arange(40.0)}).to_parquet(tmp_path / "s.parquet")
+    store = open_source(tmp_path / "s.parquet", tmp_path / "cache")
+    assert store.starts[0] == np.datetime64("2021-10-30T10:00:00")
+    np.testing.assert_array_equal(store.target(0), np.arange(40))
+
+
+@pytest.mark.parametrize("freq", ["D", "W-MON", "MS"])
+def test_local_midnights_across_a_change_of_the_clock_are_whole_steps(tmp_path, freq):
+    stamps = pd.date_range("2021-03-01", periods=12, freq=freq, tz="Europe/Berlin")
+    pd.DataFrame({"item_id": "A", "timestamp": stamps, "target": np.arange(12.0)}).to_parquet(tmp_path / "s.parquet")
+    store = open_source(tmp_path / "s.parquet", tmp_path / "cache")
+    assert (store.freq, store.starts[0]) == (freq, np.datetime64("2021-03-01")) and store.lengths.tolist() == [12]
+
+
+def test_the_same_moments_in_another_time_zone_are_another_frame(tmp_path):
+    naive = pd.DataFrame({"item_id": "A", "timestamp": pd.date_range("2020-01-01 23:00", periods=5), "target": 1.0})
+    local = naive.assign(timestamp=naive["timestamp"].dt.tz_localize("UTC").dt.tz_convert("Europe/Berlin"))
+    starts = [open_source(frame, tmp_path).starts[0] for frame in (naive, local)]
+    assert [str(start) for start in starts] == ["2020-01-01T23:00:00", "2020-01-02T00:00:00"]
+
+
+def test_a_frequency_that_is_given_is_taken(tmp_path):
+    path = csv_of(tmp_path, "A,2020-01-01,1", "A,2020-01-03,3", "A,2020-01-05,5")
+    assert open_source(path, tmp_path / "cache").freq == "2D"
+    store = open_source(path, tmp_path / "cache", freq="D")
+    np.testing.assert_array_equal(store.target(0), [1, np.nan, 3, np.nan, 5])
+
+
+def test_a_frequency_that_cannot_be_told_is_asked_for(tmp_path):
+    with pytest.raises(UserError, match="data.freq"):
+        open_source(csv_of(tmp_path, "A,2020-01-01,1", "B,2020-01-03,3"), tmp_path / "cache")

@@ -1,0 +1,252 @@
+"""What is wrong in a source is refused by its row, or by its file."""
+
+import json
+
+import datasets
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from sources import FRAME, GOOD, csv_of, nested, write
+
+from pipeline import formats
+from pipeline.data_source import open_source
+from pipeline.errors import UserError
+from pipeline.formats import Columns
+from pipeline.series import Variates
+
+
+@pytest.mark.parametrize("row, said", [
+    ("A,2020-01-03,9", "rows 3 and 6"),
+    ("A,2020-01-06,x", "row 6 has a target that is no number: x"),
+    ("A,2020-01-06,inf", "row 6 has an infinite target"),
+    ("A,2020-01-06,1e39", "row 6 has a target too large"),
+    ("A,,6", "row 6 has no timestamp"),
+    (",2020-01-06,6", "row 6 has no item_id"),
+    ("A,2020-01-06T00:00:00+02:00,6", "row 6 is in another time zone"),
+    ("A,2020-01-06T12:00:00,6", "row 6, series A"),
+    ("A,tomorrow,6", "row 6 has a timestamp that is no date"),
+    ("A,2020-01-06T00:00:00.5,6", "row 6 has a timestamp finer than a second"),
+    ("A,9999-01-06,6", "mistyped|no date"),
+])  # fmt: skip
+def test_a_wrong_row_is_refused_by_its_number(tmp_path, row, said):
+    with pytest.raises(UserError, match=said):
+        open_source(csv_of(tmp_path, *GOOD, row), tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*"))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl", "feather", "frame", "parquetparts"])
+@pytest.mark.parametrize("wrong, said", [
+    ({"target": np.inf}, "row 46 has an infinite target"),
+    ({"target": 1e300}, "row 46 has a target too large"),
+    ({"item_id": None}, "row 46 has no item_id"),
+    ({"timestamp": pd.NaT}, "row 46 has no timestamp"),
+    ({"timestamp": pd.Timestamp("2021-01-02")}, "twice, in rows 42 and 46"),
+    ({"timestamp": pd.Timestamp("2021-01-06 12:00")}, "row 46, series item2: timestamp 2021-01-06T12:00:00"),
+])  # fmt: skip
+def test_a_wrong_row_of_any_format_is_refused_by_its_number(tmp_path, monkeypatch, kind, wrong, said):
+    monkeypatch.setattr(formats, "_ROWS", 32)
+    frame = FRAME.copy()
+    for column, value in wrong.items():
+        frame.loc[45, column] = value
+    if kind == "jsonl" and "target" in wrong:
+        path = tmp_path / "s.jsonl"
+        rows = frame.assign(timestamp=frame["timestamp"].astype(str)).to_dict("records")
+        path.write_text("\n".join(map(json.dumps, rows)))
+        source = str(path)
+    else:
+        source = write(kind, tmp_path, frame)
+    with pytest.raises(UserError, match=said):
+        open_source(source, tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*"))
+
+
+@pytest.mark.parametrize("target, said", [
+    ([1, "inf"], "row 2 has an infinite target"),
+    ([1, "x"], "no number"),
+    (None, "target"),
+    ([[1], [2]], "no number"),
+])  # fmt: skip
+def test_a_wrong_nested_row_is_refused(tmp_path, target, said):
+    rows = [
+        {"item_id": "A", "start": "2020-01-01", "target": [1, 2]},
+        {"item_id": "B", "start": "2020-01-01", "target": target},
+    ]
+    (tmp_path / "s.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(UserError, match=said):
+        open_source(tmp_path / "s.jsonl", tmp_path / "cache", freq="D")
+
+
+@pytest.mark.parametrize("rows", [
+    [{"item_id": None, "target": [1, 2]}, {"item_id": "B", "target": [3, 4]}],
+    [{"item_id": "A", "target": [1, 2]}, {"target": [3, 4]}],
+])  # fmt: skip
+def test_a_nested_row_without_its_name_is_refused_and_leaves_no_store(tmp_path, rows):
+    (tmp_path / "s.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for _ in range(2):
+        with pytest.raises(UserError, match="item_id"):
+            open_source(tmp_path / "s.jsonl", tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*"))
+
+
+@pytest.mark.parametrize(
+    "lacking, said", [("timestamp", "row 1 has no timestamp"), ("item_id", "row 1 has no item_id")]
+)
+def test_a_first_json_line_that_lacks_a_field_does_not_hide_it_in_the_others(tmp_path, lacking, said):
+    rows = [{"item_id": "A", "timestamp": f"2020-01-0{day}", "target": day} for day in range(1, 6)]
+    del rows[0][lacking]
+    (tmp_path / "s.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(UserError, match=said):
+        open_source(tmp_path / "s.jsonl", tmp_path / "cache")
+
+
+def test_a_first_json_line_without_a_value_is_a_missing_value(tmp_path):
+    rows = [{"item_id": "A", "timestamp": f"2020-01-0{day}", "target": day} for day in range(1, 6)]
+    del rows[0]["target"]
+    (tmp_path / "s.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    store = open_source(tmp_path / "s.jsonl", tmp_path / "cache")
+    np.testing.assert_array_equal(store.target(0), [np.nan, 2, 3, 4, 5])
+
+
+@pytest.mark.parametrize("content", ["", "\n", "item_id,timestamp,target", "item_id,timestamp,target\n"])
+def test_a_file_without_rows_is_refused(tmp_path, content):
+    (tmp_path / "s.csv").write_text(content)
+    with pytest.raises(UserError, match="s.csv"):
+        open_source(tmp_path / "s.csv", tmp_path / "cache")
+
+
+def test_a_table_without_rows_is_refused(tmp_path):
+    FRAME.iloc[:0].to_parquet(tmp_path / "s.parquet")
+    for source in (tmp_path / "s.parquet", FRAME.iloc[:0]):
+        with pytest.raises(UserError, match="no rows"):
+            open_source(source, tmp_path / "cache")
+
+
+DAYS = [np.datetime64(f"2020-01-0{day}", "us") for day in range(1, 4)]
+
+
+@pytest.mark.parametrize("table", [
+    pa.table({"item_id": ["A"] * 3, "timestamp": [*DAYS[:2], np.datetime64("9999-12-31", "us")], "target": [1.0, 2, 3]}),
+    pa.table([["A"] * 3, DAYS, [1.0, 2, 3], [1.0, 2, 3]], names=["item_id", "timestamp", "target", "target"]),
+    pa.table({"item_id": ["A"] * 3, "timestamp": [1, 2, 3], "target": [1.0, 2, 3]}),
+    pa.table({"item_id": ["A"] * 3, "timestamp": DAYS, "target": [True, False, True]}),
+    pa.table({"item_id": ["A"] * 3, "timestamp": DAYS, "target": [{"x": 1}] * 3}),
+], ids=["year 9999", "two targets", "whole numbers as time", "truth values", "structs"])  # fmt: skip
+def test_a_table_that_cannot_be_read_is_refused(tmp_path, table):
+    pa.parquet.write_table(table, tmp_path / "s.parquet")
+    with pytest.raises(UserError):
+        open_source(tmp_path / "s.parquet", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("frame", [
+    FRAME.set_axis(["item_id", "target", "target"], axis=1),
+    FRAME.assign(target=["x", *range(59)]),
+    FRAME.assign(timestamp=FRAME["timestamp"].dt.to_period("D").astype(object)),
+    pd.DataFrame({"item_id": ["A"], "target": [{"x": 1}]}),
+], ids=["two targets", "text among numbers", "periods", "dicts"])  # fmt: skip
+def test_a_frame_that_cannot_be_read_is_refused(tmp_path, frame):
+    with pytest.raises(UserError):
+        open_source(frame, tmp_path)
+
+
+def test_whole_numbers_of_any_size_are_values(tmp_path):
+    store = open_source(FRAME.assign(target=2**53 + 1 + np.arange(60)), tmp_path)
+    assert store.target(0)[0] == np.float32(2**53)
+
+
+@pytest.mark.parametrize("other", [
+    FRAME.assign(item_id=range(60)),
+    FRAME.assign(timestamp=FRAME["timestamp"].astype(str), item_id="B"),
+    FRAME.assign(item_id="B", target=FRAME["target"].astype(str)),
+], ids=["names", "timestamps", "targets"])  # fmt: skip
+def test_files_of_a_folder_that_do_not_fit_together_are_read_or_refused(tmp_path, other):
+    (tmp_path / "f").mkdir()
+    FRAME.to_parquet(tmp_path / "f" / "a.parquet")
+    other.iloc[:20].to_parquet(tmp_path / "f" / "b.parquet")
+    try:
+        assert len(open_source(tmp_path / "f", tmp_path / "cache", freq="D")) > 3
+    except UserError as error:
+        assert str(tmp_path / "f") in str(error)
+
+
+@pytest.mark.parametrize("kind", ["csv.gz", "json.gz", "parquet", "feather", "arrow file", "arrow zstd"])
+@pytest.mark.parametrize("cut", [1, 8, 300])
+def test_a_file_of_any_format_that_is_cut_short_is_refused(tmp_path, kind, cut):
+    source = write(kind, tmp_path)
+    with open(source, "rb+") as file:
+        file.truncate(file.seek(0, 2) - cut)
+    with pytest.raises(UserError, match=source):
+        open_source(source, tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*"))
+
+
+@pytest.mark.parametrize("name", ["s.csv.gz", "s.jsonl.gz", "s.parquet", "s.feather", "s.jsonl", "s.arrow"])
+def test_a_file_that_is_not_what_its_suffix_says_is_refused(tmp_path, name):
+    (tmp_path / name).write_text("item_id,timestamp,target\nA,2020-01-01,1\n")
+    with pytest.raises(UserError, match=name):
+        open_source(tmp_path / name, tmp_path / "cache")
+
+
+def test_gluonts_metadata_that_is_half_written_is_refused(tmp_path):
+    source = write("gluonts", tmp_path)
+    (tmp_path / "s.gluonts" / "metadata" / "metadata.json").write_text('{"freq": ')
+    with pytest.raises(UserError, match="metadata.json"):
+        open_source(source, tmp_path / "cache")
+
+
+def test_a_datasets_folder_that_is_half_written_is_refused(tmp_path):
+    source = write("datasets", tmp_path)
+    (tmp_path / "s.datasets" / "state.json").write_text("{")
+    with pytest.raises(UserError, match="s.datasets"):
+        open_source(source, tmp_path / "cache")
+
+
+def test_a_dict_of_splits_without_training_is_refused_by_those_there_are(tmp_path):
+    datasets.DatasetDict({"test": datasets.Dataset(nested(FRAME))}).save_to_disk(tmp_path / "s")
+    with pytest.raises(UserError, match="only test"):
+        open_source(tmp_path / "s", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", ["none.csv", "none/at/all", "table.xls", "empty"])
+def test_a_source_that_is_not_there_or_of_no_known_format_is_refused(tmp_path, name):
+    (tmp_path / "table.xls").write_text("x")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=name):
+        open_source(tmp_path / name, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    "columns", [Columns(item_id="shop"), Columns(timestamp="day"), Columns(variates=Variates(("sold",)))]
+)
+def test_a_column_that_is_asked_for_must_be_there(tmp_path, columns):
+    asked = {columns.item_id, columns.timestamp, columns.target} & {"shop", "day", "sold"}
+    for kind in ("csv", "parquet", "jsonl", "feather", "frame"):
+        with pytest.raises(UserError, match=f"'{asked.copy().pop()}'.*item_id, timestamp, target"):
+            open_source(write(kind, tmp_path), tmp_path / "cache", columns)
+
+
+def test_interleaved_series_without_names_are_refused_with_the_key_to_name_them(tmp_path):
+    path = csv_of(tmp_path, "2020-01-01,1", "2020-01-02,2", "2020-01-03,2", "2020-01-01,3", header="timestamp,target")
+    with pytest.raises(UserError, match="data.id_column"):
+        open_source(path, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("header", ["item_id,timestamp,value", "a,b,c"])
+def test_a_missing_column_is_named_with_those_there_are(tmp_path, header):
+    with pytest.raises(UserError, match=f"'target'.*{header.split(',')[2]}"):
+        open_source(csv_of(tmp_path, *GOOD, header=header), tmp_path / "cache")
+
+
+def test_two_rows_of_one_name_are_refused_in_nested_data(tmp_path):
+    path = tmp_path / "s.jsonl"
+    path.write_text('{"item_id": "A", "target": [1, 2]}\n{"item_id": "A", "target": [3, 4]}\n')
+    with pytest.raises(UserError, match="A"):
+        open_source(str(path), tmp_path / "cache", freq="D")
+
+
+def test_nested_rows_whose_lists_differ_in_length_are_refused(tmp_path):
+    path = tmp_path / "s.jsonl"
+    path.write_text('{"timestamp": ["2020-01-01", "2020-01-02"], "target": [1, 2, 3]}\n')
+    with pytest.raises(UserError, match="row 1 has not as many timestamps"):
+        open_source(str(path), tmp_path / "cache")
