@@ -37,7 +37,9 @@ class Future:
         self._begins = np.empty(len(store), np.int64)
         for index, item_id in enumerate(store.item_ids):
             if item_id not in places:
-                raise UserError(f"{where} has no row of series {item_id}, whose forecast needs known covariates")
+                raise UserError(
+                    f"{where} has no row of series {item_id}, whose forecast needs known covariates; add its rows"
+                )
             self._places[index] = place = places[item_id]
             length, begin = int(store.lengths[index]), 0
             if store.freq != UNKNOWN:
@@ -45,7 +47,9 @@ class Future:
                 starts = store.starts[index], table.starts[place]
                 step = int(steps_between(min(starts), np.array([max(starts)]), store.freq)[0])
                 if step < 0:
-                    raise UserError(f"{where}: series {item_id} starts at {starts[1]}, off the grid of its history")
+                    raise UserError(
+                        f"{where}: series {item_id} starts at {starts[1]}, off the grid of its history; mend its timestamps"
+                    )
                 begin = length - step if starts[0] <= starts[1] else length + step
             self._begins[index] = begin
             known = ~np.isnan(self._rows(index)).any(axis=0)

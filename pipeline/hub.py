@@ -46,6 +46,7 @@ def upload(folder: Path, repository: str) -> str:
         )
     except Exception as error:  # as above
         raise UserError(
-            f"training.push_to_hub: {folder} is saved but not uploaded to {repository}: {' '.join(str(error).split())}"
+            f"training.push_to_hub: {folder} is saved but not uploaded to {repository}: {' '.join(str(error).split())}; "
+            f"when that is mended: hf upload {repository} {folder}"
         ) from error
     return str(commit.commit_url)

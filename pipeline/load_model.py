@@ -118,7 +118,7 @@ class ChronosLoader:
             if unseen:
                 raise UserError(
                     f"the covariate {name} holds {named(unseen)}, which the model was not trained with; it knows "
-                    f"{named(categories)}"
+                    f"{named(categories)}; write them alike, or train with them"
                 )
 
     def plot(self, store: Store, path: Path, future: Future | None = None, panels: int = 6) -> None:

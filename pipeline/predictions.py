@@ -74,7 +74,7 @@ def check_request(forecaster: Forecaster, store: Store, request: Request) -> Non
     if len(store.variates) > 1 and forecaster.family != "chronos-2":
         raise UserError(
             f"data: {', '.join(store.variates.names[1:])} beside {store.variates.targets[0]}: covariates and several "
-            f"targets are for Chronos-2, and this model is of the family {forecaster.family}"
+            f"targets are for Chronos-2, and this model is a {forecaster.family} one; give one target alone"
         )
     if request.prediction_length > forecaster.horizon:
         logger.info(

@@ -125,7 +125,7 @@ def _check_variates(sets: Sequence[TrainingSet], config: Config, family: Family)
     if len(variates) > 1 and family != "chronos-2":
         raise UserError(
             f"data: {', '.join(variates.names[1:])} beside {variates.targets[0]}: covariates and several targets are "
-            f"for Chronos-2, and the base is a {family} model"
+            f"for Chronos-2, and the base is a {family} model; name one target alone, or take a Chronos-2"
         )
     if len(variates) > 1 and config.data.mixup:
         raise UserError("data.mixup: series with covariates or several targets cannot be mixed")
