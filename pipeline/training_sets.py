@@ -70,6 +70,7 @@ def training_windows(
         [*weights, *(sets[i].weight for i in made)],
         drop_prob=training.drop_prob,
         seed=seed,
+        batch_size=training.batch_size,
         **lengths,
     )
     if training.validation_split == 0:

@@ -21,6 +21,8 @@ from pipeline.synthetic.mixup import Mixup, Pool
 _ATTEMPTS = 1000
 _SERIES_AND_START = np.array([1, 2], np.uint64)
 _EXTREME = 100.0
+_WHOLE = 1 / 3
+_BATCHES = 2  # of the words of a seed, that of its batches
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,16 @@ class Source(Protocol):
     variates: Variates
     """What the rows of a window are."""
 
-    def draw(self, keys: np.ndarray, context_length: int, prediction_length: int) -> tuple[np.ndarray, np.ndarray]:
+    def draw(
+        self, keys: np.ndarray, batches: np.ndarray, context_length: int, prediction_length: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return one window for each key: context [n, context_length], target [n, prediction_length], float32.
 
         A window of several variates has a row for each, one after the other.
+
+        Args:
+            keys: uint64, [n].
+            batches: uint64, [n]; windows of one batch of training have the same.
         """
 
 
@@ -109,7 +117,9 @@ class SeriesSource:
         self.n_series = len(split.usable)
         self.n_steps = int(split.train_ends[split.usable].sum())
 
-    def draw(self, keys: np.ndarray, context_length: int, prediction_length: int) -> tuple[np.ndarray, np.ndarray]:
+    def draw(
+        self, keys: np.ndarray, batches: np.ndarray, context_length: int, prediction_length: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return one window for each key: context [n, context_length], target [n, prediction_length], float32."""
         split = self.split
         which, where = uniform(keys[:, None], _SERIES_AND_START).T
@@ -129,7 +139,9 @@ class MixedSource:
         self.n_series = sum(len(split.usable) for split in splits)
         self.n_steps = sum(int(split.train_ends[split.usable].sum()) for split in splits)
 
-    def draw(self, keys: np.ndarray, context_length: int, prediction_length: int) -> tuple[np.ndarray, np.ndarray]:
+    def draw(
+        self, keys: np.ndarray, batches: np.ndarray, context_length: int, prediction_length: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return one window for each key: context [n, context_length], target [n, prediction_length], float32."""
         lengths = np.minimum(self.mixup.draw_lengths(keys), context_length + prediction_length)
         values = self.mixup.draw(keys, lengths, context_length + prediction_length)
@@ -139,7 +151,8 @@ class MixedSource:
 class SyntheticSource:
     """Windows of series made as they are needed, each the end of a series of its own.
 
-    Half of them have a whole context, the others one whose length is log-uniform from `min_past` to that.
+    A third of the batches have whole contexts, the others contexts of a length that is log-uniform from `min_past` to that:
+    of one length throughout, so that no padding is computed.
     """
 
     n_series = n_steps = 0
@@ -148,14 +161,16 @@ class SyntheticSource:
     def __init__(self, bank: Bank, min_past: int) -> None:
         self.bank, self.min_past = bank, min_past
 
-    def draw(self, keys: np.ndarray, context_length: int, prediction_length: int) -> tuple[np.ndarray, np.ndarray]:
+    def draw(
+        self, keys: np.ndarray, batches: np.ndarray, context_length: int, prediction_length: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return one window for each key: context [n, context_length], target [n, prediction_length], float32."""
-        draws = Draws(keys)
+        of_batch, own = Draws(batches), Draws(keys)
         least = min(self.min_past, context_length)
-        short = draws.log_uniform(least, context_length + 1).astype(np.int64)
-        history = np.where(draws.chance(0.5), context_length, short.clip(least, context_length))[:, 0]
+        short = of_batch.log_uniform(least, context_length + 1).astype(np.int64)
+        history = np.where(of_batch.chance(_WHOLE), context_length, short.clip(least, context_length))[:, 0]
         lengths = history + prediction_length
-        full, own = context_length + prediction_length, draws.fork()
+        full = context_length + prediction_length
         values = np.empty((len(keys), full), np.float32)
         # Steps behind a row's length are made for nothing, so short rows are made apart.
         brief = lengths <= full // 4
@@ -186,6 +201,7 @@ class TrainingWindows:
         prediction_length: int,
         drop_prob: float,
         seed: int,
+        batch_size: int = 1,
     ) -> None:
         assert len(sources) == len(weights)
         self.sources = list(sources)
@@ -196,6 +212,8 @@ class TrainingWindows:
         self.prediction_length = prediction_length
         self.drop_prob = drop_prob
         self.seed = seed
+        self.batch_size = batch_size
+        """Windows of a step of training, those of all processes."""
 
     def windows_per_epoch(self) -> int | None:
         """Return how many windows it takes for their horizons to cover every training step once on average.
@@ -211,6 +229,7 @@ class TrainingWindows:
         Columns of the context that are padding in every window are left out.
         """
         first = keys_of(self.seed, np.asarray(indices))
+        batches = word(keys_of(self.seed, np.asarray(indices) // self.batch_size), _BATCHES)
         n_rows, n_targets = len(self.variates), len(self.variates.targets)
         context = np.empty((len(first), n_rows, self.context_length), np.float32)
         target = np.empty((len(first), n_rows, self.prediction_length), np.float32)
@@ -222,7 +241,9 @@ class TrainingWindows:
             for which, source in enumerate(self.sources):
                 at = np.flatnonzero(chosen[pending] == which)
                 if len(at):
-                    past, future = source.draw(keys[at], self.context_length, self.prediction_length)
+                    past, future = source.draw(
+                        keys[at], batches[pending[at]], self.context_length, self.prediction_length
+                    )
                     context[pending[at]] = past.reshape(len(at), n_rows, -1)
                     target[pending[at]] = future.reshape(len(at), n_rows, -1)
             if self.drop_prob > 0:

@@ -106,7 +106,7 @@ def test_mixed_windows_show_training_steps_alone_and_all_context_lengths():
     arrays = [np.r_[np.full(200, 3.0) + np.arange(200) % 7, np.full(60, -50.0)] for _ in range(5)]
     split = split_store(store_of_arrays(arrays), 0.0, 8, 4, test_length=60)
     source = MixedSource([split], Mixup([pool_of(split)], [1.0]), min_past=4)
-    context, target = source.draw(keys_of(0, np.arange(800)), 100, 8)
+    context, target = source.draw(keys_of(0, np.arange(800)), keys_of(1, np.arange(800)), 100, 8)
     assert context.shape == (800, 100) and target.shape == (800, 8)
     assert np.nanmin(context) > 0 and np.nanmin(target) > 0 and not np.isnan(target).any()
     known = (~np.isnan(context)).sum(axis=1)

@@ -27,9 +27,9 @@ def draw_gallery(bank: Bank, length: int, seed: int, path: str | Path) -> None:
     keys = keys_of(seed, np.arange(_SERIES))
     lengths = np.full((_SERIES, 1), length)
     panels = {name: PRIORS[name](Draws(keys), lengths, length, **bank.ranges[name]) for name in bank.weights}
+    observed = next(iter(panels.values()))
     for name in bank.probabilities:
-        values = bank.draw(keys, lengths[:, 0], length) if False else next(iter(panels.values()))
-        panels[f"effect: {name}"] = EFFECTS[name](Draws(keys), values, lengths, **bank.ranges[name])
+        panels[f"effect: {name}"] = EFFECTS[name](Draws(keys), observed, lengths, **bank.ranges[name])
     rows = -(-len(panels) // _COLUMNS)
     figure = Figure(figsize=(18, 2.9 * rows), layout="constrained")
     grids = figure.add_gridspec(rows, _COLUMNS)
