@@ -2,7 +2,8 @@
 
 import logging
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,10 +18,10 @@ from pipeline.files import fingerprint
 from pipeline.formats import Columns, gluonts_freq, named_tables, read_tables, source_files
 from pipeline.series import Series
 from pipeline.synthetic.bank import Bank, bank_of_prior, default_bank, read_bank
-from pipeline.tabular import series_of_tables
+from pipeline.tabular import NotInOrder, series_in_order, series_of_tables
 
 _SYNTHETIC = "synthetic:"
-_LAYOUT = 2  # raise it when what a conversion gives changes, so that older ones are not taken
+_LAYOUT = 3  # raise it when what a conversion gives changes, so that older ones are not taken
 _NAMES_AT_ONCE = 65_536
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def open_source(
         kinds = [str(kind) for kind in source.dtypes]
         cached = _cached(cache_dir, fingerprint([], _LAYOUT, columns, freq, list(source.columns), kinds, hashed))
         if not cached.is_file():
-            _convert(iter([rows]), "the DataFrame", cached, columns, freq)
+            _convert(lambda: iter([rows]), "the DataFrame", cached, columns, freq)
         return open_store(cached)
     return _open_path(str(source), cache_dir, columns, freq)
 
@@ -138,7 +139,7 @@ def _open_path(source: str, cache_dir: str | Path, columns: Columns, freq: str |
     cached = _cached(cache_dir, fingerprint(files, _LAYOUT, columns, freq, source if not files else ""))
     if not cached.is_file():
         logger.info("converting %s to %s", source, cached)
-        _convert(read_tables(source, columns), source, cached, columns, freq)
+        _convert(partial(read_tables, source, columns), source, cached, columns, freq)
     return _filled(open_store(cached), source)
 
 
@@ -152,9 +153,19 @@ def _shards(source: str) -> list[Store]:
         return []
 
 
-def _convert(tables: Iterator[pa.Table], where: str, path: Path, columns: Columns, freq: str | None) -> None:
-    series = series_of_tables(named_tables(tables, columns, where), where, freq, columns.variates)
-    write_store(path, _unique(series, where))
+def _convert(
+    read: Callable[[], Iterator[pa.Table]], where: str, path: Path, columns: Columns, freq: str | None
+) -> None:
+    """Write a source to a store as it is read where its rows are in order; else it is read again, and sorted."""
+    settings = where, freq, columns.variates
+    try:
+        write_store(path, _unique(series_in_order(named_tables(read(), columns, where), *settings), where))
+    except (NotInOrder, _Repeated):
+        write_store(path, _unique(series_of_tables(named_tables(read(), columns, where), *settings), where))
+
+
+class _Repeated(UserError):
+    """Two series have one name."""
 
 
 def _unique(series: Iterable[Series], where: str) -> Iterator[Series]:
@@ -173,7 +184,7 @@ def _unique(series: Iterable[Series], where: str) -> Iterator[Series]:
         all_names = pa.chunked_array([*chunks, pa.array(names, pa.string())])
         for first, second in zip(order[alike].tolist(), order[alike + 1].tolist()):
             if all_names[first] == all_names[second]:
-                raise UserError(
+                raise _Repeated(
                     f"{where}: two rows are named {all_names[first]}; give each series an item_id of its own"
                 )
 

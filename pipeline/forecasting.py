@@ -116,8 +116,11 @@ class Forecaster:
     def _forecast(
         self, contexts: list[Any], prediction_length: int, levels: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        with warnings.catch_warnings(), _chronos_quiet(), _seeded(self.seed):
-            warnings.filterwarnings("ignore", message="We recommend keeping prediction length")
+        with contextlib.ExitStack() as around:
+            if prediction_length > self.horizon:
+                around.enter_context(_chronos_quiet())
+            if self.trained_levels is None:
+                around.enter_context(_seeded(self.seed))
             raw = self.pipeline.predict(contexts, prediction_length=prediction_length)
         if self.trained_levels is None:
             samples = raw.float().cpu().numpy()  # [n, n_samples, prediction_length]
@@ -202,6 +205,8 @@ def _chronos_quiet() -> Iterator[None]:
     level = chronos.chronos.logger.level
     chronos.chronos.logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="We recommend keeping prediction length")
+            yield
     finally:
         chronos.chronos.logger.setLevel(level)

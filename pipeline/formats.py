@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import UserError
@@ -132,7 +133,7 @@ def named_tables(tables: Iterator[pa.Table], columns: Columns, where: str) -> It
         if "item_id" in table.column_names:
             position = table.column_names.index("item_id")
             table = table.set_column(position, "item_id", table["item_id"].cast(pa.string()))
-        rows = pa.array(range(n_rows + 1, n_rows + 1 + len(table)), pa.int64())
+        rows = pa.array(np.arange(n_rows + 1, n_rows + 1 + len(table)))
         n_rows += len(table)
         yield table.append_column("row", rows).replace_schema_metadata(metadata)
 

@@ -7,6 +7,7 @@ its own anchor whatever day it starts on. Timestamps are numpy datetime64 in sec
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,7 @@ _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT",
 _SEASONS = {"s": 3600, "min": 1440, "h": 24, "D": 7, "W": 52, "B": 5, "M": 12, "Q": 4, "Y": 1}
 
 
+@lru_cache
 def parse_freq(freq: str) -> pd.offsets.BaseOffset:
     """Return the pandas offset of an alias such as `h`, `30min`, `D`, `W-MON`, `MS`, `QE` or `B`.
 
@@ -96,23 +98,31 @@ def timestamps(starts: np.ndarray, freq: str, steps: np.ndarray) -> np.ndarray:
     return np.array(moved, dtype="M8[s]").reshape(steps.shape)
 
 
-def steps_between(start: np.datetime64, stamps: np.ndarray, freq: str) -> np.ndarray:
-    """Return how many steps each of `stamps` (datetime64[s], ascending, [n]) lies after `start`; -1 where off the grid.
+def steps_between(starts: np.datetime64 | np.ndarray, stamps: np.ndarray, freq: str) -> np.ndarray:
+    """Return how many steps each of `stamps` (datetime64[s], [n]) lies after its start; -1 where off the grid.
 
     The inverse of `timestamps`.
+
+    Args:
+        starts: one for all stamps or for each, none of them later than its stamp.
     """
+    starts = np.broadcast_to(starts, stamps.shape)
     offset = parse_freq(freq)
     months, seconds = _months(offset), _seconds(offset)
     if seconds is not None:
-        steps = (stamps - start).astype(np.int64) // seconds
-    elif months:
-        steps = (stamps.astype("M8[M]") - start.astype("M8[M]")).astype(np.int64) // months
+        after = (stamps - starts).astype(np.int64)
+        return np.where(after % seconds == 0, after // seconds, -1)
+    if months:
+        steps = (stamps.astype("M8[M]") - starts.astype("M8[M]")).astype(np.int64) // months
     elif isinstance(offset, BusinessDay):
-        steps = np.busday_count(start.astype("M8[D]"), stamps.astype("M8[D]")) // offset.n
+        steps = np.busday_count(starts.astype("M8[D]"), stamps.astype("M8[D]")) // offset.n
     else:
-        grid = pd.date_range(start, stamps[-1], freq=freq).to_numpy().astype("M8[s]")
-        steps = np.searchsorted(grid, stamps)
-    back = timestamps(np.array([start]), freq, steps[None, :])[0]
+        steps = np.empty(len(stamps), np.int64)
+        for start in np.unique(starts):
+            own = starts == start
+            grid = pd.date_range(start, stamps[own].max(), freq=freq).to_numpy().astype("M8[s]")
+            steps[own] = np.searchsorted(grid, stamps[own])
+    back = timestamps(starts, freq, steps[:, None])[:, 0]
     return np.where(back == stamps, steps, -1)
 
 

@@ -72,6 +72,70 @@ def series_of_tables(
                 yield from _series_of_frame(_frame(part(), where), where, freq, encoder.variates())
 
 
+def series_in_order(
+    tables: Iterable[pa.Table], where: str, freq: str | None = None, variates: Variates = UNIVARIATE
+) -> Iterator[Series]:
+    """Yield the series of a long table whose rows come series by series, each in the order of time, as they are read.
+
+    A name that comes again belongs to a table that is not in order; to find it is for the caller.
+
+    Args:
+        where, freq, variates: as of `series_of_tables`; the frequency is inferred from the first thousand series.
+
+    Raises:
+        NotInOrder: the rows come otherwise, or what they mean follows from all of them: texts for timestamps, categories.
+        UserError: as `series_of_tables`.
+    """
+    tables = iter(tables)
+    first = next(tables, None)
+    if first is None or len(variates) > 1 or not _can_stream(first.schema):
+        raise NotInOrder
+    encoder = _Encoder(variates, where)
+    frames = (
+        _frame(_with_stamps(rows, where), where, in_order=True)
+        for rows in _whole_series(map(encoder.encoded, chain([first], tables)))
+    )
+    held: list[pd.DataFrame] = []
+    if freq is None:
+        n_series = n_rows = 0
+        while n_series < _SERIES_FOR_FREQ and n_rows < _ROWS_IN_MEMORY and (frame := next(frames, None)) is not None:
+            held.append(frame)
+            n_series, n_rows = n_series + len(frame.attrs["names"]), n_rows + len(frame)
+        freq = _infer(held, 1, where)
+    else:
+        parse_freq(freq)
+    for frame in chain(held, frames):
+        yield from _series_of_frame(frame, where, freq)
+
+
+class NotInOrder(Exception):
+    """The rows of a table do not come series by series, each in the order of time."""
+
+
+def _can_stream(schema: pa.Schema) -> bool:
+    if "item_id" not in schema.names or "timestamp" not in schema.names or _is_list(schema.field("target").type):
+        return False
+    kind = schema.field("timestamp").type
+    return pa.types.is_date(kind) or (pa.types.is_timestamp(kind) and kind.tz is None)
+
+
+def _whole_series(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Cut tables anew, where a series begins."""
+    held: list[pa.Table] = []
+    for table in tables:
+        names = table["item_id"].combine_chunks()
+        changes = pc.not_equal(names[1:], names[:-1]).to_numpy(zero_copy_only=False)
+        if held and names[0] != held[-1]["item_id"][-1]:
+            yield pa.concat_tables(held)
+            held = []
+        if changes.any():
+            last = int(np.flatnonzero(changes)[-1]) + 1
+            yield pa.concat_tables([*held, table[:last]])
+            held, table = [], table[last:]
+        held.append(table)
+    yield pa.concat_tables(held)
+
+
 class _Encoder:
     """Makes the variates of tables float32: numbers as they are, texts as the position of their category."""
 
@@ -191,8 +255,12 @@ def _with_stamps(rows: pa.Table, where: str) -> pa.Table:
     return rows.set_column(rows.column_names.index("timestamp"), "timestamp", stamps)
 
 
-def _frame(rows: pa.Table, where: str) -> pd.DataFrame:
-    """Return `code, stamp, row` and variates, sorted by series and time; `.attrs["names"]` are the series' names by code."""
+def _frame(rows: pa.Table, where: str, in_order: bool = False) -> pd.DataFrame:
+    """Return `code, stamp, row` and variates, sorted by series and time; `.attrs["names"]` are the series' names by code.
+
+    Raises:
+        NotInOrder: they ought to be `in_order`, and are not.
+    """
     names: list[str] = ["0"]
     codes = np.zeros(len(rows), np.int64)
     if "item_id" in rows.column_names:
@@ -203,7 +271,12 @@ def _frame(rows: pa.Table, where: str) -> pd.DataFrame:
     frame.attrs["names"] = names
     if "timestamp" not in rows.column_names:
         return frame.sort_values("code", kind="stable", ignore_index=True)
-    frame["stamp"] = rows["timestamp"].to_numpy()
+    frame["stamp"] = stamps = rows["timestamp"].to_numpy()
+    next_series = np.diff(codes)
+    if ((next_series > 0) | ((next_series == 0) & (stamps[1:] > stamps[:-1]))).all():
+        return frame
+    if in_order:
+        raise NotInOrder
     frame = frame.sort_values(["code", "stamp"], kind="stable", ignore_index=True)
     twice = (frame["code"].diff().eq(0) & frame["stamp"].diff().eq(pd.Timedelta(0))).to_numpy()
     if twice.any():
@@ -311,20 +384,24 @@ def _series_of_frame(frame: pd.DataFrame, where: str, freq: str, variates: Varia
         targets = np.stack([frame[column].to_numpy() for column in variates.columns])
     stamps = frame["stamp"].to_numpy().astype("M8[s]") if "stamp" in frame else None
     codes = frame["code"].to_numpy()
-    bounds = np.concatenate([np.flatnonzero(np.diff(codes, prepend=-1)), [len(codes)]])
-    for start, end in zip(bounds[:-1], bounds[1:]):
-        name, target = names[codes[start]], targets[..., start:end]
-        if stamps is None or freq == UNKNOWN:
-            yield Series(name, _EPOCH, freq, target, variates)
-            continue
-        steps = steps_between(stamps[start], stamps[start:end], freq)
-        if (steps < 0).any():
-            at = start + int((steps < 0).argmax())
-            raise UserError(
-                f"{where}: row {frame['row'][at]}, series {name}: timestamp {stamps[at]} is no whole number of steps of "
-                f"{freq!r} after {stamps[start]}; give the right frequency with data.freq or mend the row"
-            )
-        yield Series(name, stamps[start], freq, _on_grid(target, steps, name, where), variates)
+    begins = np.flatnonzero(np.diff(codes, prepend=-1))
+    ends = np.append(begins[1:], len(codes))
+    if stamps is None or freq == UNKNOWN:
+        for begin, end in zip(begins, ends):
+            yield Series(names[codes[begin]], _EPOCH, freq, targets[..., begin:end], variates)
+        return
+    steps = steps_between(np.repeat(stamps[begins], ends - begins), stamps, freq)
+    if (steps < 0).any():
+        at = int((steps < 0).argmax())
+        raise UserError(
+            f"{where}: row {frame['row'][at]}, series {names[codes[at]]}: timestamp {stamps[at]} is no whole number of "
+            f"steps of {freq!r} after {stamps[begins[begins <= at][-1]]}; give the right frequency with data.freq or mend "
+            "the row"
+        )
+    for begin, end, start in zip(begins.tolist(), ends.tolist(), stamps[begins]):
+        name = names[codes[begin]]
+        target = _on_grid(targets[..., begin:end], steps[begin:end], name, where)
+        yield Series(name, start, freq, target, variates)
 
 
 def _on_grid(target: np.ndarray, steps: np.ndarray, name: str, where: str) -> np.ndarray:

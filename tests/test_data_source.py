@@ -12,7 +12,7 @@ from pipeline.data_source import open_source
 from pipeline.errors import UserError
 from pipeline.formats import Columns, named_tables
 from pipeline.series import Variates
-from pipeline.tabular import series_of_tables
+from pipeline.tabular import NotInOrder, series_in_order, series_of_tables
 
 
 @pytest.mark.filterwarnings("ignore:.*Feather.*:FutureWarning", "ignore:.*feather.*:DeprecationWarning")
@@ -101,6 +101,41 @@ def test_more_rows_than_fit_in_memory_give_the_same_series(rows_in_memory):
         return {one.item_id: one.target.tolist() for one in series_of_tables(tables, "t", rows_in_memory=limit)}
 
     assert series(rows_in_memory) == series(10**6) and len(series(rows_in_memory)) == 40
+
+
+@pytest.mark.parametrize("freq", ["h", "MS", "B", "QE-FEB", "W-THU", "2YS-JUN", "SME"])
+@pytest.mark.parametrize("rows", [7, 13, 1000])
+def test_rows_in_order_give_the_same_series_as_they_are_read(freq, rows):
+    frame = long_frame(n_series=12, length=30, freq=freq)
+    kept = frame[(np.random.default_rng(3).random(len(frame)) < 0.8) | (frame.index % 30 < 3)]
+    tables = [pa.Table.from_pandas(kept.iloc[at : at + rows], preserve_index=False) for at in range(0, len(kept), rows)]
+    given = freq if freq == "SME" else None  # which nobody can infer
+    streamed, held = (
+        [
+            (one.item_id, one.start, one.freq, one.target.tolist())
+            for one in read(named_tables(iter(tables), Columns(), "t"), "t", given)
+        ]
+        for read in (series_in_order, series_of_tables)
+    )
+    assert repr(streamed) == repr(held) and len(held) == 12
+
+
+def test_rows_out_of_order_are_told_from_those_in_order():
+    names, days = ["a", "a", "b", "b"], pd.to_datetime(["2020-01-01", "2020-01-02"] * 2)
+    for order in ([1, 0, 2, 3], [0, 0, 2, 3]):
+        frame = pd.DataFrame({"item_id": names, "timestamp": days[order], "target": 1.0})
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        with pytest.raises(NotInOrder):
+            list(series_in_order(named_tables(iter([table]), Columns(), "t"), "t", "D"))
+
+
+def test_a_series_that_goes_on_after_another_is_one_series(tmp_path):
+    """Its first half stands at the head of a Parquet file, its second at the end, behind more rows than a batch has."""
+    first, other = long_frame(n_series=1, length=60), long_frame(n_series=700, length=100).query("item_id != 'item0'")
+    pd.concat([first[:30], other, first[30:]]).to_parquet(tmp_path / "s.parquet")
+    store = open_source(tmp_path / "s.parquet", tmp_path / "cache")
+    assert len(store) == 700 and store.item_ids[0] == "item0"
+    np.testing.assert_array_equal(store.target(0), first["target"].to_numpy(np.float32))
 
 
 @pytest.mark.parametrize("rows_in_memory", [2, 10**6])

@@ -47,6 +47,8 @@ def test_steps_between_is_the_inverse_and_finds_what_is_off_the_grid(freq):
     off = stamps[3] + np.timedelta64(1, "s") if freq != "s" else None
     if off is not None:
         assert steps_between(stamps[0], np.array([off]), freq)[0] == -1
+    many = steps_between(stamps[[0, 2, 2, 5]], stamps[[3, 2, 30, 39]], freq)
+    assert many.tolist() == [3, 0, 28, 34]
 
 
 @pytest.mark.parametrize("start", ["2019-11-20 13:30", "1999-12-31 23:59:59", "2024-02-29"])
