@@ -41,7 +41,7 @@ predictor.predict(data).reset_index().to_parquet(settings["output"])
 def main() -> None:
     """Train on every set with both, and print the table."""
     from pipeline.config import Config
-    from pipeline.report import markdown_table
+    from pipeline.report.tables import markdown_table
     from pipeline.score_models import tasks_of
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -68,7 +68,8 @@ def main() -> None:
 
 
 def _row(task: Any, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    from pipeline.evaluation import evaluate, naive_forecast
+    from pipeline.baselines import naive_forecast
+    from pipeline.evaluation import evaluate
     from pipeline.forecasting import Forecaster
     from pipeline.metrics import WQL_LEVELS
 
@@ -76,14 +77,14 @@ def _row(task: Any, arguments: argparse.Namespace, folder: Path) -> dict[str, An
         forecaster = Forecaster.load(str(path))
         return lambda histories, length: forecaster.quantiles(histories, length, WQL_LEVELS)[0]
 
-    naive = evaluate(task, naive_forecast(task.seasonality))["WQL"]
+    naive = evaluate(task, naive_forecast(task.seasonality)).scores()["WQL"]
     _train_own(task, arguments, folder)
     found = {
         "base": evaluate(task, of_model(arguments.base)),
         "this pipeline": evaluate(task, of_model(folder / "own")),
         "AutoGluon": evaluate(task, _autogluon(task, arguments, folder)),
     }
-    return {"data set": task.name, **{name: scores["WQL"] / naive for name, scores in found.items()}}
+    return {"data set": task.name, **{name: one.scores()["WQL"] / naive for name, one in found.items()}}
 
 
 def _train_own(task: Any, arguments: argparse.Namespace, folder: Path) -> None:

@@ -27,7 +27,7 @@ def main() -> None:
     import torch
 
     from pipeline.arrow_store import write_store
-    from pipeline.report import markdown_table
+    from pipeline.report.tables import markdown_table
     from pipeline.synthetic import dummy_series
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -55,7 +55,7 @@ print("SECONDS", time.perf_counter() - begin)
 def main() -> None:
     """Measure what the command line names."""
     from pipeline.base_model import ChronosBaseModel
-    from pipeline.report import markdown_table
+    from pipeline.report.tables import markdown_table
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("size")

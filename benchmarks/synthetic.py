@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.gaussian_process import GaussianProcessRegressor, kernels
 
 from pipeline.arrow_store import store_of_arrays
-from pipeline.report import markdown_table
+from pipeline.report.tables import markdown_table
 from pipeline.synthetic import kernel_synth as ours
 from pipeline.synthetic.bank import bank_of_prior, default_bank
 from pipeline.synthetic.kernel_synth import (

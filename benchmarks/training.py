@@ -70,7 +70,7 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
 
     from pipeline.arrow_store import write_store
     from pipeline.base_model import ChronosBaseModel
-    from pipeline.report import markdown_table
+    from pipeline.report.tables import markdown_table
     from pipeline.synthetic import dummy_series
 
     base = ChronosBaseModel(f"scratch:{arguments.size}")

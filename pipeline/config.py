@@ -213,12 +213,12 @@ class TrainingConfig:
     batch_size: int = 32
     """Windows an optimiser step, over all processes together."""
     learning_rate: float | Literal["auto"] = "auto"
-    """Peak learning rate, which falls linearly to zero. auto is 1e-4 for T5 and GPT-2, 1e-5 for Bolt, 1e-6 for Chronos-2,
-    and 5 to 10 times that for lora; from random weights 1e-3, and 3e-3 for nano sizes, after a warm-up over 5% of the
-    steps."""
+    """Peak learning rate, which falls linearly to zero. auto is 1e-4 for T5 and GPT-2, 1e-5 for a Bolt 768 wide and in
+    proportion more for a narrower one, 1e-6 for Chronos-2, and 5 to 10 times that for lora; from random weights 1e-3, and
+    3e-3 for nano sizes, after a warm-up over 5% of the steps."""
     validation_split: float = 0.2
     """Share of every series, at its end, that training never sees and candidates are scored on: at least one horizon, at
-    most half the series. 0 trains on everything and compares nothing."""
+    most half the series, and no more than validation_windows windows take. 0 trains on everything and compares nothing."""
     validation_windows: int | None = None
     """Most windows that a candidate is scored on; where there are more, they are spread evenly. Null is 512, or 64 for
     the token models, whose forecasts are sampled."""
@@ -346,6 +346,9 @@ class EvaluationConfig:
     models: list[str] | None = None
     """Checkpoint folders or Hub ids; seasonal naive is always scored beside them. Null is the base and the trained
     model."""
+    baselines: list[Literal["AutoETS", "AutoTheta"]] | None = None
+    """Models of statsforecast, fitted to each series, to score beside them. Null is both where statsforecast is installed;
+    [] is none."""
     windows: int = 1
     """Rolling origins a series, one horizon apart; 1 is the last window only."""
     prediction_length: int | None = None
@@ -353,7 +356,7 @@ class EvaluationConfig:
     batch_size: int = 64
     """Series a forward pass."""
     report_path: str | None = None
-    """Folder for scores.csv and scores.md; null is reports in paths.data_dir."""
+    """Folder for report.html, scores.md and the tables in CSV; null is reports in paths.data_dir."""
 
     def __post_init__(self) -> None:
         _at_least("evaluation.windows", self.windows, 1)

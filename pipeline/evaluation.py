@@ -1,7 +1,7 @@
-"""Scores of any forecaster on the last windows of real series, beside seasonal naive."""
+"""Scores of any forecaster on the last windows of real series."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,11 +9,10 @@ import numpy as np
 from pipeline.arrow_store import Store
 from pipeline.errors import UserError
 from pipeline.frequency import seasonality
-from pipeline.metrics import WQL_LEVELS, WindowErrors, seasonal_error, seasonal_naive, window_errors
+from pipeline.metrics import WindowErrors, seasonal_error, window_errors
 from pipeline.series import History, target_rows
 from pipeline.windows import history_at
 
-SEASONAL_NAIVE = "seasonal naive"
 logger = logging.getLogger(__name__)
 
 Forecast = Callable[[Sequence[History], int], np.ndarray]
@@ -58,43 +57,97 @@ def task_of(name: str, store: Store, prediction_length: int, season: int | None,
     return Task(name, store, prediction_length, season or seasonality(store.freq), windows)
 
 
-def evaluate(task: Task, forecast: Forecast, batch_size: int = 64) -> dict[str, float]:
-    """Score a forecaster on a task.
+@dataclass(frozen=True)
+class Evaluation:
+    """How far a forecaster was off in every window of a task; of several targets a window has a row for each."""
 
-    Returns:
-        `MASE`, `WQL`, `coverage_80`, `series`, `windows` and `seasonality`.
-    """
-    parts = list(_batch_errors(task, forecast, batch_size))
-    cuts = task.cuts()
-    n_series = len({series for series, _ in cuts})
+    errors: WindowErrors
+    series: np.ndarray
+    """Index of the series of each row, int64, [n]."""
+    starts: np.ndarray
+    """Forecast start of each row, int64, [n]."""
+    seasonality: int
+
+    def scores(self) -> dict[str, float]:
+        """Return the scores of the task, and of how many `series` and `windows` and of what `seasonality` they are."""
+        windows = np.unique(np.stack([self.series, self.starts]), axis=1).shape[1]
+        counts = {"series": len(np.unique(self.series)), "windows": windows, "seasonality": self.seasonality}
+        return {**self.errors.scores(), **counts}
+
+    def by_series(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return the indices of the series that have scores, [n_series], and their scores."""
+        found, group = np.unique(self.series, return_inverse=True)
+        return found, self.errors.scores_by(group, len(found))
+
+    def by_step(self) -> list[dict[str, float]]:
+        """Return the scores of each step of the horizon."""
+        return [self.errors.of_step(step).scores() for step in range(self.errors.pinball.shape[1])]
+
+
+def evaluate(task: Task, forecast: Forecast, batch_size: int = 64) -> Evaluation:
+    """Forecast every window of a task, and compare with what came."""
+    # Longest history first, so that a batch holds histories of like length.
+    cuts = sorted(task.cuts(), key=lambda cut: -cut[1])
+    n_series, n_targets = len({series for series, _ in cuts}), len(task.store.variates.targets)
     left_out = len(task.store) - n_series
     if left_out:
         logger.info("%s: %d of %d series have no window that can be scored", task.name, left_out, len(task.store))
-    counts = {"series": n_series, "windows": len(cuts), "seasonality": task.seasonality}
-    return {**WindowErrors.joined(parts).scores(), **counts}
+    batches = [cuts[first : first + batch_size] for first in range(0, len(cuts), batch_size)]
+    errors = WindowErrors.joined([_errors(task, forecast, batch) for batch in batches])
+    series, starts = np.array(cuts, np.int64).repeat(n_targets, axis=0).T
+    return Evaluation(errors, series, starts, task.seasonality)
 
 
-def _batch_errors(task: Task, forecast: Forecast, batch_size: int) -> Iterator[WindowErrors]:
-    # Longest history first, so that a batch holds histories of like length.
-    cuts = sorted(task.cuts(), key=lambda cut: -cut[1])
-    for first in range(0, len(cuts), batch_size):
-        batch = cuts[first : first + batch_size]
-        length, n_targets = task.prediction_length, len(task.store.variates.targets)
-        histories = [history_at(task.store, series, start, start + length, length) for series, start in batch]
-        target = np.concatenate(
-            [task.store.rows(series)[:n_targets, start : start + length] for series, start in batch]
-        )
-        rows = target_rows(histories)
-        unknown = np.array([np.isnan(row).all() for row in rows])
-        scale = np.array([seasonal_error(row, task.seasonality) for row in rows])
-        yield window_errors(np.where(unknown[:, None], np.nan, target), forecast(histories, length), scale)
+def _errors(task: Task, forecast: Forecast, cuts: Sequence[tuple[int, int]]) -> WindowErrors:
+    histories, target = windows_at(task, cuts)
+    rows = target_rows(histories)
+    unknown = np.array([np.isnan(row).all() for row in rows])
+    scale = np.array([seasonal_error(row, task.seasonality) for row in rows])
+    target = np.where(unknown[:, None], np.nan, target)
+    return window_errors(target, forecast(histories, task.prediction_length), scale)
 
 
-def naive_forecast(season: int) -> Forecast:
-    """Return the seasonal naive forecaster: the last season repeated, the same at every level."""
+def windows_at(task: Task, cuts: Sequence[tuple[int, int]]) -> tuple[list[History], np.ndarray]:
+    """Return the history of each of some (series, forecast start), and what came: [n targets, prediction_length]."""
+    length, n_targets = task.prediction_length, len(task.store.variates.targets)
+    histories = [history_at(task.store, series, start, start + length, length) for series, start in cuts]
+    rows = [task.store.rows(series)[:n_targets, start : start + length] for series, start in cuts]
+    return histories, np.concatenate(rows)
 
-    def forecast(histories: Sequence[History], prediction_length: int) -> np.ndarray:
-        points = np.stack([seasonal_naive(row, prediction_length, season) for row in target_rows(histories)])
-        return np.repeat(points[:, :, None], len(WQL_LEVELS), axis=2)
 
-    return forecast
+@dataclass(frozen=True)
+class Example:
+    """One window with its forecast, to be looked at."""
+
+    task: str
+    item_id: str
+    which: str
+    """best, median or worst of the task's windows, by MASE."""
+    scaled_error: float
+    """Its MASE."""
+    history: np.ndarray
+    """The end of it, [at most four horizons]."""
+    target: np.ndarray
+    """[prediction_length]."""
+    quantiles: np.ndarray
+    """At `WQL_LEVELS`, [prediction_length, 9]."""
+
+
+def examples(task: Task, evaluation: Evaluation, forecast: Forecast) -> list[Example]:
+    """Return the best, the median and the worst forecast of those evaluated; fewer where there are fewer windows."""
+    errors, n_targets = evaluation.errors.scaled_error(), len(task.store.variates.targets)
+    order = np.flatnonzero(np.isfinite(errors))
+    order = order[np.argsort(errors[order], kind="stable")]
+    if not len(order):
+        return []
+    places = {"best": 0, "worst": len(order) - 1, "median": len(order) // 2}
+    chosen = {which: int(order[places[which]]) for which in ("best", "median", "worst")[: len(order)]}
+    cuts = [(int(evaluation.series[row]), int(evaluation.starts[row])) for row in chosen.values()]
+    histories, target = windows_at(task, cuts)
+    quantiles, rows = forecast(histories, task.prediction_length), target_rows(histories)
+    found = []
+    for position, (which, row) in enumerate(chosen.items()):
+        at, name = position * n_targets + row % n_targets, task.store.item_ids[cuts[position][0]]
+        end = rows[at][-4 * task.prediction_length :]
+        found.append(Example(task.name, name, which, float(errors[row]), end, target[at], quantiles[at]))
+    return found

@@ -22,7 +22,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_utils import EvalLoopOutput
 
 from pipeline.metrics import WQL_LEVELS, WindowErrors, seasonal_error, window_errors
-from pipeline.report import DrawnForecast, forecast_figure
+from pipeline.report.figures import DrawnForecast, forecast_figure
 from pipeline.run_folder import seal_checkpoint
 from pipeline.series import History, target_rows
 from pipeline.training_data import WindowDataset
@@ -193,12 +193,9 @@ class GuardedTrainer(Trainer):
     def _scores(validation: ValidationWindows, errors: WindowErrors) -> tuple[float, float]:
         """Return WQL and MASE, each the mean over data sets."""
         datasets = validation.windows[:, 0].repeat(len(validation.variates.targets))
-        scores = [
-            WindowErrors(*(column[datasets == which] for column in errors.columns())).scores()
-            for which in np.unique(datasets)
-        ]
-        wql, mase = (float(np.mean([score[name] for score in scores])) for name in ("WQL", "MASE"))
-        return wql, mase
+        names, group = np.unique(datasets, return_inverse=True)
+        scores = errors.scores_by(group, len(names))
+        return float(scores["WQL"].mean()), float(scores["MASE"].mean())
 
 
 class BaseIsFirstBest(TrainerCallback):

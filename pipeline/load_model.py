@@ -17,7 +17,7 @@ from pipeline.forecasting import Forecaster, named
 from pipeline.future import Future
 from pipeline.metrics import WQL_LEVELS
 from pipeline.predictions import Request, history_of, write_predictions
-from pipeline.report import DrawnForecast, forecast_figure, save_figure
+from pipeline.report.figures import DrawnForecast, forecast_figure, save_figure
 
 
 class ChronosLoader:
@@ -70,10 +70,10 @@ class ChronosLoader:
             test_data: [n_series, length].
 
         Returns:
-            `MASE`, `WQL`, `coverage_80`, `series`, `windows` and `seasonality`.
+            The scores of `pipeline.metrics.SCORES`, `series`, `windows` and `seasonality`.
         """
         task = task_of("test data", store_of_arrays(np.atleast_2d(test_data)), self._horizon(), None, windows=1)
-        return evaluate(task, lambda batch, length: self.loaded().quantiles(batch, length, WQL_LEVELS)[0])
+        return evaluate(task, lambda batch, length: self.loaded().quantiles(batch, length, WQL_LEVELS)[0]).scores()
 
     def save_predictions(self, predictions: np.ndarray, output_path: str) -> None:
         """Write what `predict` gave as a long table; series are named, and steps counted, by position.

@@ -4,50 +4,98 @@ Shapes: a batch of n windows with horizon h and q quantile levels. NaN in a targ
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 WQL_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+INTERVALS = (80, 60, 40, 20)
+"""Per cent that the central intervals between two of the levels hold, the widest first."""
+SCORES = ("WQL", "MASE", "WAPE", "RMSSE", *(f"coverage_{interval}" for interval in INTERVALS))
+_UNKNOWN = -1
 
 
 @dataclass(frozen=True)
 class WindowErrors:
-    """What each window adds to the scores; windows of several batches or processes are simply joined."""
+    """How far each step of n windows with horizon h was off; windows of several batches or processes are simply joined."""
 
     pinball: np.ndarray
-    """Sum over steps and mean over levels of twice the pinball loss, [n]."""
-    absolute_target: np.ndarray
-    """Sum of |y| over known steps, [n]."""
-    scaled_error: np.ndarray
-    """Mean absolute error of the median over the in-sample seasonal naive error, [n]; NaN where either is undefined."""
-    covered: np.ndarray
-    """Number of known steps inside the 80% interval, [n]."""
-    known: np.ndarray
-    """Number of known steps, [n]."""
+    """Twice the pinball loss, mean over levels, [n, h]; NaN where the target is unknown."""
+    error: np.ndarray
+    """Target less median, [n, h]; NaN where the target is unknown."""
+    magnitude: np.ndarray
+    """|target|, [n, h]; NaN where it is unknown."""
+    n_around: np.ndarray
+    """How many of the nested `INTERVALS` hold the target: int8, [n, h]; -1 where it is unknown."""
+    n_above: np.ndarray
+    """How many quantiles are not below the target: int8, [n, h]; -1 where it is unknown."""
+    scale: np.ndarray
+    """In-sample mean of |y[t] - y[t - m]|, [n]; NaN or 0 where there is none."""
+    squared_scale: np.ndarray
+    """In-sample mean of (y[t] - y[t - m])^2, [n]; NaN or 0 where there is none."""
 
     @staticmethod
     def joined(parts: Sequence["WindowErrors"]) -> "WindowErrors":
         """Join the windows of several batches."""
-        return WindowErrors(*(np.concatenate(columns) for columns in zip(*(part.columns() for part in parts))))
+        return WindowErrors(*(np.concatenate(columns) for columns in zip(*(part._columns() for part in parts))))
 
-    def columns(self) -> tuple[np.ndarray, ...]:
-        """Return the five arrays in the order of the fields."""
-        return self.pinball, self.absolute_target, self.scaled_error, self.covered, self.known
+    def __len__(self) -> int:
+        return len(self.scale)
+
+    def of_step(self, step: int) -> "WindowErrors":
+        """Return one step of every window."""
+        return WindowErrors(*(column[:, [step]] if column.ndim == 2 else column for column in self._columns()))
 
     def scores(self) -> dict[str, float]:
-        """Return `WQL`, `MASE` and `coverage_80`; NaN where no window defines one.
+        """Return the `SCORES` of all windows together; NaN where no window defines one."""
+        return {name: float(value[0]) for name, value in self.scores_by(np.zeros(len(self), np.int64), 1).items()}
+
+    def scores_by(self, group: np.ndarray, n_groups: int) -> dict[str, np.ndarray]:
+        """Return the `SCORES` of each group of windows, [n_groups]; NaN where no window of a group defines one.
 
         WQL is the sum of twice the pinball losses over the sum of |y|, mean over the levels 0.1 to 0.9. MASE is the mean
-        over windows. (Ansari et al., Chronos: Learning the Language of Time Series, 2024, appendix D.)
+        over windows of the mean absolute error of the median over `scale` (both: Ansari et al., Chronos: Learning the
+        Language of Time Series, 2024, appendix D). WAPE is the sum of absolute errors over the sum of |y|. RMSSE is the mean
+        over windows of the root of the mean squared error over `squared_scale` (Makridakis et al., M5 accuracy competition,
+        2022, with the seasonal difference in place of the last one). A coverage is the share of steps that an interval
+        holds.
+
+        Args:
+            group: of each window, int64, [n].
         """
-        scale, known = self.absolute_target.sum(), self.known.sum()
-        defined = np.isfinite(self.scaled_error)
-        return {
-            "MASE": float(self.scaled_error[defined].mean()) if defined.any() else float("nan"),
-            "WQL": float(self.pinball.sum() / scale) if scale > 0 else float("nan"),
-            "coverage_80": float(self.covered.sum() / known) if known else float("nan"),
-        }
+
+        def summed(values: np.ndarray) -> np.ndarray:
+            return np.bincount(group, values, minlength=n_groups)
+
+        def mean(values: np.ndarray) -> np.ndarray:
+            defined = np.isfinite(values)
+            return summed(np.where(defined, values, 0.0)) / summed(defined)
+
+        with np.errstate(divide="ignore", invalid="ignore"):
+            magnitude, known = summed(np.nansum(self.magnitude, axis=1)), summed((self.n_around >= 0).sum(axis=1))
+            magnitude = np.where(magnitude > 0, magnitude, np.nan)
+            scores = {
+                "WQL": summed(np.nansum(self.pinball, axis=1)) / magnitude,
+                "MASE": mean(self.scaled_error()),
+                "WAPE": summed(np.nansum(np.abs(self.error), axis=1)) / magnitude,
+                "RMSSE": mean(np.sqrt(_mean_known(self.error**2) / _positive(self.squared_scale))),
+            }
+            for position, interval in enumerate(INTERVALS):
+                scores[f"coverage_{interval}"] = summed((self.n_around > position).sum(axis=1)) / known
+        return scores
+
+    def scaled_error(self) -> np.ndarray:
+        """Return the MASE of each window, [n]; NaN where it is not defined."""
+        return _mean_known(np.abs(self.error)) / _positive(self.scale)
+
+    def share_at_most(self) -> np.ndarray:
+        """Return the share of targets at or below the quantile of each of `WQL_LEVELS`, [9]."""
+        n_known = (self.n_above >= 0).sum()
+        n_at_most = np.array([(self.n_above >= len(WQL_LEVELS) - k).sum() for k in range(len(WQL_LEVELS))])
+        return n_at_most / n_known if n_known else np.full(len(WQL_LEVELS), np.nan)
+
+    def _columns(self) -> tuple[np.ndarray, ...]:
+        return tuple(getattr(self, field.name) for field in fields(self))
 
 
 def window_errors(target: np.ndarray, quantiles: np.ndarray, scale: np.ndarray) -> WindowErrors:
@@ -55,33 +103,41 @@ def window_errors(target: np.ndarray, quantiles: np.ndarray, scale: np.ndarray) 
 
     Args:
         target: [n, h].
-        quantiles: [n, h, 9].
-        scale: in-sample seasonal naive error of each window's series, [n].
+        quantiles: [n, h, 9], rising.
+        scale: what `seasonal_error` gives for each window's history, [n, 2].
     """
     levels = np.asarray(WQL_LEVELS)
     target, quantiles = target.astype(np.float64), quantiles.astype(np.float64)
-    is_known = ~np.isnan(target)
+    unknown = np.isnan(target)
     error = target[:, :, None] - quantiles
     pinball = 2 * np.maximum(levels * error, (levels - 1) * error)
-    known = is_known.sum(axis=1)
-    absolute_error = np.where(is_known, np.abs(error[:, :, WQL_LEVELS.index(0.5)]), 0.0).sum(axis=1)
-    covered = (target >= quantiles[:, :, 0]) & (target <= quantiles[:, :, -1])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scaled_error = absolute_error / known / np.where(scale > 0, scale, np.nan)
+    around = [(error[:, :, k] >= 0) & (error[:, :, -1 - k] <= 0) for k in range(len(INTERVALS))]
     return WindowErrors(
-        pinball=np.where(is_known[:, :, None], pinball, 0.0).mean(axis=2).sum(axis=1),
-        absolute_target=np.where(is_known, np.abs(target), 0.0).sum(axis=1),
-        scaled_error=scaled_error,
-        covered=(covered & is_known).sum(axis=1),
-        known=known,
+        pinball=pinball.mean(axis=2),
+        error=error[:, :, WQL_LEVELS.index(0.5)],
+        magnitude=np.abs(target),
+        n_around=np.where(unknown, _UNKNOWN, np.sum(around, axis=0)).astype(np.int8),
+        n_above=np.where(unknown, _UNKNOWN, (error <= 0).sum(axis=2)).astype(np.int8),
+        scale=scale[:, 0],
+        squared_scale=scale[:, 1],
     )
 
 
-def seasonal_error(history: np.ndarray, seasonality: int) -> float:
-    """Return the mean of |y[t] - y[t - m]| over one series' history, [length]; NaN where no pair is known."""
+def _mean_known(values: np.ndarray) -> np.ndarray:
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, values, 0.0).sum(axis=1) / known.sum(axis=1)
+
+
+def _positive(scale: np.ndarray) -> np.ndarray:
+    return np.where(scale > 0, scale, np.nan)
+
+
+def seasonal_error(history: np.ndarray, seasonality: int) -> tuple[float, float]:
+    """Return the means of |y[t] - y[t - m]| and of its square over one history, [length]; NaN where no pair is known."""
     differences = np.abs(history[seasonality:].astype(np.float64) - history[:-seasonality])
     known = differences[~np.isnan(differences)]
-    return float(known.mean()) if len(known) else float("nan")
+    return (float(known.mean()), float(np.square(known).mean())) if len(known) else (float("nan"), float("nan"))
 
 
 def seasonal_naive(history: np.ndarray, prediction_length: int, seasonality: int) -> np.ndarray:

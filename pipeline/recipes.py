@@ -18,6 +18,9 @@ _RATES: dict[Family, dict[str, float]] = {
     "bolt": {"full": 1e-5, "lora": 1e-4},
     "chronos-2": {"full": 1e-6, "lora": 1e-5},
 }
+# Bolt's are for the width of its base size and go with one over the width, as Adam's do that suit all sizes (Yang et al.,
+# Tensor Programs V, 2022): a small model hardly moves at the rate of a large one.
+_BOLT_WIDTH = 768
 _RATE_FROM_SCRATCH, _RATE_OF_NANO_FROM_SCRATCH = 1e-3, 3e-3
 _EPOCHS = 10
 _LEAST_STEPS, _LEAST_STEPS_FROM_SCRATCH = 1000, 3000
@@ -40,6 +43,7 @@ def recipe_of(
     epochs: float | str,
     *,
     family: Family,
+    width: int,
     scratch_size: str | None,
     windows_per_epoch: int | None,
 ) -> Recipe:
@@ -47,6 +51,7 @@ def recipe_of(
 
     Args:
         epochs: passes over the data, or `auto`; training.max_steps takes its place.
+        width: the model's d_model.
         scratch_size: the size of a base of random weights, None for one that has been trained.
         windows_per_epoch: None where series are made as they are needed.
 
@@ -73,7 +78,7 @@ def recipe_of(
         rate = _RATE_OF_NANO_FROM_SCRATCH if scratch_size.endswith("nano") else _RATE_FROM_SCRATCH
         chosen = f"for {_start(scratch_size)}"
     else:
-        rate = _RATES[family][training.method]
+        rate = _RATES[family][training.method] * (_BOLT_WIDTH / width if family == "bolt" else 1)
         chosen = f"for {'low-rank adapters' if training.method == 'lora' else 'all weights'} of a {family} model"
     amount = f"{steps / per_epoch:.1f} epochs" if per_epoch else "of series made as they are needed"
     warmup = 0.0 if scratch_size is None else _WARM_UP_FROM_SCRATCH

@@ -1,21 +1,41 @@
-"""Every model scored on every data set, beside seasonal naive."""
+"""Every model scored on every data set, beside the baselines."""
 
+from __future__ import annotations
+
+import importlib.util
 import logging
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.baselines import SEASONAL_NAIVE, STATISTICAL, naive_forecast, statistical_forecast
+from pipeline.checkpoint import TRAINING_INFO
 from pipeline.config import Config, EvaluationSet
 from pipeline.data_source import open_configured
 from pipeline.errors import UserError
-from pipeline.evaluation import SEASONAL_NAIVE, Task, evaluate, naive_forecast, task_of
-from pipeline.files import read_json
+from pipeline.evaluation import Evaluation, Forecast, Task, evaluate, examples, task_of
+from pipeline.files import read_json, whole_file
 from pipeline.forecasting import Forecaster
 from pipeline.metrics import WQL_LEVELS
-from pipeline.report import score_rows
+from pipeline.ranking import rank
+from pipeline.report.page import Findings, score_page, shown_model
+from pipeline.report.scores import (
+    SHOWN,
+    calibration_rows,
+    example_rows,
+    ranking_rows,
+    score_rows,
+    series_rows,
+    step_rows,
+)
+from pipeline.report.tables import Row, markdown_table, write_csv
+from pipeline.series import History
 
+ForecastOf = Callable[[Task], Forecast]
+_COURSE = {"loss": "loss", "WQL": "eval_wql", "MASE": "eval_mase"}
 logger = logging.getLogger(__name__)
 
 
@@ -43,27 +63,106 @@ def tasks_of(config: Config) -> list[Task]:
     return tasks
 
 
-def score_models(models: list[str], tasks: list[Task], config: Config) -> list[dict[str, Any]]:
-    """Return the rows of the score table.
+def baselines_of(config: Config) -> list[str]:
+    """Return the baselines beside seasonal naive: those named, or where none is, all if statsforecast is installed.
 
     Raises:
-        UserError: a model is missing or broken.
+        UserError: one is named and statsforecast is not installed.
+    """
+    installed = importlib.util.find_spec("statsforecast") is not None
+    named = config.evaluation.baselines
+    if named and not installed:
+        raise UserError(
+            f"evaluation.baselines: {', '.join(named)} need statsforecast; install it with: pip install statsforecast"
+        )
+    return list(STATISTICAL if installed else ()) if named is None else list(named)
+
+
+def score_models(models: Sequence[str], tasks: Sequence[Task], config: Config) -> dict[str, dict[str, Evaluation]]:
+    """Return how every model and baseline does on every task, by task and model; seasonal naive comes first.
+
+    Raises:
+        UserError: a model is missing or broken, or a task has no window.
     """
     for task in tasks:
         task.cuts()
-    scores: dict[str, dict[str, dict[str, float]]] = {task.name: {} for task in tasks}
-    for task in tasks:
-        scores[task.name][SEASONAL_NAIVE] = evaluate(task, naive_forecast(task.seasonality))
-    for model in models:
-        forecaster = Forecaster.load(model, config.chronos.device, config.chronos.seed)
+    scored: dict[str, dict[str, Evaluation]] = {task.name: {} for task in tasks}
+    for name in (SEASONAL_NAIVE, *baselines_of(config), *models):
+        forecast_of = forecaster_named(name, config)
         for task in tasks:
-            logger.info("scoring %s on %s", model, task.name)
-            forecast = partial(_forecast, forecaster)
-            scores[task.name][model] = evaluate(task, forecast, config.evaluation.batch_size)
-    return score_rows(scores, yardstick=SEASONAL_NAIVE)
+            logger.info("scoring %s on %s", name, task.name)
+            scored[task.name][name] = evaluate(task, forecast_of(task), config.evaluation.batch_size)
+    return scored
 
 
-def _forecast(forecaster: Forecaster, histories: list[np.ndarray], prediction_length: int) -> np.ndarray:
+def forecaster_named(name: str, config: Config) -> ForecastOf:
+    """Return what makes the forecaster of a baseline, a checkpoint folder or a model on the Hub for a task.
+
+    Raises:
+        UserError: there is no such model, or it is broken.
+    """
+    if name == SEASONAL_NAIVE:
+        return lambda task: naive_forecast(task.seasonality)
+    if name in STATISTICAL:
+        return lambda task: statistical_forecast(name, task.seasonality)
+    forecaster = Forecaster.load(name, config.chronos.device, config.chronos.seed)
+    return lambda _: partial(_quantiles, forecaster)
+
+
+def report_on(
+    scored: dict[str, dict[str, Evaluation]], tasks: Sequence[Task], config: Config, command: str, folder: Path
+) -> list[Row]:
+    """Write the page of scores and its tables to a folder, and return the rows of the score table.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    ranks = rank(scored, SEASONAL_NAIVE, config.chronos.seed)
+    shown = shown_model(ranks)
+    forecast_of = forecaster_named(shown, config)
+    findings = Findings(
+        ranks=ranks,
+        evaluations=scored,
+        scores=score_rows(scored, ranks, SEASONAL_NAIVE),
+        calibration=calibration_rows(scored),
+        steps=step_rows(scored),
+        examples=[one for task in tasks for one in examples(task, scored[task.name][shown], forecast_of(task))],
+        curves=[row for one in ranks for row in _curve_of(one.model)],
+        command=command,
+    )
+    tables = {
+        "scores": findings.scores,
+        "ranking": ranking_rows(ranks),
+        "scores_by_series": series_rows(scored, tasks),
+        "scores_by_step": findings.steps,
+        "calibration": findings.calibration,
+        "forecasts": example_rows(findings.examples),
+        "training": findings.curves,
+    }
+    for name, rows in tables.items():
+        if rows:
+            write_csv(folder / f"{name}.csv", rows)
+    for name, text in {
+        "scores.md": markdown_table(findings.scores, SHOWN),
+        "report.html": score_page(findings),
+    }.items():
+        with whole_file(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return findings.scores
+
+
+def _curve_of(model: str) -> list[Row]:
+    """Return the course of training that a checkpoint folder tells: `model, step, loss, WQL, MASE`."""
+    info_file = Path(model, TRAINING_INFO)
+    history = read_json(info_file).get("history", []) if info_file.is_file() else []
+    by_step: dict[int, Row] = {}
+    for entry in history:
+        row = by_step.setdefault(entry["step"], {"model": model, "step": entry["step"]})
+        row |= {name: entry[key] for name, key in _COURSE.items() if key in entry}
+    return [{**dict.fromkeys(_COURSE), **row} for row in by_step.values() if row.keys() & _COURSE.keys()]
+
+
+def _quantiles(forecaster: Forecaster, histories: Sequence[History], prediction_length: int) -> np.ndarray:
     return forecaster.quantiles(histories, prediction_length, WQL_LEVELS)[0]
 
 

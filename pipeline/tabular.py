@@ -387,7 +387,7 @@ def _series_of_frame(frame: pd.DataFrame, where: str, freq: str, variates: Varia
     begins = np.flatnonzero(np.diff(codes, prepend=-1))
     ends = np.append(begins[1:], len(codes))
     if stamps is None or freq == UNKNOWN:
-        for begin, end in zip(begins, ends):
+        for begin, end in zip(begins.tolist(), ends.tolist()):
             yield Series(names[codes[begin]], _EPOCH, freq, targets[..., begin:end], variates)
         return
     steps = steps_between(np.repeat(stamps[begins], ends - begins), stamps, freq)

@@ -25,7 +25,8 @@ from pipeline.frequency import seasonality
 from pipeline.metrics import WQL_LEVELS
 from pipeline.plan import Plan
 from pipeline.recipes import Recipe, recipe_of
-from pipeline.report import curve_figure, run_report, save_figure, training_card
+from pipeline.report.cards import run_report, training_card
+from pipeline.report.figures import curve_figure, save_figure
 from pipeline.run_folder import RunFolder, differing_keys
 from pipeline.series import UNIVARIATE, History, target_rows
 from pipeline.synthetic import dummy_array
@@ -164,10 +165,12 @@ class ChronosTrainer:
 
         windows, validation = train_data
         family, config = self.checkpoint.family, self.checkpoint.config
+        width = config["d_model" if family != "gpt2" else "n_embd"]
         recipe = recipe_of(
             self.config.training,
             epochs,
             family=family,
+            width=width,
             scratch_size=self._scratch_size(),
             windows_per_epoch=windows.windows_per_epoch(),
         )
@@ -176,7 +179,7 @@ class ChronosTrainer:
             recipe,
             run,
             family=family,
-            width=config["d_model" if family != "gpt2" else "n_embd"],
+            width=width,
             with_validation=validation is not None,
         )
         return recipe, arguments

@@ -51,7 +51,11 @@ def training_windows(
     made = {
         i: _made(one.series, training.min_past, lengths) for i, one in enumerate(sets) if isinstance(one.series, Bank)
     }
-    splits = {i: _split(one.series, config, lengths) for i, one in enumerate(sets) if isinstance(one.series, Store)}
+    most = training.validation_windows or _VALIDATION_WINDOWS[family]
+    share = max(1, most // len(sets))
+    splits = {
+        i: _split(one.series, config, lengths, share) for i, one in enumerate(sets) if isinstance(one.series, Store)
+    }
     sources: list[Source] = [SeriesSource(split, training.min_past) for split in splits.values()]
     weights = [sets[i].weight for i in splits]
     if config.data.mixup:
@@ -75,7 +79,6 @@ def training_windows(
     )
     if training.validation_split == 0:
         return windows, None
-    most = training.validation_windows or _VALIDATION_WINDOWS[family]
     held = [held_out(source, most, seed=seed, **lengths) for source in made.values()]
     validation = ValidationWindows([*splits.values(), *held], **lengths, max_windows=most)
     if not len(validation):
@@ -97,10 +100,15 @@ def _made(bank: Bank, min_past: int, lengths: dict[str, int]) -> SyntheticSource
     return SyntheticSource(bank, min_past)
 
 
-def _split(store: Store, config: Config, lengths: dict[str, int]) -> Split:
+def _split(store: Store, config: Config, lengths: dict[str, int], max_windows: int) -> Split:
     training = config.training
     split = split_store(
-        store, training.validation_split, lengths["prediction_length"], training.min_past, config.data.test_length
+        store,
+        training.validation_split,
+        lengths["prediction_length"],
+        training.min_past,
+        config.data.test_length,
+        max_windows,
     )
     where = store.path or "the array"
     for reason, series in split.unusable.items():

@@ -41,10 +41,16 @@ class Split:
 
 
 def split_store(
-    store: Store, validation_split: float, prediction_length: int, min_past: int, test_length: int = 0
+    store: Store,
+    validation_split: float,
+    prediction_length: int,
+    min_past: int,
+    test_length: int = 0,
+    max_windows: int | None = None,
 ) -> Split:
     """Hold out the end of every series: `validation_split` of its steps, at least one horizon, at most half the series.
 
+    No more is held out than `max_windows` windows take that are spread evenly over the series: the newest steps teach most.
     The last `test_length` steps are left out before. A series is unusable for training where what remains is shorter than
     `min_past` and one step, or all its targets are constant or missing throughout.
 
@@ -53,6 +59,8 @@ def split_store(
     """
     ends = np.maximum(store.lengths - test_length, 0)
     wanted = np.maximum((validation_split * ends).astype(np.int64), prediction_length)
+    if max_windows is not None:
+        wanted = np.minimum(wanted, -(-max_windows // len(store)) * prediction_length)
     held_out = np.minimum(wanted, ends // 2) if validation_split > 0 else np.zeros_like(ends)
     train_ends = ends - held_out
     # The last training step is never in a context: a series that changes only there teaches nothing.

@@ -1,6 +1,8 @@
 """Score models on the last windows of your series, beside seasonal naive."""
 
 import logging
+import shlex
+import sys
 
 from pipeline.command import run
 from pipeline.config import Config
@@ -9,16 +11,19 @@ logger = logging.getLogger("pipeline")
 
 
 def main(config: Config) -> None:
-    """Score every model on every data set, print the table and write it."""
+    """Score every model on every data set, print the table and write the report."""
     from pipeline.files import check_folder
-    from pipeline.report import markdown_table, write_scores
-    from pipeline.score_models import score_models, tasks_of
+    from pipeline.report.scores import SHOWN
+    from pipeline.report.tables import markdown_table
+    from pipeline.score_models import report_on, score_models, tasks_of
 
-    check_folder(config.report_path())
-    rows = score_models(config.scored_models(), tasks_of(config), config)
-    write_scores(config.report_path(), rows)
-    print(markdown_table(rows))
-    logger.info("tables: %s, %s", config.report_path() / "scores.md", config.report_path() / "scores.csv")
+    folder = config.report_path()
+    check_folder(folder)
+    tasks = tasks_of(config)
+    scored = score_models(config.scored_models(), tasks, config)
+    rows = report_on(scored, tasks, config, shlex.join(["python", *sys.argv]), folder)
+    print(markdown_table(rows, SHOWN))
+    logger.info("report: %s; its tables are beside it", folder / "report.html")
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ import pytest
 from conftest import long_frame
 
 from pipeline.arrow_store import store_of_arrays
+from pipeline.baselines import naive_forecast
 from pipeline.errors import UserError
-from pipeline.evaluation import evaluate, naive_forecast, task_of
+from pipeline.evaluation import evaluate, examples, task_of
 from pipeline.metrics import WQL_LEVELS
-from pipeline.report import markdown_table, score_rows
+from pipeline.report.tables import markdown_table
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -55,7 +56,9 @@ def test_scores_are_those_of_a_plain_loop(windows):
     series = [rng.normal(5, 1, length).astype(np.float32) for length in (40, 25, 9, 70)]
     series[0][[5, 36, 37]] = np.nan
     task = task_of("t", store_of_arrays(series), 6, 4, windows)
-    scores = evaluate(task, lambda histories, _: np.stack([spread(history) for history in histories]), batch_size=2)
+    scores = evaluate(
+        task, lambda histories, _: np.stack([spread(history) for history in histories]), batch_size=2
+    ).scores()
     wql, mase, coverage = plain_scores(series, 6, windows, 4, spread)
     assert scores["WQL"] == pytest.approx(wql) and scores["MASE"] == pytest.approx(mase)
     assert scores["coverage_80"] == pytest.approx(coverage)
@@ -78,15 +81,41 @@ def test_a_set_without_a_series_longer_than_the_horizon_is_refused():
         evaluate(task_of("t", store_of_arrays([np.arange(5)]), 6, 1, 1), naive_forecast(1))
 
 
-def test_relative_scores_divide_by_the_yardstick_and_average_geometrically():
-    scores = {
-        "a": {"naive": {"MASE": 1.0, "WQL": 0.5, "coverage_80": 0}, "m": {"MASE": 0.5, "WQL": 0.4, "coverage_80": 1}},
-        "b": {"naive": {"MASE": 2.0, "WQL": 0.1, "coverage_80": 0}, "m": {"MASE": 4.0, "WQL": 0.2, "coverage_80": 1}},
-    }
-    rows = {(row["data set"], row["model"]): row for row in score_rows(scores, "naive")}
-    assert rows["a", "m"]["relative MASE"] == 0.5 and rows["b", "m"]["relative WQL"] == pytest.approx(2)
-    assert rows["geometric mean of 2", "m"]["relative MASE"] == pytest.approx(1.0)
-    assert rows["geometric mean of 2", "m"]["relative WQL"] == pytest.approx((0.8 * 2) ** 0.5)
+def test_scores_by_series_and_step_belong_to_their_series_and_step():
+    """Forecasts of nought: each series is off by its own constant, each step of one series by its place."""
+    series = [np.r_[np.arange(20.0), np.full(6, float(k))] for k in (1, 2, 3)] + [
+        np.r_[np.arange(30.0), np.arange(1.0, 7)]
+    ]
+    task = task_of("t", store_of_arrays([one.astype(np.float32) for one in series]), 3, 1, 2)
+    nought = evaluate(task, lambda histories, _: np.zeros((len(histories), 3, 9)), batch_size=3)
+    found, scores = nought.by_series()
+    assert found.tolist() == [0, 1, 2, 3] and scores["WAPE"] == pytest.approx(1.0)
+    first = [np.abs(np.diff(one[: len(one) - back])).mean() for one in series for back in (6, 3)]
+    error = [np.abs(one[len(one) - back :][:3]).mean() for one in series for back in (6, 3)]
+    expected = (np.array(error) / first).reshape(4, 2).mean(axis=1)
+    np.testing.assert_allclose(scores["MASE"], expected)
+    steps = nought.by_step()
+    assert len(steps) == 3 and np.mean([one["MASE"] for one in steps]) == pytest.approx(nought.scores()["MASE"])
+    alone = evaluate(task_of("t", store_of_arrays([series[3]]), 3, 1, 1), lambda some, _: np.zeros((len(some), 3, 9)))
+    assert [one["MASE"] for one in alone.by_step()] == pytest.approx([4 / first[7], 5 / first[7], 6 / first[7]])
+
+
+def test_the_examples_are_the_best_the_median_and_the_worst_window():
+    series = [np.r_[np.tile([0.0, 1.0], 10), np.full(4, 0.5 + off)] for off in (3, 1, 5, 2, 4)]
+    task = task_of("t", store_of_arrays(series), 4, 1, 1)
+
+    def half(histories, length):
+        return np.full((len(histories), length, 9), 0.5)
+
+    found = examples(task, evaluate(task, half), half)
+    assert [(one.which, one.item_id, one.scaled_error) for one in found] == [
+        ("best", "1", pytest.approx(1)),
+        ("median", "0", pytest.approx(3)),
+        ("worst", "2", pytest.approx(5)),
+    ]
+    assert found[2].target.tolist() == [5.5] * 4 and found[2].history.tolist() == [0.0, 1.0] * 8
+    two = task_of("t", store_of_arrays(series[:2]), 4, 1, 1)
+    assert [one.which for one in examples(two, evaluate(two, half), half)] == ["best", "median"]
 
 
 def test_a_markdown_table_has_as_many_cells_in_every_row():
@@ -104,7 +133,16 @@ def test_the_script_scores_models_beside_seasonal_naive_and_writes_both_tables(n
     rows = list(csv_module.DictReader(open(tmp_path / "data" / "reports" / "scores.csv")))
     assert [row["data set"] for row in rows] == ["daily", "daily", "hourly", "hourly", *["geometric mean of 2"] * 2]
     assert rows[2]["seasonality"] == "12" and rows[0]["windows"] == "12" and rows[0]["seasonality"] == "7"
-    assert "seasonal naive" in out and (tmp_path / "data" / "reports" / "scores.md").read_text() in out
+    folder = tmp_path / "data" / "reports"
+    assert "seasonal naive" in out and (folder / "scores.md").read_text() in out
+    tables = {file.stem: pd.read_csv(file) for file in folder.glob("*.csv")}
+    assert set(tables) == {"scores", "ranking", "scores_by_series", "scores_by_step", "calibration", "forecasts"}
+    by_series = tables["scores_by_series"].query("model == 'seasonal naive' and `data set` == 'daily'")
+    assert list(by_series["item_id"]) == [f"item{k}" for k in range(6)]
+    assert by_series["MASE"].mean() == pytest.approx(tables["scores"]["MASE"][0])
+    drawn = tables["forecasts"].query("`data set` == 'hourly' and window == 'worst' and step > 0")
+    truth = long_frame(freq="h").query("item_id == @drawn.item_id.iloc[0]")["target"].to_numpy()
+    assert any(np.allclose(drawn["target"], truth[at : at + 5]) for at in (len(truth) - 10, len(truth) - 5))
 
 
 def test_seasonal_naive_scores_of_the_real_sets_are_met(tmp_path, run_script):

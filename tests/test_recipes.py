@@ -10,7 +10,7 @@ from pipeline.errors import UserError
 from pipeline.recipes import few_data, recipe_of
 from pipeline.train_model import ChronosTrainer
 
-FINE = {"family": "bolt", "scratch_size": None, "windows_per_epoch": 6400}
+FINE = {"family": "bolt", "width": 768, "scratch_size": None, "windows_per_epoch": 6400}
 
 
 def test_ten_epochs_are_counted_in_steps_and_said_in_words():
@@ -19,7 +19,9 @@ def test_ten_epochs_are_counted_in_steps_and_said_in_words():
     assert recipe_of(TrainingConfig(), "auto", **{**FINE, "windows_per_epoch": 320}).steps == 1000
     assert recipe_of(TrainingConfig(), 0.5, **FINE).steps == 100
     assert recipe_of(TrainingConfig(max_steps=7), 0.5, **FINE).steps == 7
-    scratch = recipe_of(TrainingConfig(), "auto", family="bolt", scratch_size="bolt-nano", windows_per_epoch=None)
+    scratch = recipe_of(
+        TrainingConfig(), "auto", family="bolt", width=64, scratch_size="bolt-nano", windows_per_epoch=None
+    )
     assert (scratch.steps, scratch.learning_rate, scratch.warmup_share) == (3000, 3e-3, 0.05)
     assert "made as they are needed" in scratch.words
 
@@ -30,8 +32,19 @@ def test_rates_rise_from_all_weights_to_adapters_to_random_weights():
             recipe_of(TrainingConfig(method=method), "auto", **{**FINE, "family": family}).learning_rate
             for method in ("full", "lora")
         ]
-        scratch = recipe_of(TrainingConfig(), "auto", family=family, scratch_size="tiny", windows_per_epoch=None)
+        scratch = recipe_of(
+            TrainingConfig(), "auto", family=family, width=256, scratch_size="tiny", windows_per_epoch=None
+        )
         assert rates[0] < rates[1] < scratch.learning_rate
+
+
+def test_a_narrow_bolt_learns_faster_and_a_token_model_as_fast():
+    rates = {
+        width: recipe_of(TrainingConfig(), "auto", **{**FINE, "width": width}).learning_rate for width in (768, 64)
+    }
+    assert rates == pytest.approx({768: 1e-5, 64: 1.2e-4})
+    token = recipe_of(TrainingConfig(), "auto", **{**FINE, "family": "t5", "width": 64})
+    assert token.learning_rate == 1e-4
 
 
 def test_a_schedule_of_the_users_own_is_not_called_linear():

@@ -12,7 +12,7 @@ from pipeline.base_model import load_model
 from pipeline.config import LoraConfig
 from pipeline.cpu import ByteDropout, DroppedAttention, for_cpu
 from pipeline.errors import UserError
-from pipeline.report import curve_figure
+from pipeline.report.figures import curve_figure
 from pipeline.tuning import Blend, freeze, reshape, with_adapters
 
 CONTEXT = torch.sin(torch.arange(120) / 3.0)[None].repeat(3, 1) * torch.tensor([[1.0], [2.0], [5.0]])

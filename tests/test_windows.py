@@ -257,6 +257,12 @@ def test_what_is_held_out(length, split, test_length, expected):
     assert parted.train_ends.tolist() == [expected] and parted.ends.tolist() == [length - test_length]
 
 
+@pytest.mark.parametrize("max_windows, horizons", [(1000, 10), (24, 8), (22, 8), (3, 1), (1, 1)])
+def test_no_more_is_held_out_than_validation_takes(max_windows, horizons):
+    parted = split_store(store_of_arrays([np.arange(400.0)] * 3), 0.2, 8, 1, max_windows=max_windows)
+    assert parted.train_ends.tolist() == [400 - 8 * horizons] * 3
+
+
 @pytest.mark.parametrize("test_length", [0, 7])
 def test_validation_windows_are_whole_horizons_aligned_to_the_end(test_length):
     series = store_of_arrays([1000.0 + np.arange(60), 2000.0 + np.arange(41), 3000.0 + np.arange(9)])

@@ -1,0 +1,164 @@
+"""Which model is best over all: relative scores, how sure they are, and who wins how often."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.evaluation import Evaluation
+from pipeline.metrics import WindowErrors
+
+RANKED_BY = ("WQL", "MASE")
+_DRAWS = 1000
+_CONFIDENCE = (2.5, 97.5)
+
+Evaluations = Mapping[str, Mapping[str, Evaluation]]
+"""By data set, then by model."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its bootstrap interval, 95% wide; NaN where there is too little to draw from."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Rank:
+    """How one model stands among all."""
+
+    model: str
+    relative: dict[str, Estimate]
+    """By score: geometric mean over data sets of the score over the yardstick's."""
+    win_rate: dict[str, float]
+    """By score: share of the (data set, other model) pairs in which this model's is lower, a tie for half a win. With one
+    data set its series stand in for data sets."""
+
+
+def rank(evaluations: Evaluations, yardstick: str, seed: int = 0) -> list[Rank]:
+    """Return how the models stand, the lowest relative WQL first."""
+    models = list(next(iter(evaluations.values())))
+    relative = {score: _overall(evaluations, models, yardstick, score, seed) for score in RANKED_BY}
+    wins = {score: win_rates(_units(evaluations, models, score)) for score in RANKED_BY}
+    ranks = [
+        Rank(
+            model,
+            {score: relative[score][position] for score in RANKED_BY},
+            {score: float(wins[score][position]) for score in RANKED_BY},
+        )
+        for position, model in enumerate(models)
+    ]
+    return sorted(ranks, key=lambda one: np.nan_to_num(one.relative["WQL"].value, nan=np.inf))
+
+
+def relative_scores(of_set: Mapping[str, Evaluation], yardstick: str, seed: int = 0) -> dict[str, dict[str, Estimate]]:
+    """Return each model's scores over the yardstick's on one data set, by model and score.
+
+    The intervals are of drawing the set's series anew, the same for all models.
+    """
+    models = list(of_set)
+    values = {score: _column(of_set, models, score) for score in RANKED_BY}
+    drawn = _drawn_series(of_set, models, seed)
+    found: dict[str, dict[str, Estimate]] = {model: {} for model in models}
+    for score in RANKED_BY:
+        base = models.index(yardstick)
+        ratio, ratios = _ratio(values[score], base), _ratio(drawn[score], base)
+        for position, model in enumerate(models):
+            found[model][score] = _estimate(float(ratio[position]), ratios[:, position])
+    return found
+
+
+def geometric_mean(ratios: np.ndarray) -> np.ndarray:
+    """Return the geometric mean over the first axis; NaN where a ratio is not above 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(np.where(ratios > 0, ratios, np.nan))
+    return np.exp(logs.mean(axis=0))
+
+
+def win_rates(scores: np.ndarray) -> np.ndarray:
+    """Return the share of (unit, other model) pairs that each model wins: [n_units, n_models] to [n_models].
+
+    A tie is half a win; a unit in which either has no score is no pair.
+    """
+    n_models = scores.shape[1]
+    one, other = scores[:, :, None], scores[:, None, :]
+    pairs = (np.isfinite(one) & np.isfinite(other)) & ~np.eye(n_models, dtype=bool)
+    wins = np.where(one < other, 1.0, np.where(one == other, 0.5, 0.0))
+    with np.errstate(invalid="ignore"):
+        return (wins * pairs).sum(axis=(0, 2)) / pairs.sum(axis=(0, 2))
+
+
+def _overall(evaluations: Evaluations, models: list[str], yardstick: str, score: str, seed: int) -> list[Estimate]:
+    """Return the geometric means over data sets; with one, its own scores."""
+    if len(evaluations) == 1:
+        of_set = relative_scores(next(iter(evaluations.values())), yardstick, seed)
+        return [of_set[model][score] for model in models]
+    base = models.index(yardstick)
+    ratios = np.stack([_ratio(_column(of_set, models, score), base) for of_set in evaluations.values()])
+    draws = np.random.default_rng(seed).integers(len(ratios), size=(_DRAWS, len(ratios)))
+    means, drawn = geometric_mean(ratios), geometric_mean(ratios[draws].swapaxes(0, 1))
+    return [_estimate(float(means[position]), drawn[:, position]) for position in range(len(models))]
+
+
+def _units(evaluations: Evaluations, models: list[str], score: str) -> np.ndarray:
+    """Return the score of each model in each data set, or in each series of the one data set: [n_units, n_models]."""
+    if len(evaluations) > 1:
+        return np.stack([_column(of_set, models, score) for of_set in evaluations.values()])
+    (of_set,) = evaluations.values()
+    return np.stack([of_set[model].by_series()[1][score] for model in models], axis=1)
+
+
+def _column(of_set: Mapping[str, Evaluation], models: list[str], score: str) -> np.ndarray:
+    return np.array([of_set[model].errors.scores()[score] for model in models])
+
+
+def _drawn_series(of_set: Mapping[str, Evaluation], models: list[str], seed: int) -> dict[str, np.ndarray]:
+    """Return the scores of each model over series drawn anew, by score: [n_draws, n_models]."""
+    first = of_set[models[0]]
+    _, series = np.unique(first.series, return_inverse=True)
+    n_series, rng = int(series.max()) + 1, np.random.default_rng(seed)
+    sums = {model: _Sums.of(of_set[model].errors) for model in models}
+    drawn: dict[str, list[list[float]]] = {score: [] for score in RANKED_BY}
+    for _ in range(_DRAWS if n_series > 1 else 0):
+        times = np.bincount(rng.integers(n_series, size=n_series), minlength=n_series)[series]
+        for score in RANKED_BY:
+            drawn[score].append([sums[model].score(score, times) for model in models])
+    return {score: np.array(rows).reshape(-1, len(models)) for score, rows in drawn.items()}
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """What WQL and MASE are ratios of, window by window, so that a thousand draws are a thousand products."""
+
+    parts: dict[str, tuple[np.ndarray, np.ndarray]]
+
+    @staticmethod
+    def of(errors: WindowErrors) -> "_Sums":
+        scaled = errors.scaled_error()
+        defined = np.isfinite(scaled)
+        return _Sums(
+            {
+                "WQL": (np.nansum(errors.pinball, axis=1), np.nansum(errors.magnitude, axis=1)),
+                "MASE": (np.where(defined, scaled, 0.0), defined.astype(np.float64)),
+            }
+        )
+
+    def score(self, name: str, times: np.ndarray) -> float:
+        above, below = self.parts[name]
+        under = float(times @ below)
+        return float(times @ above) / under if under > 0 else float("nan")
+
+
+def _ratio(scores: np.ndarray, base: int) -> np.ndarray:
+    """Return scores [..., n_models] over those of model `base`; NaN where that is 0."""
+    under = scores[..., [base]]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return scores / np.where(under > 0, under, np.nan)
+
+
+def _estimate(value: float, drawn: np.ndarray) -> Estimate:
+    known = drawn[np.isfinite(drawn)]
+    low, high = np.percentile(known, _CONFIDENCE) if len(known) else (float("nan"), float("nan"))
+    return Estimate(value, float(low), float(high))

@@ -1,0 +1,58 @@
+"""What a trained checkpoint says of itself: its model card and the report of its run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.report.tables import markdown_table
+
+
+def training_card(info: dict[str, Any]) -> str:
+    """Return the model card of a trained checkpoint, in Markdown."""
+    candidates = markdown_table(info["candidates"], ("candidate", "WQL", "MASE", "loss")) if info["candidates"] else ""
+    config = info["config"]
+    facts = {
+        "started from": info["base_model"],
+        "steps": info["steps"],
+        "learning rate": info["learning_rate"],
+        "batch size": config["training"]["batch_size"],
+        "method": config["training"]["method"],
+        "seed": config["chronos"]["seed"],
+    }
+    rows = [{"": key, "value": value} for key, value in facts.items()]
+    return (
+        "---\nlibrary_name: chronos-forecasting\npipeline_tag: time-series-forecasting\n---\n\n"
+        f"# Chronos model fine-tuned from {info['base_model']}\n\n{info['verdict']}\n\n"
+        f"{markdown_table(rows, ('', 'value'))}\n"
+        + (f"## Candidates on the validation windows\n\n{candidates}\n" if candidates else "")
+        + "## Use\n\n```python\nfrom chronos import BaseChronosPipeline\n\n"
+        'pipeline = BaseChronosPipeline.from_pretrained("path/of/this/folder")\n```\n'
+    )
+
+
+def run_report(info: dict[str, Any], words: str, pictures: Sequence[str]) -> str:
+    """Return the report of a training run, in Markdown.
+
+    Args:
+        info: what training_info.json holds.
+        words: how long and how fast was trained, and why.
+        pictures: names of PNG files beside the report: `training.png`, `forecasts.png`.
+    """
+    captions = {
+        "training.png": "Training loss, and the validation scores of all checkpoints over the base's.",
+        "forecasts.png": "Forecasts of the saved model on validation windows, and what came.",
+    }
+    drawn = "".join(f"![{captions[name]}]({name})\n\n{captions[name]}\n\n" for name in pictures)
+    rates = [entry["windows_per_second"] for entry in info["history"] if "windows_per_second" in entry]
+    speed = f"{np.median(rates):,.0f} windows a second (median)." if rates else ""
+    versions = [{"library": name, "version": version} for name, version in info["versions"].items()]
+    candidates = markdown_table(info["candidates"], ("candidate", "WQL", "MASE", "loss")) if info["candidates"] else ""
+    return (
+        f"# Training run from {info['base_model']}\n\n{info['verdict']}\n\n{words[0].upper()}{words[1:]}. {speed}\n\n{drawn}"
+        + (f"## Candidates on the validation windows\n\n{candidates}\n" if candidates else "")
+        + "## To do it again\n\n```bash\npython scripts/train.py --config config.yaml --training.output_path NEW\n```\n\n"
+        + f"with the same data, base and versions:\n\n{markdown_table(versions, ('library', 'version'))}"
+    )

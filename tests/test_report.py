@@ -1,0 +1,104 @@
+"""The page of scores: whole, alone, and in the colours of the reader."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.arrow_store import store_of_arrays
+from pipeline.baselines import SEASONAL_NAIVE, naive_forecast
+from pipeline.config import Config, EvaluationConfig
+from pipeline.evaluation import evaluate, task_of
+from pipeline.score_models import report_on, score_models
+
+VOID = {"meta", "br", "hr", "img", "link"}
+
+
+class Balanced(HTMLParser):
+    """Fails where a tag closes that is not open."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.text, self.addresses = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in VOID:
+            self.open.append(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href", "xlink:href", "action")]
+
+    def handle_startendtag(self, tag, attrs):
+        self.addresses += [value for name, value in attrs if name in ("src", "href", "xlink:href")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def report(nano, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    rng = np.random.default_rng(0)
+    tasks = [
+        task_of(name, store_of_arrays(rng.normal(5, 1, (n, 60)).astype(np.float32), freq), 6, None, 1)
+        for name, n, freq in (("shops <&>", 5, "D"), ("meters", 3, "h"))
+    ]
+    config = Config(evaluation=EvaluationConfig(models=[str(nano["bolt"])], baselines=[]))
+    scored = score_models(config.scored_models(), tasks, config)
+    report_on(scored, tasks, config, "python scripts/evaluate.py --x 'a b'", folder)
+    parser = Balanced()
+    parser.feed((folder / "report.html").read_text())
+    return folder, parser, scored
+
+
+def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(report):
+    folder, parser, _ = report
+    text = (folder / "report.html").read_text()
+    assert not parser.open and text.startswith("<!doctype html>")
+    assert all(address.startswith("#") for address in parser.addresses)
+    assert not re.search(r"<script|@import|url\((?!#)", text) and "shops &lt;&amp;&gt;" in text
+
+
+def test_every_colour_is_the_readers(report):
+    """What matplotlib drew in a fixed colour would vanish on one of the two backgrounds."""
+    charts = re.findall(r"<svg.*?</svg>", (report[0] / "report.html").read_text(), flags=re.DOTALL)
+    assert len(charts) == 2 + 2 + 2 + 6
+    for chart in charts:
+        colours = re.findall(r"(?:fill|stroke):\s*([^;\"]+)", chart)
+        assert colours and all(one == "none" or one.startswith("var(--") for one in map(str.strip, colours)), set(
+            colours
+        )
+
+
+def test_no_two_charts_share_the_name_of_a_part(report):
+    names = re.findall(r'<clipPath id="([^"]+)"', (report[0] / "report.html").read_text())
+    assert len(names) == len(set(names)) and len(names) > 5
+
+
+def test_every_number_of_the_page_is_in_a_table_beside_it(report):
+    folder, parser, _ = report
+    values = pd.concat([pd.read_csv(file).select_dtypes("number").stack() for file in folder.glob("*.csv")]).to_numpy()
+    shown = {f"{value:.3f}" for value in values} | {f"{value:.2f}" for value in values}
+    numbers = re.findall(r"\b\d+\.\d{3}\b", " ".join(parser.text))
+    assert len(numbers) > 25 and set(numbers) <= shown
+
+
+def test_the_same_scores_give_the_same_page(report, tmp_path, nano):
+    folder, _, scored = report
+    rng = np.random.default_rng(0)
+    tasks = [
+        task_of(name, store_of_arrays(rng.normal(5, 1, (n, 60)).astype(np.float32), freq), 6, None, 1)
+        for name, n, freq in (("shops <&>", 5, "D"), ("meters", 3, "h"))
+    ]
+    report_on(scored, tasks, Config(), "python scripts/evaluate.py --x 'a b'", tmp_path)
+    assert (tmp_path / "report.html").read_text() == (folder / "report.html").read_text()
+
+
+def test_seasonal_naive_alone_is_a_report_too(tmp_path):
+    task = task_of("one", store_of_arrays([np.arange(30.0) % 7]), 4, 7, 1)
+    scored = {"one": {SEASONAL_NAIVE: evaluate(task, naive_forecast(7))}}
+    report_on(scored, [task], Config(), "python", tmp_path)
+    assert "No model is better" in (tmp_path / "report.html").read_text()
