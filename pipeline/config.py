@@ -346,6 +346,9 @@ class EvaluationConfig:
     models: list[str] | None = None
     """Checkpoint folders or Hub ids; seasonal naive is always scored beside them. Null is the base and the trained
     model."""
+    fev_tasks: str | None = None
+    """YAML file or address of a benchmark of fev: its tasks are scored in place of data_path, by fev's own metrics, and
+    each model's results written as fev's leaderboards take them."""
     baselines: list[Literal["AutoETS", "AutoTheta"]] | None = None
     """Models of statsforecast, fitted to each series, to score beside them. Null is both where statsforecast is installed;
     [] is none."""
@@ -362,6 +365,10 @@ class EvaluationConfig:
         _at_least("evaluation.windows", self.windows, 1)
         _at_least("evaluation.prediction_length", self.prediction_length, 1)
         _at_least("evaluation.batch_size", self.batch_size, 1)
+        if self.fev_tasks is not None and self.data_path is not None:
+            raise UserError(
+                "evaluation.fev_tasks and evaluation.data_path name two things to score on; give one of them"
+            )
         if self.data_path == []:
             raise UserError("evaluation.data_path is an empty list; name at least one data set, or leave it null")
         for dataset in self.data_path if isinstance(self.data_path, list) else []:

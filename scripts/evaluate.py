@@ -3,6 +3,7 @@
 import logging
 import shlex
 import sys
+from pathlib import Path
 
 from pipeline.command import run
 from pipeline.config import Config
@@ -19,11 +20,26 @@ def main(config: Config) -> None:
 
     folder = config.report_path()
     check_folder(folder)
+    if config.evaluation.fev_tasks is not None:
+        return score_on_fev(config, folder)
     tasks = tasks_of(config)
     scored = score_models(config.scored_models(), tasks, config)
     rows = report_on(scored, tasks, config, shlex.join(["python", *sys.argv]), folder)
     print(markdown_table(rows, SHOWN))
     logger.info("report: %s; its tables are beside it", folder / "report.html")
+
+
+def score_on_fev(config: Config, folder: Path) -> None:
+    """Score every model on the tasks of fev, print their errors and write one file a model."""
+    from pipeline.fev_tasks import score_fev_tasks
+    from pipeline.report.tables import markdown_table, write_csv
+
+    results = score_fev_tasks(config.evaluation.fev_tasks or "", config.scored_models(), config)
+    rows = [row for of_model in results.values() for row in of_model]
+    print(markdown_table(rows, ("task_name", "model_name", "eval_metric", "test_error", "num_forecasts")))
+    for name, of_model in results.items():
+        write_csv(folder / "fev" / f"{name}.csv", of_model)
+        logger.info("results for fev's leaderboards: %s", folder / "fev" / f"{name}.csv")
 
 
 if __name__ == "__main__":

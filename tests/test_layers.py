@@ -29,7 +29,7 @@ LAYERS = [
         "tuning",
     },
     {"guard", "callbacks", "training_arguments", "plan", "predictions", "training_sets"},
-    {"train_model", "load_model", "score_models", "make_series"},
+    {"train_model", "load_model", "score_models", "fev_tasks", "make_series"},
 ]
 EDGE = "command"
 HEAVY = {"torch", "transformers", "chronos", "accelerate", "peft", "datasets"}
