@@ -38,6 +38,7 @@ endif
 	@echo "checkpoint:   $(DEMO)/models/trained"
 	@echo "predictions:  $(DEMO)/predictions/predictions.parquet"
 	@echo "picture:      $(DEMO)/predictions/forecasts.png"
+	@echo "report:       $(DEMO)/reports/report.html"
 
 test: lint
 	$(BIN)/python -m pytest

@@ -301,7 +301,9 @@ def test_train_forecast_and_evaluate_by_their_commands(run_script, nano, tmp_pat
     table = pd.read_csv("p.csv")
     assert len(table) == 8 * HORIZON and set(table["target_name"]) == {"sold"}
     models = ["--evaluation.models", f"[out, {nano['bolt']}]", "--evaluation.data_path", "past.csv"]
-    code, out, err = run_script("evaluate", *columns, *ask, *models, "--evaluation.report_path", "scores")
+    code, out, err = run_script(
+        "evaluate", *columns, *ask, *models, "--evaluation.baselines", "[]", "--evaluation.report_path", "scores"
+    )
     assert code == 0 and "seasonal naive" in out, err
     for lacking, word in (
         ([], "future_path"),

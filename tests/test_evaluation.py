@@ -127,7 +127,14 @@ def test_the_script_scores_models_beside_seasonal_naive_and_writes_both_tables(n
     for name, freq in (("daily", "D"), ("hourly", "h")):
         long_frame(freq=freq).to_csv(tmp_path / f"{name}.csv", index=False)
     sets = "[daily.csv, {path: hourly.csv, prediction_length: 5, seasonality: 12}]"
-    arguments = ["--evaluation.data_path", sets, "--evaluation.models", f"[{nano['bolt']}]"]
+    arguments = [
+        "--evaluation.data_path",
+        sets,
+        "--evaluation.models",
+        f"[{nano['bolt']}]",
+        "--evaluation.baselines",
+        "[]",
+    ]
     code, out, err = run_script("evaluate", *arguments, "--evaluation.prediction_length", 8, "--evaluation.windows", 2)
     assert (code, err) == (0, "")
     rows = list(csv_module.DictReader(open(tmp_path / "data" / "reports" / "scores.csv")))
@@ -148,7 +155,8 @@ def test_the_script_scores_models_beside_seasonal_naive_and_writes_both_tables(n
 def test_seasonal_naive_scores_of_the_real_sets_are_met(tmp_path, run_script):
     if not DATA.is_dir():
         pytest.skip("the real series of ../shared/data are not here")
-    code, _, err = run_script("evaluate", "--evaluation.data_path", DATA / "index.json", "--evaluation.models", "[]")
+    nothing_else = ["--evaluation.models", "[]", "--evaluation.baselines", "[]"]
+    code, _, err = run_script("evaluate", "--evaluation.data_path", DATA / "index.json", *nothing_else)
     assert (code, err) == (0, "")
     table = pd.read_csv(tmp_path / "data" / "reports" / "scores.csv").set_index("data set")
     for entry in json.loads((DATA / "index.json").read_text()):
