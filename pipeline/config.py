@@ -307,6 +307,8 @@ class InferenceConfig:
     """Quantile levels to forecast, each between 0 and 1."""
     batch_size: int = 64
     """Series a forward pass."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the model; auto is that of the checkpoint's weights. bf16 rounds forecasts to three digits."""
     output_path: str | None = None
     """File for the forecasts (.parquet, .csv or .jsonl), or a folder, then predictions.parquet in it. Null is
     paths.predictions_dir."""

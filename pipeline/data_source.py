@@ -5,7 +5,6 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,10 +16,8 @@ from pipeline.errors import UserError
 from pipeline.files import fingerprint
 from pipeline.formats import Columns, gluonts_freq, named_tables, read_tables, source_files
 from pipeline.series import Series
-from pipeline.synthetic.bank import Bank, bank_of_prior, default_bank, read_bank
 from pipeline.tabular import NotInOrder, series_in_order, series_of_tables
 
-_SYNTHETIC = "synthetic:"
 _LAYOUT = 3  # raise it when what a conversion gives changes, so that older ones are not taken
 _NAMES_AT_ONCE = 65_536
 logger = logging.getLogger(__name__)
@@ -79,48 +76,6 @@ def open_configured(config: Config, path: str | None, freq: str | None = None) -
     return open_source(path, Path(config.paths.data_dir, "cache"), columns, freq or data.freq)
 
 
-class TrainingSet(NamedTuple):
-    """One of the sources that training windows are drawn from."""
-
-    series: Store | Bank
-    weight: float
-
-
-def open_training_data(config: Config) -> list[TrainingSet]:
-    """Open all that data.train names, or the generated dummy data.
-
-    A folder of stores, such as generate_data.py writes, is opened where it lies, each file by its share of the series.
-
-    Raises:
-        UserError: a source is missing or wrong.
-    """
-    sources = config.data.sources()
-    if not sources:
-        return [TrainingSet(open_configured(config, None), 1.0)]
-    sets: list[TrainingSet] = []
-    for source in sources:
-        if source.path.startswith(_SYNTHETIC):
-            sets.append(
-                TrainingSet(open_bank(source.path.removeprefix(_SYNTHETIC), config.synthetic.bank), source.weight)
-            )
-            continue
-        stores = (_shards(source.path) if config.data.freq is None else []) or [open_configured(config, source.path)]
-        n_series = sum(map(len, stores))
-        sets += [TrainingSet(store, source.weight * len(store) / n_series) for store in stores]
-    return sets
-
-
-def open_bank(name: str, path: str | None = None) -> Bank:
-    """Return the synthetic bank, as a YAML file says where one is given, or a bank of the one prior of that name.
-
-    Raises:
-        UserError: there is no such prior, or the file is wrong.
-    """
-    if name != "bank":
-        return bank_of_prior(name)
-    return default_bank() if path is None else read_bank(path)
-
-
 def store_fingerprint(store: Store) -> str:
     """Return a hash of all that a store holds: 24 hex digits."""
     if store.path is not None:
@@ -141,16 +96,6 @@ def _open_path(source: str, cache_dir: str | Path, columns: Columns, freq: str |
         logger.info("converting %s to %s", source, cached)
         _convert(partial(read_tables, source, columns), source, cached, columns, freq)
     return _filled(open_store(cached), source)
-
-
-def _shards(source: str) -> list[Store]:
-    """Return the stores of a folder of nothing else, none for any other source."""
-    if not Path(source).is_dir():
-        return []
-    try:
-        return [open_store(file) for file in source_files(source)]
-    except NotAStore:
-        return []
 
 
 def _convert(

@@ -36,8 +36,11 @@ class Forecaster:
         self.trained_levels: list[float] | None = config["chronos_config"].get("quantiles")
 
     @staticmethod
-    def load(model: str, device: str = "cpu", seed: int = 0) -> Forecaster:
+    def load(model: str, device: str = "cpu", seed: int = 0, precision: str = "auto") -> Forecaster:
         """Load a checkpoint folder or a Hub id through `BaseChronosPipeline.from_pretrained`.
+
+        Args:
+            precision: fp32 or bf16; auto is that of its weights.
 
         Raises:
             UserError: there is no such model, or it is broken.
@@ -50,7 +53,8 @@ class Forecaster:
             where = torch_device(device)
             if where == "cuda":
                 where = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-            return Forecaster(BaseChronosPipeline.from_pretrained(model, device_map=where), seed)
+            dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}.get(precision, "auto")
+            return Forecaster(BaseChronosPipeline.from_pretrained(model, device_map=where, dtype=dtype), seed)
         except (OSError, RuntimeError, ValueError) as error:
             raise UserError(f"cannot load the model {model}: {' '.join(str(error).split())}") from error
 

@@ -11,7 +11,6 @@ from pipeline.arrow_store import Store, store_of_arrays
 from pipeline.checkpoint import TRAINING_INFO
 from pipeline.config import Config
 from pipeline.errors import UserError
-from pipeline.evaluation import evaluate, task_of
 from pipeline.files import read_json
 from pipeline.forecasting import Forecaster, named
 from pipeline.future import Future
@@ -36,8 +35,8 @@ class ChronosLoader:
         Raises:
             UserError: the folder holds no whole Chronos checkpoint.
         """
-        general = self.config.chronos
-        self.forecaster = Forecaster.load(self.model_path, general.device, general.seed)
+        general, precision = self.config.chronos, self.config.inference.precision
+        self.forecaster = Forecaster.load(self.model_path, general.device, general.seed, precision)
 
     def predict(self, context: np.ndarray, prediction_length: int = 48) -> np.ndarray:
         """Forecast a batch of series at the levels of inference.quantiles.
@@ -72,6 +71,8 @@ class ChronosLoader:
         Returns:
             The scores of `pipeline.metrics.SCORES`, `series`, `windows` and `seasonality`.
         """
+        from pipeline.evaluation import evaluate, task_of
+
         task = task_of("test data", store_of_arrays(np.atleast_2d(test_data)), self._horizon(), None, windows=1)
         return evaluate(task, lambda batch, length: self.loaded().quantiles(batch, length, WQL_LEVELS)[0]).scores()
 

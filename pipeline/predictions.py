@@ -205,7 +205,7 @@ class Parts:
             return reader.read_all()
 
 
-def identity_of(model: str, store: Store, request: Request, seed: int) -> dict[str, Any]:
+def identity_of(model: str, store: Store, request: Request, seed: int, precision: str) -> dict[str, Any]:
     """Return what the forecasts depend on, cheaply: files by size and time of change."""
     files = sorted(file for file in Path(model).glob("*") if file.is_file()) if Path(model).is_dir() else []
     settings = dataclasses.asdict(dataclasses.replace(request, future=None, batch_size=0))
@@ -215,6 +215,7 @@ def identity_of(model: str, store: Store, request: Request, seed: int) -> dict[s
         "future": None if request.future is None else request.future.fingerprint(),
         "settings": {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()},
         "seed": seed,
+        "precision": precision,
     }
 
 

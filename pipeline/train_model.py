@@ -18,7 +18,6 @@ import numpy as np
 from pipeline.arrow_store import Store, store_of_arrays
 from pipeline.checkpoint import MODEL_INFO, TRAINING_INFO, Checkpoint, read_checkpoint, weight_files
 from pipeline.config import Config
-from pipeline.data_source import TrainingSet
 from pipeline.errors import UserError
 from pipeline.files import fingerprint, read_json, write_json
 from pipeline.frequency import seasonality
@@ -32,6 +31,7 @@ from pipeline.series import UNIVARIATE, History, target_rows
 from pipeline.synthetic import dummy_array
 from pipeline.synthetic.bank import Bank
 from pipeline.training_sets import identity_of, training_windows
+from pipeline.training_sources import TrainingSet
 from pipeline.windows import TrainingWindows, ValidationWindows
 
 if TYPE_CHECKING:

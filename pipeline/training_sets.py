@@ -12,13 +12,14 @@ import numpy as np
 from pipeline.arrow_store import Store
 from pipeline.checkpoint import Family
 from pipeline.config import Config, MixupConfig
-from pipeline.data_source import TrainingSet, store_fingerprint
+from pipeline.data_source import store_fingerprint
 from pipeline.errors import UserError
 from pipeline.files import fingerprint
 from pipeline.recipes import few_data
 from pipeline.series import UNIVARIATE
 from pipeline.synthetic.bank import Bank
 from pipeline.synthetic.mixup import Mixup
+from pipeline.training_sources import TrainingSet
 from pipeline.windows import (
     MixedSource,
     SeriesSource,

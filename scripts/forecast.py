@@ -40,7 +40,7 @@ def main(config: Config) -> None:
         future=future,
     )
     check_request(loader.loaded(), store, request)
-    parts = Parts(output, identity_of(model, store, request, config.chronos.seed))
+    parts = Parts(output, identity_of(model, store, request, config.chronos.seed, inference.precision))
     if processes.rank == 0:
         parts.claim()
         processes.wait(device)

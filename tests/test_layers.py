@@ -14,6 +14,7 @@ LAYERS = [
     {"synthetic", "tabular"},
     {"windows"},
     {"data_source"},
+    {"training_sources"},
     {"evaluation", "future", "tokens"},
     {"baselines", "ranking"},
     {

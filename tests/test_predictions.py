@@ -84,15 +84,16 @@ def test_parts_of_another_request_are_thrown_away(nano, store, request_of_three,
 
 
 def test_what_forecasts_depend_on_tells_runs_apart(nano, store, tmp_path):
-    one = identity_of(str(nano["bolt"]), store, Request(6, LEVELS), 0)
+    one = identity_of(str(nano["bolt"]), store, Request(6, LEVELS), 0, "fp32")
     assert json.loads(json.dumps(one)) == one
-    assert one == identity_of(str(nano["bolt"]), store, Request(6, LEVELS, batch_size=3), 0)
+    assert one == identity_of(str(nano["bolt"]), store, Request(6, LEVELS, batch_size=3), 0, "fp32")
     for other in (
-        identity_of(str(nano["t5"]), store, Request(6, LEVELS), 0),
-        identity_of(str(nano["bolt"]), store, Request(7, LEVELS), 0),
-        identity_of(str(nano["bolt"]), store, Request(6, [0.5]), 0),
-        identity_of(str(nano["bolt"]), store, Request(6, LEVELS), 1),
-        identity_of(str(nano["bolt"]), open_source(long_frame(), tmp_path), Request(6, LEVELS), 0),
+        identity_of(str(nano["t5"]), store, Request(6, LEVELS), 0, "fp32"),
+        identity_of(str(nano["bolt"]), store, Request(7, LEVELS), 0, "fp32"),
+        identity_of(str(nano["bolt"]), store, Request(6, [0.5]), 0, "fp32"),
+        identity_of(str(nano["bolt"]), store, Request(6, LEVELS), 1, "fp32"),
+        identity_of(str(nano["bolt"]), store, Request(6, LEVELS), 0, "bf16"),
+        identity_of(str(nano["bolt"]), open_source(long_frame(), tmp_path), Request(6, LEVELS), 0, "fp32"),
     ):
         assert other != one
 

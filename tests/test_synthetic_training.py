@@ -9,10 +9,10 @@ import pytest
 from conftest import long_frame
 
 from pipeline.config import Config, DataConfig, MixupConfig, SyntheticConfig, WeightedSource
-from pipeline.data_source import open_bank, open_training_data
 from pipeline.errors import UserError
 from pipeline.synthetic.bank import Bank
 from pipeline.train_model import ChronosTrainer
+from pipeline.training_sources import open_bank, open_training_data
 from pipeline.windows import MixedSource, SyntheticSource, TrainingWindows, held_out
 
 LENGTHS = {"context_length": 96, "prediction_length": 16}
