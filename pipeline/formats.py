@@ -107,7 +107,8 @@ def _read_file(path: Path, columns: Columns) -> Iterator[pa.Table]:
         elif suffix in _PARQUET:
             import pyarrow.parquet as pq
 
-            with pq.ParquetFile(path) as file:
+            # What is buffered ahead would be kept to the end of the file.
+            with pq.ParquetFile(path, pre_buffer=False) as file:
                 names = _present(file.schema_arrow.names, columns, path)
                 for batch in file.iter_batches(batch_size=_ROWS, columns=names):
                     yield pa.Table.from_batches([batch])
