@@ -147,35 +147,38 @@ def open_store(path: str | Path) -> Store:
     source = pa.memory_map(str(path))
     origin = source.read_buffer().address
     source.seek(0)
-    item_ids, starts, offsets, lengths = [], [], [], []
     try:
         reader = pa.ipc.open_stream(source)
         if not reader.schema.equals(_SCHEMA) or b"freq" not in (reader.schema.metadata or {}):
             raise NotAStore(f"{path} has another schema: {reader.schema}")
-        for batch in reader:
-            target = batch.column("target")
+        batches = list(reader)
+        # Filled in place: of a million series these are the largest arrays of a run.
+        n_rows, first = sum(map(len, batches)), 0
+        starts, offsets, lengths = np.empty(n_rows, "M8[s]"), np.empty(n_rows, np.int64), np.empty(n_rows, np.int64)
+        for batch in batches:
+            target, rows = batch.column("target"), slice(first, first + len(batch))
             if any(column.null_count for column in (*batch.columns, target.values)):
                 raise NotAStore(f"{path} holds nulls")
             bounds = target.offsets.to_numpy().astype(np.int64)
             address = target.values.buffers()[1].address if len(target.values) else origin
             if not origin <= address < origin + path.stat().st_size:
                 raise NotAStore(f"{path} is compressed")
-            item_ids.append(batch.column("item_id"))
-            starts.append(batch.column("start").to_numpy(zero_copy_only=False))
-            offsets.append((address - origin) // 4 + target.values.offset + bounds[:-1])
-            lengths.append(np.diff(bounds))
+            starts[rows] = batch.column("start").to_numpy(zero_copy_only=False)
+            offsets[rows] = (address - origin) // 4 + target.values.offset + bounds[:-1]
+            lengths[rows] = np.diff(bounds)
+            first += len(batch)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} is no whole Arrow file ({_one_line(error)}); make the file anew") from error
     n_floats = path.stat().st_size // 4
     variates = _variates(reader.schema.metadata)
     # The rows of an item lie one behind the other, so that the first one's place is the item's.
-    first = slice(None, None, len(variates))
+    of_item = slice(None, None, len(variates))
     return Store(
         freq=reader.schema.metadata[b"freq"].decode(),
-        item_ids=_ItemIds(item_ids, len(variates)),
-        starts=np.concatenate(starts)[first] if starts else np.empty(0, "M8[s]"),
-        offsets=np.concatenate(offsets)[first] if offsets else np.empty(0, np.int64),
-        lengths=np.concatenate(lengths)[first] if lengths else np.empty(0, np.int64),
+        item_ids=_ItemIds([batch.column("item_id") for batch in batches], len(variates)),
+        starts=starts[of_item],
+        offsets=offsets[of_item],
+        lengths=lengths[of_item],
         values=np.asarray(np.memmap(path, dtype=np.float32, mode="r", shape=(n_floats,))),  # slices faster than itself
         path=path,
         variates=variates,

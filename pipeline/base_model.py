@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import __version__
+from pipeline.builtin import PREFIX, builtin_folder, builtin_names
 from pipeline.checkpoint import MODEL_INFO, PIPELINE_CLASSES, Family, family_of, horizon_of, read_checkpoint
 from pipeline.errors import UserError
 from pipeline.files import read_json, whole_folder, write_json
@@ -71,7 +72,8 @@ _CHRONOS_2: dict[str, Any] = {
 
 
 class ChronosBaseModel:
-    """A Chronos model from the Hub, a folder, an s3:// prefix or `scratch:SIZE`, on its way to a native checkpoint."""
+    """A Chronos model from the Hub, a folder, an s3:// prefix, inside the package (`builtin:NAME`) or `scratch:SIZE`, on its
+    way to a native checkpoint."""
 
     revision: str | None = None
     """Branch, tag or commit on the Hub."""
@@ -172,11 +174,14 @@ class ChronosBaseModel:
 
 
 def locate_model(model_name: str, revision: str | None = None) -> Path:
-    """Return the local folder of a model: the folder itself, or the cached copy of an s3:// prefix or a Hub repository.
+    """Return the local folder of a model: one inside the package, the folder itself, or the cached copy of an s3:// prefix
+    or a Hub repository.
 
     Raises:
         UserError: nothing is there, or it cannot be reached and is not in the cache.
     """
+    if model_name.startswith(PREFIX):
+        return builtin_folder(model_name)
     if Path(model_name).is_dir():
         return Path(model_name)
     if model_name.startswith("s3://"):
@@ -217,7 +222,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
     except errors.LocalEntryNotFoundError as error:
         raise UserError(
             f"{name}{at} is not in the cache and the Hub cannot be reached; "
-            "check the network and HF_ENDPOINT, or start from a local folder or scratch:bolt-small"
+            f"check the network and HF_ENDPOINT, or start from a local folder or from {' or '.join(builtin_names())}, inside"
         ) from error
     except Exception as error:  # the errors of the client's HTTP library, which differs between its versions
         raise UserError(f"cannot download {name}{at}: {' '.join(str(error).split())}; try again") from error

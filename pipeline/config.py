@@ -36,7 +36,8 @@ class BaseModelConfig:
     """The model that training starts from."""
 
     model_name: str = "amazon/chronos-bolt-base"
-    """A Hub id, a local folder, an s3:// prefix, or scratch:SIZE for random weights (t5-tiny, bolt-small, ...)."""
+    """A Hub id, a local folder, an s3:// prefix, builtin:bolt-synth for the small model inside the package, or scratch:SIZE
+    for random weights (t5-tiny, bolt-small, ...)."""
     revision: str | None = None
     """Branch, tag or commit on the Hub; null is the main branch."""
     output_path: str | None = None
@@ -294,7 +295,7 @@ class InferenceConfig:
     """How forecasts are made."""
 
     model_path: str | None = None
-    """Checkpoint folder or Hub id of the model; null is the trained one, training.output_path."""
+    """Checkpoint folder or Hub id of the model, or builtin:bolt-synth; null is the trained one, training.output_path."""
     data_path: str | None = None
     """Series to forecast, in any format that data.train takes; null is the generated dummy data."""
     future_path: str | None = None
@@ -346,8 +347,8 @@ class EvaluationConfig:
     """Series to score on; a list of paths or {path, name, freq, prediction_length, seasonality}; or a JSON file that
     lists such entries. Null is inference.data_path, or the generated dummy data."""
     models: list[str] | None = None
-    """Checkpoint folders or Hub ids; seasonal naive is always scored beside them. Null is the base and the trained
-    model."""
+    """Checkpoint folders, Hub ids or builtin:bolt-synth; seasonal naive is always scored beside them. Null is the base and
+    the trained model."""
     fev_tasks: str | None = None
     """YAML file or address of a benchmark of fev: its tasks are scored in place of data_path, by fev's own metrics, and
     each model's results written as fev's leaderboards take them."""

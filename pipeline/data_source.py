@@ -123,9 +123,10 @@ def _unique(series: Iterable[Series], where: str) -> Iterator[Series]:
             chunks.append(pa.array(names))
             names = []
         yield one
-    order = np.argsort(np.frombuffer(hashes, np.int64), kind="stable")
-    alike = np.flatnonzero(np.diff(np.frombuffer(hashes, np.int64)[order]) == 0)
-    if len(alike):
+    found = np.frombuffer(hashes, np.int64)
+    if (np.diff(np.sort(found)) == 0).any():
+        order = np.argsort(found, kind="stable")
+        alike = np.flatnonzero(np.diff(found[order]) == 0)
         all_names = pa.chunked_array([*chunks, pa.array(names, pa.string())])
         for first, second in zip(order[alike].tolist(), order[alike + 1].tolist()):
             if all_names[first] == all_names[second]:

@@ -42,7 +42,7 @@ def score_fev_tasks(path: str, models: Sequence[str], config: Config) -> dict[st
     rows: dict[str, list[Row]] = {}
     for model in models:
         forecaster = Forecaster.load(model, config.chronos.device, config.chronos.seed)
-        name = Path(model).name
+        name = Path(model).name.replace(":", "-")
         for task in tasks:
             logger.info("scoring %s on %s", model, task.task_name)
             rows.setdefault(name, []).append(_summary(task, forecaster, name, config.evaluation.batch_size))

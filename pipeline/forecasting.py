@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from scipy.special import ndtri
 
+from pipeline.builtin import PREFIX, builtin_folder
 from pipeline.checkpoint import family_of, horizon_of, read_checkpoint
 from pipeline.covariates import encoded
 from pipeline.errors import UserError
@@ -37,7 +38,7 @@ class Forecaster:
 
     @staticmethod
     def load(model: str, device: str = "cpu", seed: int = 0, precision: str = "auto") -> Forecaster:
-        """Load a checkpoint folder or a Hub id through `BaseChronosPipeline.from_pretrained`.
+        """Load a checkpoint folder, a Hub id or a model inside the package through `BaseChronosPipeline.from_pretrained`.
 
         Args:
             precision: fp32 or bf16; auto is that of its weights.
@@ -47,6 +48,8 @@ class Forecaster:
         """
         from chronos import BaseChronosPipeline
 
+        if model.startswith(PREFIX):
+            model = str(builtin_folder(model))
         if Path(model).exists() or model.count("/") != 1:
             read_checkpoint(model)
         try:

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "pipeline"
 LAYERS = [
     {"errors"},
-    {"files", "series"},
+    {"builtin", "files", "series"},
     {"config", "frequency", "draws"},
     {"arrow_store", "command_line", "covariates", "formats", "metrics", "checkpoint"},
     {"synthetic", "tabular"},
@@ -30,7 +30,7 @@ LAYERS = [
         "tuning",
     },
     {"guard", "callbacks", "training_arguments", "plan", "predictions", "training_sets"},
-    {"train_model", "load_model", "score_models", "fev_tasks", "make_series"},
+    {"train_model", "load_model", "score_models", "fev_tasks", "make_series", "publish"},
 ]
 EDGE = "command"
 HEAVY = {"torch", "transformers", "chronos", "accelerate", "peft", "datasets"}
