@@ -1,6 +1,7 @@
 # make demo               the whole flow, offline, on synthetic data
 # make demo DATA=my.csv   the same on your own series (HORIZON=24 sets the steps to forecast)
 # make test               lint, types, tests
+# make pretrain           the model inside the package, again: hours on two cores
 # make format             let black and isort rewrite the code
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ HORIZON ?= 48
 DATA ?=
 BIN := .venv/bin
 DEMO := data/demo
-# scratch:bolt-nano forecasts 64 steps in one go, and longer horizons from its own forecasts.
+# The model inside the package forecasts 64 steps in one go, and longer horizons from its own forecasts.
 TRAINED := $(shell test $(HORIZON) -lt 64 && echo $(HORIZON) || echo 64)
 FLAGS := --config config/demo.yaml --inference.prediction_length $(HORIZON) --data.test_length $(HORIZON) \
 	--training.prediction_length $(TRAINED)
@@ -16,7 +17,7 @@ ifneq ($(DATA),)
 FLAGS += --data.train $(DATA) --inference.data_path $(DATA)
 endif
 
-.PHONY: demo test lint format clean
+.PHONY: demo test pretrain lint format clean
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'
@@ -39,6 +40,12 @@ endif
 	@echo "predictions:  $(DEMO)/predictions/predictions.parquet"
 	@echo "picture:      $(DEMO)/predictions/forecasts.png"
 	@echo "report:       $(DEMO)/reports/report.html"
+
+pretrain: .venv/installed
+	$(BIN)/python scripts/base_model.py --config config/pretrain.yaml
+	$(BIN)/python scripts/train.py --config config/pretrain.yaml
+	$(BIN)/python scripts/train.py --config config/pretrain_second.yaml
+	$(BIN)/python -m pipeline.publish data/pretrain/first data/pretrain/second bolt-synth
 
 test: lint
 	$(BIN)/python -m pytest

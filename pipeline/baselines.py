@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from multiprocessing import get_context
 
 import numpy as np
@@ -41,8 +41,7 @@ def statistical_forecast(name: str, season: int) -> Forecast:
 
     def forecast(histories: Sequence[History], prediction_length: int) -> np.ndarray:
         rows = target_rows(histories)
-        with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
-            fitted = list(pool.map(partial(_fitted, name, season, prediction_length), rows, chunksize=8))
+        fitted = list(_processes().map(partial(_fitted, name, season, prediction_length), rows, chunksize=8))
         naive = naive_forecast(season)(histories, prediction_length)
         unfitted = sum(one is None for one in fitted)
         if unfitted:
@@ -50,6 +49,12 @@ def statistical_forecast(name: str, season: int) -> Forecast:
         return np.stack([fallback if one is None else one for one, fallback in zip(fitted, naive)])
 
     return forecast
+
+
+@lru_cache
+def _processes() -> ProcessPoolExecutor:
+    """Return processes that stay until the end of the program: to start them takes longer than many a batch."""
+    return ProcessPoolExecutor(os.cpu_count(), get_context("spawn"))
 
 
 def _fitted(name: str, season: int, prediction_length: int, history: np.ndarray) -> np.ndarray | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -60,7 +61,7 @@ class Lines(TrainerCallback):
                 logs["loss"],
                 logs["learning_rate"],
                 logs["windows_per_second"],
-                time.strftime("%H:%M:%S", time.gmtime(left)),
+                timedelta(seconds=round(left)),
             )
 
 

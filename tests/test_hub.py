@@ -168,7 +168,7 @@ def test_a_hub_that_cannot_be_reached_is_said_with_ways_on(hub, tmp_path):
     hub.close()
     done = fetch(hub, tmp_path, "--base_model.model_name", REPOSITORY)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-    assert "scratch:" in done.stderr and "HF_ENDPOINT" in done.stderr
+    assert "builtin:" in done.stderr and "HF_ENDPOINT" in done.stderr
 
 
 def test_a_data_set_of_the_hub_is_a_source(tmp_path):
