@@ -25,6 +25,7 @@ from pipeline.series import UNIVARIATE, Series, Variates
 
 ROWS_PER_BATCH = 1024
 _VALUES_PER_BATCH = 1 << 24
+_BATCHES_IN_MEMORY = 64
 _SCHEMA = pa.schema(
     [("item_id", pa.string()), ("start", pa.timestamp("s")), ("target", pa.list_(pa.field("item", pa.float32())))]
 )
@@ -74,8 +75,8 @@ class Store:
 
     def forget(self) -> None:
         """Give back the memory of what was read from disk so far; it is read again when it is asked for."""
-        if isinstance(self.values.base, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
-            self.values.base._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+        if isinstance(self.values.base, np.memmap):
+            _forget(self.values.base)
 
     def __reduce__(self) -> tuple:
         if self.path is not None:
@@ -144,45 +145,56 @@ def open_store(path: str | Path) -> Store:
     if head != b"\xff\xff\xff\xff":
         raise NotAStore(f"{path} is no Arrow stream")
     check_stream_end(path)
-    source = pa.memory_map(str(path))
-    origin = source.read_buffer().address
-    source.seek(0)
+    mapped = np.memmap(path, np.uint8, mode="r")
+    origin, n_floats = mapped.ctypes.data, len(mapped) // 4
+    item_ids: list[pa.Array] = []
+    starts: Any = []
+    offsets: Any = []
+    lengths: Any = []
     try:
-        reader = pa.ipc.open_stream(source)
+        reader = pa.ipc.open_stream(pa.py_buffer(mapped))
         if not reader.schema.equals(_SCHEMA) or b"freq" not in (reader.schema.metadata or {}):
             raise NotAStore(f"{path} has another schema: {reader.schema}")
-        batches = list(reader)
-        # Filled in place: of a million series these are the largest arrays of a run.
-        n_rows, first = sum(map(len, batches)), 0
-        starts, offsets, lengths = np.empty(n_rows, "M8[s]"), np.empty(n_rows, np.int64), np.empty(n_rows, np.int64)
-        for batch in batches:
-            target, rows = batch.column("target"), slice(first, first + len(batch))
+        for number, batch in enumerate(reader):
+            target = batch.column("target")
             if any(column.null_count for column in (*batch.columns, target.values)):
                 raise NotAStore(f"{path} holds nulls")
             bounds = target.offsets.to_numpy().astype(np.int64)
             address = target.values.buffers()[1].address if len(target.values) else origin
-            if not origin <= address < origin + path.stat().st_size:
+            if not origin <= address < origin + len(mapped):
                 raise NotAStore(f"{path} is compressed")
-            starts[rows] = batch.column("start").to_numpy(zero_copy_only=False)
-            offsets[rows] = (address - origin) // 4 + target.values.offset + bounds[:-1]
-            lengths[rows] = np.diff(bounds)
-            first += len(batch)
+            item_ids.append(batch.column("item_id"))
+            starts.append(batch.column("start").to_numpy(zero_copy_only=False).copy())
+            offsets.append((address - origin) // 4 + target.values.offset + bounds[:-1])
+            lengths.append(np.diff(bounds))
+            if number % _BATCHES_IN_MEMORY == 0:
+                _forget(mapped)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} is no whole Arrow file ({_one_line(error)}); make the file anew") from error
-    n_floats = path.stat().st_size // 4
+    _forget(mapped)
     variates = _variates(reader.schema.metadata)
     # The rows of an item lie one behind the other, so that the first one's place is the item's.
-    of_item = slice(None, None, len(variates))
+    first = slice(None, None, len(variates))
+    # One after the other, since of a million series these are the largest arrays of a run.
+    starts = np.concatenate(starts)[first] if starts else np.empty(0, "M8[s]")
+    offsets = np.concatenate(offsets)[first] if offsets else np.empty(0, np.int64)
+    lengths = np.concatenate(lengths)[first] if lengths else np.empty(0, np.int64)
     return Store(
         freq=reader.schema.metadata[b"freq"].decode(),
-        item_ids=_ItemIds([batch.column("item_id") for batch in batches], len(variates)),
-        starts=starts[of_item],
-        offsets=offsets[of_item],
-        lengths=lengths[of_item],
-        values=np.asarray(np.memmap(path, dtype=np.float32, mode="r", shape=(n_floats,))),  # slices faster than itself
+        item_ids=_ItemIds(item_ids, len(variates)),
+        starts=starts,
+        offsets=offsets,
+        lengths=lengths,
+        values=np.asarray(mapped[: 4 * n_floats].view(np.float32)),  # slices faster than the map itself
         path=path,
         variates=variates,
     )
+
+
+def _forget(mapped: np.memmap) -> None:
+    """Give back the memory of the pages that were read; they are read again when they are asked for."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        mapped._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 class _ItemIds(Sequence[str]):
