@@ -29,6 +29,11 @@ class Checkpoint:
     config: dict[str, Any]
 
     @property
+    def width(self) -> int:
+        """d_model: how many numbers a token is inside the model."""
+        return self.config["n_embd" if self.family == "gpt2" else "d_model"]
+
+    @property
     def context_length(self) -> int:
         """Steps of history that the model takes at most."""
         return self.config["chronos_config"]["context_length"]

@@ -245,6 +245,9 @@ class TrainingConfig:
     """What candidates are compared by on the validation windows."""
     blends: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75])
     """Candidates at the end of training beside the checkpoints: base + a (tuned - base), for each a."""
+    refit: bool = True
+    """Train once more, as the candidate that won was, with the held-out steps among the others: the newest teach most. What
+    comes of it is saved if it scores no worse on them than that candidate. At most twice the steps."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of training; auto is bfloat16 where the processor has it and the model is large enough to gain."""
     patience: int | None = None

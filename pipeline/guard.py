@@ -47,9 +47,11 @@ class GuardedTrainer(Trainer):
         validation: ValidationWindows | None,
         seasons: list[int],
         forecaster_of: Callable[[Any], Forecast],
+        scheduled_steps: int,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.scheduled_steps = scheduled_steps
         # T5's forward takes any keyword, so the Trainer leaves it to divide the loss by accumulation steps and processes,
         # and T5 does not. `compute_loss` does.
         self.model_accepts_loss_kwargs = False
@@ -74,6 +76,10 @@ class GuardedTrainer(Trainer):
             logs["windows_per_second"] = windows * self.args.world_size / seconds
         self._logged_at = time.monotonic(), self.state.global_step
         super().log(logs, start_time)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Lay out the learning rate over `scheduled_steps`, however early training is to end."""
+        return super().create_scheduler(self.scheduled_steps, optimizer)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None, **_: Any
@@ -208,6 +214,24 @@ class BaseIsFirstBest(TrainerCallback):
         """Take the score of step 0, before anything is trained, as the best so far."""
         if state.global_step == 0:
             state.best_metric = kwargs["metrics"][f"eval_{self.metric}"]
+
+
+class Patience(TrainerCallback):
+    """Ends training after so many evaluations in a row that were no improvement; what has been logged says how many."""
+
+    def __init__(self, metric: str, evaluations: int) -> None:
+        self.metric = metric
+        self.evaluations = evaluations
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Count from the best evaluation so far, that of the base among them."""
+        if self.is_lost(state):
+            control.should_training_stop = True
+
+    def is_lost(self, state: TrainerState) -> bool:
+        """Return whether training is over, by the evaluations logged: a resumed run may have nothing left to do."""
+        scores = [entry[f"eval_{self.metric}"] for entry in state.log_history if f"eval_{self.metric}" in entry]
+        return len(scores) > self.evaluations + scores.index(min(scores)) if scores else False
 
 
 def _weights(checkpoint: str) -> dict[str, torch.Tensor]:

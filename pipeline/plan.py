@@ -35,6 +35,7 @@ class Plan:
     batch: int
     """Windows that a process takes at once."""
     accumulated: int
+    refit: bool
     bf16: bool
     memory: StepMemory
 
@@ -67,6 +68,11 @@ class Plan:
             f"in {'bfloat16 under autocast' if self.bf16 else 'float32'}",
             "validation": (
                 f"{self.n_validation:,} windows, every {self.evaluated_every} steps" if self.n_validation else "none"
+            ),
+            "refit": (
+                f"up to {self.recipe.steps} steps more, with the held-out steps among the others"
+                if self.refit
+                else "none"
             ),
             "memory": f"about {_megabytes(memory.total)} a process: {', '.join(parts)}",
         }

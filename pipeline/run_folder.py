@@ -1,7 +1,7 @@
 """The output folder of a training run: whether it is free, to be continued, or somebody else's; and its whole checkpoints.
 
-Inside: `checkpoints/` with run.json and the Trainer's checkpoints, `logs/`, and, once the run is finished, the native
-checkpoint itself, whose training_info.json is written last.
+Inside: `checkpoints/` with run.json and the Trainer's checkpoints, `logs/`, `refit/` with both of the second training, and,
+once the run is finished, the native checkpoint itself, whose training_info.json is written last.
 """
 
 import fcntl
@@ -36,6 +36,11 @@ class RunFolder:
     def logs(self) -> Path:
         """Folder of the TensorBoard log."""
         return self.path / "logs"
+
+    @property
+    def refit(self) -> "RunFolder":
+        """Folder of the second training, on the held-out steps too."""
+        return RunFolder(self.path / "refit")
 
     @property
     def _identity_file(self) -> Path:
@@ -105,9 +110,10 @@ class RunFolder:
                 f"training.output_path: {self.path} holds an unfinished run that differs in {', '.join(differing)}; "
                 "choose another path, or replace it with training.overwrite true"
             )
-        for torn in self.checkpoints.glob("checkpoint-*"):
-            if not is_sealed(torn):
-                shutil.rmtree(torn)
+        for folder in (self, self.refit):
+            for torn in folder.checkpoints.glob("checkpoint-*"):
+                if not is_sealed(torn):
+                    shutil.rmtree(torn)
 
     def last_checkpoint(self) -> Path | None:
         """Return the latest of the Trainer's checkpoints that was written to its end, None where there is none."""

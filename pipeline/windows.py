@@ -4,9 +4,10 @@ Window i's source, series, end point and dropped values all come from a counter-
 loader workers or processes sees the same windows, and a resumed run needs to read none of those it skips.
 """
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -38,6 +39,10 @@ class Split:
     """Indices of the series that training windows are drawn from."""
     unusable: dict[str, list[int]]
     """Indices of the others, by the reason in words."""
+
+    def to_the_end(self) -> "Split":
+        """Return the same series with the held-out steps left to training."""
+        return replace(self, train_ends=self.ends)
 
 
 def split_store(
@@ -115,6 +120,9 @@ class Source(Protocol):
             batches: uint64, [n]; windows of one batch of training have the same.
         """
 
+    def to_the_end(self) -> "Source":
+        """Return the same source with the held-out steps among those that windows are drawn from."""
+
 
 class SeriesSource:
     """Windows of real series: a forecast start drawn uniformly from a series drawn uniformly."""
@@ -136,6 +144,10 @@ class SeriesSource:
         starts = self.min_past + (where * (ends - self.min_past)).astype(np.int64)
         return _cut(split.store, series, starts, ends, context_length, prediction_length)
 
+    def to_the_end(self) -> "SeriesSource":
+        """Return the same series with the held-out steps among those that windows are drawn from."""
+        return SeriesSource(self.split.to_the_end(), self.min_past)
+
 
 class MixedSource:
     """Windows of TSMixup: each the end of a sum of stretches of series."""
@@ -154,6 +166,11 @@ class MixedSource:
         lengths = np.minimum(self.mixup.draw_lengths(keys), context_length + prediction_length)
         values = self.mixup.draw(keys, lengths, context_length + prediction_length)
         return _last_windows(values, lengths, self.min_past, context_length, prediction_length)
+
+    def to_the_end(self) -> "MixedSource":
+        """Return sums of stretches of the same series with the held-out steps among them."""
+        splits = [split.to_the_end() for split in self.splits]
+        return MixedSource(splits, replace(self.mixup, pools=[pool_of(split) for split in splits]), self.min_past)
 
 
 class SyntheticSource:
@@ -186,6 +203,10 @@ class SyntheticSource:
             if len(rows):
                 values[rows, :width] = self.bank.draw(own.keys[rows], lengths[rows], width)
         return _last_windows(values, lengths, self.min_past, context_length, prediction_length)
+
+    def to_the_end(self) -> "SyntheticSource":
+        """Return the source itself: of series made as they are needed nothing is held out."""
+        return self
 
 
 class TrainingWindows:
@@ -228,8 +249,16 @@ class TrainingWindows:
 
         None where all series are made as they are needed: there is no end of them.
         """
-        n_steps = sum(source.n_steps for source in self.sources)
-        return -(-n_steps // self.prediction_length) or None
+        return -(-self._n_steps() // self.prediction_length) or None
+
+    def to_the_end(self) -> "TrainingWindows | None":
+        """Return such windows with the held-out steps among them, None where nothing is held out of the sources."""
+        everything = copy.copy(self)
+        everything.sources = [source.to_the_end() for source in self.sources]
+        return everything if everything._n_steps() > self._n_steps() else None
+
+    def _n_steps(self) -> int:
+        return sum(source.n_steps for source in self.sources)
 
     def batch(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Return windows as float32 context [n, at most context_length] and target [n, prediction_length].

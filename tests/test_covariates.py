@@ -251,7 +251,7 @@ def test_a_model_trained_with_covariates_is_scored_with_them_and_stock_chronos_l
     past, after = shops()
     store = open_source(past, tmp_path, Columns(variates=SHOP))
     trainer = ChronosTrainer(str(nano["chronos-2"]))
-    trainer.config = settings(tmp_path)
+    trainer.config = settings(tmp_path, refit=False)
     data = trainer.prepare_training_data([store])
     trainer.train_model(data)
     trainer.save_trained_model(str(tmp_path / "out"))
@@ -262,7 +262,7 @@ def test_a_model_trained_with_covariates_is_scored_with_them_and_stock_chronos_l
         "window",
     }
     assert {candidate["candidate"] for candidate in info["candidates"]} >= {"base", "step 2"}
-    chosen = min(candidate["WQL"] for candidate in trainer.candidates)
+    chosen = min(candidate.scores["wql"] for candidate in trainer.candidates)
     assert trainer.evaluate_model(data)["WQL"] == pytest.approx(chosen, rel=1e-4)
     stock = BaseChronosPipeline.from_pretrained(tmp_path / "out")
     known = after[["item_id", "timestamp", *KNOWN]]

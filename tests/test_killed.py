@@ -72,15 +72,16 @@ def whole(nano, server, tmp_path_factory):
     return folder / "series.csv", folder / "out"
 
 
-@pytest.mark.parametrize("num_workers, gaps", [(0, (4, 9, 17, 26, 40)), (1, (31,)), (4, (55,))])
+@pytest.mark.parametrize("num_workers, gaps", [(0, (4, 9, 17, 26, 40)), (0, (160, 60)), (1, (31,)), (4, (200,))])
 def test_a_run_killed_again_and_again_ends_as_one_that_was_not(nano, tmp_path, server, whole, num_workers, gaps):
     csv, expected = whole
     kills = [run(server, nano["bolt"], csv, tmp_path, num_workers, kill_at) for kill_at in gaps]
     assert kills == [-signal.SIGKILL] * len(gaps)
     assert run(server, nano["bolt"], csv, tmp_path, num_workers, None) == 0
     assert same(weights(expected), weights(tmp_path))
-    scores = [json.loads((folder / "training_info.json").read_text())["candidates"] for folder in (expected, tmp_path)]
-    assert scores[0] == scores[1]
+    told = [json.loads((folder / "training_info.json").read_text()) for folder in (expected, tmp_path)]
+    assert told[0]["candidates"] == told[1]["candidates"] and told[0]["refit"] == told[1]["refit"]
+    assert told[0]["refit"]["saved"], "the second training is to be killed too"
 
 
 @pytest.fixture

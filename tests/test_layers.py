@@ -29,7 +29,16 @@ LAYERS = [
         "memory",
         "tuning",
     },
-    {"guard", "callbacks", "training_arguments", "plan", "predictions", "training_sets"},
+    {
+        "guard",
+        "callbacks",
+        "training_arguments",
+        "plan",
+        "predictions",
+        "starting_point",
+        "training_sets",
+    },
+    {"candidates", "fitting"},
     {"train_model", "load_model", "score_models", "fev_tasks", "make_series", "publish"},
 ]
 EDGE = "command"

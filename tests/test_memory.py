@@ -9,6 +9,7 @@ from transformers import TrainingArguments
 
 from pipeline.config import Config
 from pipeline.errors import UserError
+from pipeline.fitting import Fitting
 from pipeline.memory import fit_batch, step_memory, take_step
 from pipeline.train_model import ChronosTrainer
 
@@ -71,7 +72,7 @@ def test_a_trial_leaves_model_and_random_numbers_as_they_were():
 def test_training_in_smaller_batches_ends_with_the_same_losses(nano, tmp_path, monkeypatch):
     """A step of 8 windows that fit by twos is a step of 8 windows."""
     data = np.sin(np.arange(120) / 5)[None].repeat(8, 0) + np.random.default_rng(0).normal(0, 0.1, (8, 120))
-    losses = []
+    losses, arguments_of = [], Fitting.arguments
     for most in (8, 2):
         trainer = ChronosTrainer(str(nano["bolt"]))
         config = Config()
@@ -86,21 +87,20 @@ def test_training_in_smaller_batches_ends_with_the_same_losses(nano, tmp_path, m
                 validation_windows=8,
             ),
         )
-        settled = trainer._settled
 
-        def lowered(*arguments, settled=settled, most=most):
-            recipe, found = settled(*arguments)
+        def lowered(*arguments, most=most, **settings):
+            found = arguments_of(*arguments, **settings)
 
             def attempt(size):
                 if size > most:
                     raise torch.OutOfMemoryError("no more")
 
             fit_batch(found, attempt)
-            return recipe, found
+            return found
 
-        monkeypatch.setattr(trainer, "_settled", lowered)
+        monkeypatch.setattr(Fitting, "arguments", lowered)
         trainer.train_model(trainer.prepare_training_data(data))
-        losses.append([candidate["loss"] for candidate in trainer.candidates])
+        losses.append([candidate.scores["loss"] for candidate in trainer.candidates])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
 
 

@@ -52,7 +52,8 @@ def info(folder):
 @pytest.mark.parametrize("family", ["bolt", "t5", "gpt2", "chronos-2"])
 def test_a_trained_checkpoint_is_stock_and_validates_better_than_its_base(nano, tmp_path, family):
     steps = {"bolt": 6, "chronos-2": 6, "t5": 60, "gpt2": 60}[family]
-    trainer = trained(nano[family], tmp_path / "out", tmp_path, validation_windows=6, max_steps=steps)
+    settings = {"validation_windows": 6, "max_steps": steps, "refit": False}
+    trainer = trained(nano[family], tmp_path / "out", tmp_path, **settings)
     pipeline = BaseChronosPipeline.from_pretrained(tmp_path / "out")
     assert np.isfinite(np.asarray(pipeline.predict_quantiles([torch.arange(60.0)], prediction_length=8)[1][0])).all()
     candidates = info(tmp_path / "out")["candidates"]
@@ -87,6 +88,47 @@ def test_a_rate_far_too_high_saves_the_base_itself_to_the_last_bit(nano, tmp_pat
     assert same(weights(tmp_path / "ruined"), weights(tmp_path / "better"))
 
 
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_the_winner_is_trained_again_on_the_steps_that_were_held_out(nano, tmp_path, method):
+    """The last step wins, so that the second training is one that holds nothing out."""
+    settings = {"blends": [], "method": method, "learning_rate": {"full": 1e-3, "lora": 1e-2}[method]}
+    trainer = trained(nano["bolt"], tmp_path / "out", tmp_path, **settings)
+    trained(nano["bolt"], tmp_path / "all", tmp_path, validation_split=0.0, **settings)
+    trained(nano["bolt"], tmp_path / "held_out", tmp_path, refit=False, **settings)
+    assert "step 6 is saved, refitted on all steps" in trainer.verdict
+    assert same(weights(tmp_path / "out"), weights(tmp_path / "all"))
+    assert not same(weights(tmp_path / "out"), weights(tmp_path / "held_out"))
+    refit = info(tmp_path / "out")["refit"]
+    assert refit["saved"] and refit["WQL on steps it has seen"] <= info(tmp_path / "held_out")["candidates"][-1]["WQL"]
+
+
+def scored(monkeypatch, *wql):
+    """Let the validation scores of one model after the other be these."""
+    from pipeline.guard import GuardedTrainer
+
+    scores = iter(wql)
+    monkeypatch.setattr(GuardedTrainer, "score", lambda *_: dict.fromkeys(("loss", "wql", "mase"), next(scores)))
+
+
+def test_a_second_training_ends_where_the_winner_stood_and_is_blended_as_it_was(nano, tmp_path, monkeypatch):
+    scored(monkeypatch, 1.0, 0.9, 0.5, 0.8, 0.4, 0.3)  # the base, steps 2, 4, 6, a blend of step 4, the second training
+    trained(nano["bolt"], tmp_path / "out", tmp_path, blends=[0.25], trainer={"eval_steps": 2})
+    refit, last = info(tmp_path / "out")["refit"], RunFolder(tmp_path / "out").refit.last_checkpoint()
+    assert refit == {"steps": 4, "share": 0.25, "saved": True, "WQL on steps it has seen": 0.3}
+    assert last.name == "checkpoint-4"
+    tuned, base, saved = weights(last), weights(nano["bolt"]), weights(tmp_path / "out")
+    for name in saved:
+        torch.testing.assert_close(saved[name], base[name].lerp(tuned[name], 0.25))
+    assert logged(tmp_path / "out" / "refit", "learning_rate") == logged(tmp_path / "out", "learning_rate")[:4]
+
+
+def test_a_second_training_that_comes_out_worse_is_not_saved(nano, tmp_path, monkeypatch):
+    scored(monkeypatch, 1.0, 0.9, 0.5, 0.6)
+    trainer = trained(nano["bolt"], tmp_path / "out", tmp_path, max_steps=2, blends=[])
+    assert not info(tmp_path / "out")["refit"]["saved"] and "step 2 is saved:" in trainer.verdict
+    assert same(weights(tmp_path / "out"), weights(RunFolder(tmp_path / "out").last_checkpoint()))
+
+
 def test_a_killed_run_resumes_to_the_last_bit(nano, tmp_path, monkeypatch):
     trained(nano["bolt"], tmp_path / "whole", tmp_path)
     from pipeline.guard import GuardedTrainer
@@ -116,7 +158,9 @@ def test_a_killed_run_resumes_to_the_last_bit(nano, tmp_path, monkeypatch):
         TrainingWindows, "batch", lambda self, indices: (fetched.extend(indices), batch(self, indices))[1]
     )
     trained(nano["bolt"], tmp_path / "killed", tmp_path)
-    assert min(fetched) == 3 * SHORT["batch_size"], "resume reads windows that it has trained on"
+    steps = info(tmp_path / "killed")["refit"]["steps"]
+    windows = [*range(3 * SHORT["batch_size"], 6 * SHORT["batch_size"]), *range(steps * SHORT["batch_size"])]
+    assert fetched == windows, "resume reads windows that it has trained on"
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
     assert info(tmp_path / "whole")["candidates"] == info(tmp_path / "killed")["candidates"]
 
@@ -159,6 +203,16 @@ def test_early_stopping_ends_a_run_that_stopped_improving(nano, tmp_path):
     trained(nano["bolt"], tmp_path / "better", tmp_path, max_steps=60)
     trained(tmp_path / "better", tmp_path / "out", tmp_path, learning_rate=50.0, max_steps=40, patience=2)
     assert len(info(tmp_path / "out")["candidates"]) < 11
+
+
+def test_a_run_killed_after_it_was_stopped_early_stays_stopped(nano, tmp_path):
+    settings = {"learning_rate": 2e-2, "max_steps": 40, "patience": 1, "refit": False, "trainer": {"eval_steps": 1}}
+    trained(nano["bolt"], tmp_path / "out", tmp_path, **settings)
+    whole, candidates = weights(tmp_path / "out"), info(tmp_path / "out")["candidates"]
+    assert 2 < len(candidates) < 41
+    (tmp_path / "out" / "training_info.json").unlink()
+    trained(nano["bolt"], tmp_path / "out", tmp_path, **settings)
+    assert same(weights(tmp_path / "out"), whole) and info(tmp_path / "out")["candidates"] == candidates
 
 
 def test_without_validation_the_last_step_is_saved_and_said(nano, tmp_path):
@@ -234,11 +288,14 @@ def test_arguments_of_the_trainer_reach_it(nano, tmp_path):
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "b"))
 
 
+def history(checkpoint):
+    """What the Trainer logged until a checkpoint."""
+    return json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
+
+
 def logged(output, key):
     """The values that the Trainer logged under a key, step by step."""
-    last = max((output / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    history = json.loads((last / "trainer_state.json").read_text())["log_history"]
-    return [entry[key] for entry in history if key in entry]
+    return [entry[key] for entry in history(RunFolder(output).last_checkpoint()) if key in entry]
 
 
 @pytest.mark.parametrize("family", ["bolt", "t5", "gpt2"])
@@ -380,12 +437,12 @@ def test_a_compiled_model_trains_like_another(nano, tmp_path):
         validation_windows=6,
     )
     two = trained(nano["bolt"], tmp_path / "plain", tmp_path, max_steps=2, validation_windows=6)
-    assert one.candidates[1]["loss"] == pytest.approx(two.candidates[1]["loss"], rel=1e-3)
+    assert one.candidates[1].scores["loss"] == pytest.approx(two.candidates[1].scores["loss"], rel=1e-3)
     assert weights(tmp_path / "compiled").keys() == weights(tmp_path / "plain").keys()
 
 
 def test_bfloat16_trains(nano, tmp_path):
     one = trained(nano["bolt"], tmp_path / "bf16", tmp_path, precision="bf16", max_steps=2)
     two = trained(nano["bolt"], tmp_path / "fp32", tmp_path, precision="fp32", max_steps=2)
-    assert one.candidates[1]["WQL"] == pytest.approx(two.candidates[1]["WQL"], rel=0.05)
+    assert one.candidates[1].scores["wql"] == pytest.approx(two.candidates[1].scores["wql"], rel=0.05)
     assert not same(weights(tmp_path / "bf16"), weights(tmp_path / "fp32"))

@@ -29,6 +29,7 @@ from pipeline.synthetic.kernel_synth import composite_draws
 from pipeline.synthetic.ranges import Count, Period, Positive, Range, Share
 
 _LONGEST_SHIFT = 10_000
+_DAYS = 256
 
 
 def trend_seasonal(
@@ -73,9 +74,10 @@ def templates(
 ) -> np.ndarray:
     """Days of one shape in weeks of unequal days: load, traffic, sales by the hour.
 
-    y = (1 + a S_k(phase)) f_d m_t (1 + e): S_k is the shape of day type k, work day or weekend, repeated exactly; f_d the
+    y = (1 + a S_k(phase))^v f_d m_t (1 + e): S_k is the shape of day type k, work day or weekend, repeated exactly; f_d the
     factor of day d of the week, m_t a slow change of level, e noise with memory. Shapes are smooth, peaked (exp S), or
-    cut at nought (max(S, 0), as solar power is). The form of the multiplicative load models of Taylor (2003).
+    cut at nought (max(S, 0), as solar power is). The form of the multiplicative load models of Taylor (2003). Some have
+    days that are higher than others, or more pronounced (v), for some days on end, as the weather makes them.
     """
     time = np.arange(width)
     short, long = seasons(draws, lengths, period)
@@ -100,12 +102,18 @@ def templates(
 
     rests = (day_of_week >= 1 - 2 / 7) & draws.chance(0.6)
     values = np.where(rests, wave(formed(rest), place), wave(formed(work), place))
+    of_day = day.astype(np.int64) % _DAYS
+
+    def by_day(low: float, high: float) -> np.ndarray:
+        weather = autoregressive(draws.normal(_DAYS), draws.uniform(0, 0.95))
+        return draws.log_uniform(low, high) * draws.chance(0.4) * np.take_along_axis(weather, of_day, axis=1)
+
+    values = values.clip(0) ** np.exp(by_day(0.02, 0.3).clip(-1, 1))
     factors = 1 + np.where(draws.chance(0.5), 0.15, 0.0) * draws.normal(32)
     values *= np.take_along_axis(factors, np.floor(day_of_week * 31).astype(np.int64), axis=1)
     values = np.where(rests, values * draws.uniform(*weekend), values)
     level = draws.log_uniform(*drift) * slow(draws, lengths, width, (1, 20))
-    by_day = draws.log_uniform(0.005, 0.2) * np.where(draws.chance(0.4), 1.0, 0.0)
-    level = level + by_day * np.take_along_axis(draws.normal(256), day.astype(np.int64) % 256, axis=1)
+    level = level + by_day(0.005, 0.2)
     e = draws.log_uniform(*noise) * autoregressive(draws.white(width), draws.uniform(*memory))
     return values * np.exp(np.minimum(level, 3)) * (1 + e)
 

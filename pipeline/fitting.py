@@ -1,0 +1,147 @@
+"""A run of the Trainer: from the base, or from where a killed run stood, to its last step."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import TrainerState, TrainingArguments, set_seed
+from transformers.integrations import TensorBoardCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from pipeline.callbacks import Bar, ForecastPictures, Lines
+from pipeline.config import Config
+from pipeline.forecasting import Forecaster
+from pipeline.frequency import seasonality
+from pipeline.guard import BaseIsFirstBest, Forecast, GuardedTrainer, Patience
+from pipeline.memory import fit_batch, take_step
+from pipeline.metrics import WQL_LEVELS
+from pipeline.recipes import Recipe
+from pipeline.run_folder import RunFolder
+from pipeline.starting_point import StartingPoint
+from pipeline.training_arguments import training_arguments
+from pipeline.training_data import WindowDataset, inputs_of, whole_batch
+from pipeline.windows import TrainingWindows, ValidationWindows
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What is trained, on what, and how."""
+
+    config: Config
+    start: StartingPoint
+    recipe: Recipe
+    windows: TrainingWindows
+    validation: ValidationWindows | None
+
+    def arguments(self, run: RunFolder, *, steps: int, compared: bool) -> TrainingArguments:
+        """Return the Trainer's arguments for so many steps of the recipe.
+
+        Args:
+            compared: whether checkpoints are scored on the validation windows on the way.
+
+        Raises:
+            UserError: an argument of training.trainer is wrong, or the machine cannot do what is asked for.
+        """
+        checkpoint = self.start.checkpoint
+        return training_arguments(
+            self.config,
+            replace(self.recipe, steps=steps),
+            run,
+            family=checkpoint.family,
+            width=checkpoint.width,
+            with_validation=compared,
+        )
+
+    def model(self, arguments: TrainingArguments) -> Any:
+        """Return the model as training starts with it.
+
+        Raises:
+            UserError: it cannot have the shape that is asked for, or nothing of it is to be trained.
+        """
+        set_seed(self.config.chronos.seed)
+        return self.start.to_train(on_cpu=arguments.device.type == "cpu", bf16=arguments.bf16)
+
+    def fit_batch(self, model: Any, arguments: TrainingArguments) -> None:
+        """Lower what a GPU takes at once until it has the memory; more batches then make a step.
+
+        Raises:
+            UserError: there is not enough for one window.
+        """
+
+        def attempt(n_windows: int) -> None:
+            take_step(model, self.widest_inputs(model, n_windows), arguments.device, arguments.bf16)
+
+        if arguments.device.type == "cuda" and not arguments.fsdp:
+            fit_batch(arguments, attempt)
+
+    def train(self, model: Any, run: RunFolder, arguments: TrainingArguments) -> GuardedTrainer:
+        """Train, at the rates of the whole recipe however few the steps, and return the Trainer when it is done."""
+        last, compared = run.last_checkpoint(), arguments.eval_strategy != "no"
+        # Not by evaluate() before train(): the Trainer would take the model for prepared and leave out DDP.
+        arguments.eval_on_start = compared and last is None
+        patience = None
+        if self.config.training.patience is not None and compared:
+            patience = Patience(self.config.training.metric, self.config.training.patience)
+        if last is not None:
+            logger.info("continuing from %s", last)
+            state = TrainerState.load_from_json(str(last / "trainer_state.json"))
+            if patience is not None and patience.is_lost(state):
+                arguments.max_steps = state.global_step
+        trainer = self._trainer(model, run, arguments)
+        if patience is not None:
+            trainer.add_callback(patience)
+        trainer.train(resume_from_checkpoint=str(last) if last else False)
+        return trainer
+
+    def widest_inputs(self, model: Any, n_windows: int) -> dict[str, Any]:
+        """Return what a model takes of the first windows, with as long a context as any batch can have."""
+        context, target = self.windows.batch(range(n_windows))
+        padding = np.full((len(context), self.windows.context_length - context.shape[1]), np.nan, np.float32)
+        whole = np.concatenate([padding, context], axis=1)
+        return self._to_inputs(model)(torch.from_numpy(whole), torch.from_numpy(target))
+
+    def _to_inputs(self, model: Any) -> Callable[[Any, Any], dict[str, Any]]:
+        windows = self.windows
+        return inputs_of(
+            self.start.checkpoint.family, model.config.chronos_config, windows.prediction_length, windows.variates
+        )
+
+    def _trainer(self, model: Any, run: RunFolder, arguments: TrainingArguments) -> GuardedTrainer:
+        training, validation = self.config.training, self.validation
+        to_inputs = self._to_inputs(model)
+        trainer = GuardedTrainer(
+            model=model,
+            args=arguments,
+            data_collator=whole_batch,
+            train_dataset=WindowDataset(self.windows, arguments.max_steps * training.batch_size, to_inputs),
+            eval_dataset=None if validation is None else WindowDataset(validation, len(validation), to_inputs),
+            validation=validation,
+            seasons=[seasonality(split.store.freq) for split in validation.splits] if validation else [],
+            forecaster_of=partial(forecaster_of, seed=self.config.chronos.seed),
+            scheduled_steps=self.recipe.steps,
+        )
+        for callback in (PrinterCallback, ProgressCallback):
+            trainer.remove_callback(callback)
+        if not arguments.disable_tqdm:
+            trainer.add_callback(Bar())
+        if trainer.pop_callback(TensorBoardCallback) is not None:
+            trainer.add_callback(ForecastPictures(str(run.logs), trainer.picture))
+        trainer.add_callback(BaseIsFirstBest(training.metric))
+        trainer.add_callback(Lines())
+        return trainer
+
+
+def forecaster_of(model: Any, seed: int) -> Forecast:
+    """Return the function by which a model, with adapters or without, forecasts quantiles."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base.eval()
+    forecaster = Forecaster.of_model(base, seed)
+    return lambda histories, prediction_length: forecaster.quantiles(histories, prediction_length, WQL_LEVELS)[0]

@@ -1,0 +1,82 @@
+"""What training starts from: the base checkpoint, in the shape that is asked for, and with what is to be trained of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.arrow_store import Store
+from pipeline.base_model import load_model
+from pipeline.checkpoint import MODEL_INFO, Checkpoint
+from pipeline.config import TrainingConfig
+from pipeline.cpu import for_cpu
+from pipeline.files import read_json
+from pipeline.tuning import freeze, reshape, set_context_length, with_adapters
+
+_LONGEST_DEFAULT_HORIZON = 64
+_HORIZONS_IN_A_SERIES = 4
+_LONGEST_DEFAULT_CONTEXT_FROM_SCRATCH = 512
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """A base checkpoint and how it is to be trained."""
+
+    checkpoint: Checkpoint
+    training: TrainingConfig
+
+    @property
+    def name(self) -> str:
+        """Where the base comes from: a Hub id, a folder, scratch:SIZE or builtin:NAME."""
+        info_file = self.checkpoint.path / MODEL_INFO
+        return read_json(info_file)["model_name"] if info_file.is_file() else str(self.checkpoint.path)
+
+    @property
+    def scratch_size(self) -> str | None:
+        """The size of a base that has random weights, None for one that has been trained."""
+        return self.name.removeprefix("scratch:") if self.name.startswith("scratch:") else None
+
+    @property
+    def context_length(self) -> int:
+        """Steps of history in a training window."""
+        longest = self.checkpoint.context_length
+        if self.scratch_size is not None:
+            longest = min(longest, _LONGEST_DEFAULT_CONTEXT_FROM_SCRATCH)
+        return self.training.context_length or longest
+
+    def horizon(self, stores: Sequence[Store], test_length: int) -> int:
+        """Return the steps of the horizon: those asked for, or the model's own, or fewer where most series are too short."""
+        if self.training.prediction_length is not None:
+            return self.training.prediction_length
+        longest = min(self.checkpoint.prediction_length, _LONGEST_DEFAULT_HORIZON)
+        if not stores:
+            return longest
+        median = int(np.median(np.concatenate([store.lengths - test_length for store in stores])))
+        return min(longest, max(1, median // _HORIZONS_IN_A_SERIES))
+
+    def base(self) -> Any:
+        """Return the model in the shape that is asked for: what training starts from, and is compared with."""
+        model = load_model(self.checkpoint.path).float()
+        reshape(
+            model,
+            self.checkpoint.family,
+            context_length=self.training.context_length,
+            prediction_length=self.training.prediction_length,
+            quantiles=self.training.quantiles,
+        )
+        if self.scratch_size is not None:
+            set_context_length(model, self.context_length)
+        return model
+
+    def to_train(self, on_cpu: bool, bf16: bool) -> Any:
+        """Return the model with what is to be trained of it, made for the processor."""
+        model = self.base()
+        if self.training.method == "lora":
+            model = with_adapters(model, self.checkpoint.family, self.training.lora)
+        freeze(model, self.training.freeze)
+        if on_cpu:
+            for_cpu(model, bf16)
+        return model
