@@ -192,7 +192,7 @@ def beside_a_bare_loop(folder: Path, steps: int) -> None:
     windows, _ = train_data = trainer.prepare_training_data([open_store(folder / "series.arrow")])
     model = load_model(folder / "base").float().train()
     bf16 = uses_bf16("auto", "cpu", model.config.d_model)
-    for_cpu(model, bf16)
+    for_cpu(model)
     to_inputs = inputs_of(read_checkpoint(folder / "base").family, model.config.chronos_config, HORIZON)
     drawn = (windows.batch(range(first, first + BATCH)) for first in range(0, 8 * BATCH, BATCH))
     ready = [to_inputs(torch.from_numpy(context), torch.from_numpy(target)) for context, target in drawn]

@@ -67,7 +67,7 @@ class Fitting:
             UserError: it cannot have the shape that is asked for, or nothing of it is to be trained.
         """
         set_seed(self.config.chronos.seed)
-        return self.start.to_train(on_cpu=arguments.device.type == "cpu", bf16=arguments.bf16)
+        return self.start.to_train(on_cpu=arguments.device.type == "cpu")
 
     def fit_batch(self, model: Any, arguments: TrainingArguments) -> None:
         """Lower what a GPU takes at once until it has the memory; more batches then make a step.

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from chronos import BaseChronosPipeline
+from chronos.chronos2.layers import Chronos2LayerNorm
 from safetensors.torch import load_file
+from transformers.models.t5.modeling_t5 import T5LayerNorm
 
 from pipeline.base_model import load_model
 from pipeline.config import LoraConfig
-from pipeline.cpu import ByteDropout, DroppedAttention, for_cpu
+from pipeline.cpu import ByteDropout, DroppedAttention, ScaleNorm, for_cpu
 from pipeline.errors import UserError
 from pipeline.report.figures import curve_figure
 from pipeline.tuning import Blend, freeze, reshape, with_adapters
@@ -172,6 +174,31 @@ def test_attention_with_dropout_is_differentiated_as_numbers_say(monkeypatch, at
     torch.testing.assert_close(draws.mean(0), scores.softmax(-1) @ value, atol=0.06, rtol=0)
 
 
+@pytest.mark.parametrize("norm", [T5LayerNorm, Chronos2LayerNorm])
+def test_the_layer_norm_and_its_gradients_are_those_of_the_stock_one(norm):
+    stock = norm(7, eps=1e-3)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        stock.weight.normal_()
+    own = copy.deepcopy(stock)
+    own.__class__ = ScaleNorm
+    gradient = torch.randn(2, 3, 7)
+    found = []
+    for module in (stock, own):
+        x = torch.linspace(-3, 5, 42).reshape(2, 3, 7).requires_grad_()
+        out = module(x)
+        out.backward(gradient)
+        found.append((out, x.grad, module.weight.grad))
+    torch.testing.assert_close(*found)
+    assert own(torch.zeros(1, 7)).abs().max() == 0
+
+
+def test_a_bolt_model_makes_no_cache_in_training_and_its_configuration_stays(nano):
+    model = load_model(nano["bolt"])
+    for_cpu(model)
+    assert model.decoder.config.use_cache is False and model.config.use_cache is True
+
+
 @pytest.mark.parametrize("family", ["t5", "bolt"])
 def test_fast_dropout_leaves_forecasts_as_they_are_and_drops_in_training(nano, family):
     model = load_model(nano[family]).float()
@@ -193,7 +220,7 @@ def test_fast_dropout_leaves_forecasts_as_they_are_and_drops_in_training(nano, f
 
     model.eval()
     before = hidden()
-    for_cpu(model, bf16=False)
+    for_cpu(model)
     assert not any(type(module) is torch.nn.Dropout for module in model.modules())
     torch.testing.assert_close(hidden(), before)
     model.train()
