@@ -1,7 +1,7 @@
 # make demo               the whole flow, offline, on synthetic data
 # make demo DATA=my.csv   the same on your own series (HORIZON=24 sets the steps to forecast)
 # make test               lint, types, tests
-# make pretrain           the model inside the package, again: hours on two cores
+# make pretrain           the model inside the package, again: hours on two cores; goes on where it was stopped
 # make format             let black and isort rewrite the code
 
 PYTHON ?= python3
@@ -9,6 +9,7 @@ HORIZON ?= 48
 DATA ?=
 BIN := .venv/bin
 DEMO := data/demo
+STAGES := first second third fourth
 # The model inside the package forecasts 64 steps in one go, and longer horizons from its own forecasts.
 TRAINED := $(shell test $(HORIZON) -lt 64 && echo $(HORIZON) || echo 64)
 FLAGS := --config config/demo.yaml --inference.prediction_length $(HORIZON) --data.test_length $(HORIZON) \
@@ -42,10 +43,12 @@ endif
 	@echo "report:       $(DEMO)/reports/report.html"
 
 pretrain: .venv/installed
-	$(BIN)/python scripts/base_model.py --config config/pretrain.yaml
-	$(BIN)/python scripts/train.py --config config/pretrain.yaml
-	$(BIN)/python scripts/train.py --config config/pretrain_second.yaml
-	$(BIN)/python -m pipeline.publish data/pretrain/first data/pretrain/second bolt-synth
+	test -d data/pretrain/random || $(BIN)/python scripts/base_model.py --config config/pretrain/first.yaml
+	for stage in $(STAGES); do \
+		test -f data/pretrain/$$stage/training_info.json || \
+			$(BIN)/python scripts/train.py --config config/pretrain/$$stage.yaml || exit 1; \
+	done
+	$(BIN)/python -m pipeline.publish $(STAGES:%=data/pretrain/%) bolt-synth
 
 test: lint
 	$(BIN)/python -m pytest

@@ -1,8 +1,10 @@
-"""Scores after fine-tuning the same base on as many windows: this pipeline, with everything `auto`, beside AutoGluon.
+"""Scores after training on as many windows: fine-tuned by this pipeline, by AutoGluon, and from random weights.
 
     python benchmarks/accuracy.py data/models/base data/index.json --autogluon VENV/bin/python --steps 500
+    python benchmarks/accuracy.py data/models/base data/index.json --scratch bolt-micro --steps 1000
 
-The index lists data sets as `evaluation.data_path` takes them. Each is trained on without its last horizon, which is scored.
+Here everything is `auto`, there default. The index lists data sets as `evaluation.data_path` takes them. Each is trained on
+without its last horizon, which is scored.
 """
 
 import argparse
@@ -47,7 +49,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base")
     parser.add_argument("index")
-    parser.add_argument("--autogluon", required=True, help="the Python interpreter of an environment with AutoGluon")
+    parser.add_argument("--autogluon", help="the Python interpreter of an environment with AutoGluon")
+    parser.add_argument("--scratch", help="a size of random weights to train as well: bolt-micro, ...")
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--sets", nargs="*", help="names of sets; all where none is given")
     parser.add_argument("--key", nargs="*", default=[], help="keys of the configuration, as KEY=VALUE")
@@ -78,24 +81,38 @@ def _row(task: Any, arguments: argparse.Namespace, folder: Path) -> dict[str, An
         return lambda histories, length: forecaster.quantiles(histories, length, WQL_LEVELS)[0]
 
     naive = evaluate(task, naive_forecast(task.seasonality)).scores()["WQL"]
-    _train_own(task, arguments, folder)
+    _train_own(task, arguments, arguments.base, folder / "own")
     found = {
         "base": evaluate(task, of_model(arguments.base)),
         "this pipeline": evaluate(task, of_model(folder / "own")),
-        "AutoGluon": evaluate(task, _autogluon(task, arguments, folder)),
     }
+    if arguments.autogluon:
+        found["AutoGluon"] = evaluate(task, _autogluon(task, arguments, folder))
+    if arguments.scratch:
+        _make_random(arguments.scratch, folder / "random")
+        _train_own(task, arguments, folder / "random", folder / "scratch")
+        found["from random weights"] = evaluate(task, of_model(folder / "scratch"))
     return {"data set": task.name, **{name: one.scores()["WQL"] / naive for name, one in found.items()}}
 
 
-def _train_own(task: Any, arguments: argparse.Namespace, folder: Path) -> None:
+def _make_random(size: str, folder: Path) -> None:
+    from pipeline.base_model import ChronosBaseModel
+
+    base = ChronosBaseModel(f"scratch:{size}")
+    base.load_from_huggingface()
+    base.convert_to_native_format()
+    base.save_base_model(str(folder))
+
+
+def _train_own(task: Any, arguments: argparse.Namespace, base: str | Path, output: Path) -> None:
     settings = {
-        "base_model.output_path": arguments.base,
+        "base_model.output_path": base,
         "data.train": task.store.path,
         "data.test_length": task.prediction_length,
         "training.prediction_length": min(task.prediction_length, _LONGEST),
         "training.max_steps": arguments.steps,
         "training.batch_size": BATCH,
-        "training.output_path": folder / "own",
+        "training.output_path": output,
         "training.trainer.report_to": "none",
     }
     settings |= dict(pair.split("=", 1) for pair in arguments.key)

@@ -67,7 +67,8 @@ def test_the_shipped_configuration_holds_every_key_of_the_seed_with_its_value():
     check(yaml.safe_load(SEED), yaml.safe_load((ROOT / "config" / "chronos_config.yaml").read_text()))
 
 
-CONFIGURATIONS = sorted(set((ROOT / "config").glob("*.yaml")) - {ROOT / "config" / "bank.yaml"})
+OTHER_FORMS = {"accelerate", "bank.yaml"}
+CONFIGURATIONS = [path for path in sorted((ROOT / "config").rglob("*.yaml")) if not OTHER_FORMS & set(path.parts)]
 
 
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.name)
