@@ -33,43 +33,64 @@ class Candidate:
 
     def row(self) -> dict[str, Any]:
         """Return name and scores as they stand in training_info.json."""
-        return {"candidate": self.name, **{shown(name): self.scores[name] for name in _SCORES}}
+        return {"candidate": self.name, **shown(self.scores)}
 
 
-def candidates_of(trainer: GuardedTrainer, model: Any, base: Any, blends: Sequence[float]) -> list[Candidate]:
-    """Return all that may be saved after training, the base first.
+def choose(
+    trainer: GuardedTrainer, model: Any, base: Any, blends: Sequence[float], metric: str
+) -> tuple[list[Candidate], Candidate]:
+    """Return all candidates, the base first, and the best of them, whose weights the model has then.
 
     Blends are of the best checkpoint, which the Trainer has loaded into the model; where no checkpoint beat the base, of
     the last step.
     """
     state = trainer.state
-    checkpoints = [
+    scored = [
         Candidate(int(entry["step"]), float(entry["step"] > 0), {name: entry[f"eval_{name}"] for name in _SCORES})
-        for entry in sorted(state.log_history, key=lambda entry: entry["step"])
+        for entry in state.log_history
         if "eval_wql" in entry
     ]
-    blended = int(state.best_global_step or 0) if state.best_model_checkpoint else 0
-    found, blend = [], Blend(model, base)
+    loaded = int(state.best_global_step or 0) if state.best_model_checkpoint else 0
+    mixed, blend = [], Blend(model, base)
     for share in blends:
         blend.set(share)
-        found.append(Candidate(blended or state.global_step, share, trainer.score(model)))
-        logger.info("%s: validation WQL %.4f", found[-1].name, found[-1].scores["wql"])
-    blend.set(1)
-    return [*checkpoints, *found]
+        mixed.append(Candidate(loaded or state.global_step, share, trainer.score(model)))
+        logger.info("%s: validation WQL %.4f", mixed[-1].name, mixed[-1].scores["wql"])
+    at_hand = [candidate for candidate in scored if candidate.step in (0, loaded)] + mixed
+    winner = min(at_hand, key=lambda candidate: candidate.scores[metric])
+    blend.set(winner.share)
+    return scored + mixed, winner
 
 
-def verdict(winner: Candidate, base: Candidate, metric: str, refitted: bool) -> str:
-    """Say in a sentence what is saved, and why."""
-    before, after = base.scores[metric], winner.scores[metric]
+@dataclass(frozen=True)
+class Refit:
+    """What came of training the winner again, on the held-out steps too."""
+
+    winner: Candidate
+    scores: dict[str, float]
+    """On the validation windows, which it has seen: they prove nothing but that it learned them as well as the winner."""
+    saved: bool
+
+    def row(self) -> dict[str, Any]:
+        """Return it as it stands in training_info.json."""
+        seen = {"scores on steps it has seen": shown(self.scores), "saved": self.saved}
+        return {"steps": self.winner.step, "share": self.winner.share, **seen}
+
+
+def verdict(winner: Candidate, base: Candidate, metric: str, refit: Refit | None) -> str:
+    """Say in a sentence or two what is saved, and why."""
+    (name, before), (_, after) = (next(iter(shown({metric: one.scores[metric]}).items())) for one in (base, winner))
     if winner.share == 0:
-        return f"No candidate beat the base (validation {shown(metric)} {before:.4f}), so the base itself is saved."
+        return f"No candidate beat the base (validation {name} {before:.4f}), so the base itself is saved."
     what = f"The checkpoint of {winner.name}" if winner.share == 1 else f"The blend {winner.name}"
-    return (
-        f"{what} is saved{', refitted on all steps' if refitted else ''}: validation {shown(metric)} {after:.4f} where the "
-        f"base has {before:.4f}, {1 - after / before:.1%} lower."
-    )
+    better = f"validation {name} {after:.4f} where the base has {before:.4f}, {1 - after / before:.1%} lower."
+    if refit is None:
+        return f"{what} is saved: {better}"
+    if refit.saved:
+        return f"{what} won: {better} What is saved was trained in the same way again, on the held-out steps too."
+    return f"{what} is saved: {better} Trained again, on the held-out steps too, it came out worse on them."
 
 
-def shown(metric: str) -> str:
-    """Return a metric's name as it is printed."""
-    return metric if metric == "loss" else metric.upper()
+def shown(scores: dict[str, float]) -> dict[str, float]:
+    """Return scores by the names that they are printed with."""
+    return {name if name == "loss" else name.upper(): score for name, score in scores.items()}

@@ -218,8 +218,8 @@ class TrainingConfig:
     proportion more for a narrower one, 1e-6 for Chronos-2, and 5 to 10 times that for lora; from random weights 1e-3, and
     3e-3 for nano sizes, after a warm-up over 5% of the steps."""
     validation_split: float = 0.2
-    """Share of every series, at its end, that training never sees and candidates are scored on: at least one horizon, at
-    most half the series, and no more than validation_windows windows take. 0 trains on everything and compares nothing."""
+    """Share of every series, at its end, that candidates are scored on, before any of them has seen it: at least one
+    horizon, at most half the series, and no more than validation_windows windows take. 0 compares nothing."""
     validation_windows: int | None = None
     """Most windows that a candidate is scored on; where there are more, they are spread evenly. Null is 512, or 64 for
     the token models, whose forecasts are sampled."""
@@ -246,14 +246,14 @@ class TrainingConfig:
     blends: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75])
     """Candidates at the end of training beside the checkpoints: base + a (tuned - base), for each a."""
     refit: bool = True
-    """Train once more, as the candidate that won was, with the held-out steps among the others: the newest teach most. What
-    comes of it is saved if it scores no worse on them than that candidate. At most twice the steps."""
+    """Train the candidate that won again as it was, with the held-out steps among the others, as the newest teach most.
+    What comes of it is saved where it does no worse on them. At most twice the steps; false saves the candidate itself."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of training; auto is bfloat16 where the processor has it and the model is large enough to gain."""
     patience: int | None = None
     """Stop after so many evaluations in a row that were no improvement; null trains to the end."""
     output_path: str | None = None
-    """Folder of the trained checkpoint, with checkpoints/ and logs/ inside. Null is trained in paths.models_dir."""
+    """Folder of the trained checkpoint, with checkpoints/, logs/ and refit/ inside. Null is trained in paths.models_dir."""
     resume: bool = True
     """Continue an unfinished run of the same configuration found in output_path."""
     overwrite: bool = False

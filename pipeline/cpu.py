@@ -87,7 +87,7 @@ class RootMeanSquareNorm(torch.autograd.Function):
         normed, root, weight = ctx.saved_tensors
         (gradient,) = gradients
         product = gradient * normed
-        of_weight = product.flatten(0, -2).sum(dim=0)
+        of_weight = product.flatten(0, -2).sum(dim=0) if ctx.needs_input_grad[1] else None
         less = torch.matmul(product, weight).div_(-len(weight)).unsqueeze(-1)
         return torch.addcmul(gradient * weight, normed, less, out=product).mul_(root), of_weight, None
 

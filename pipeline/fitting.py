@@ -16,15 +16,13 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from pipeline.callbacks import Bar, ForecastPictures, Lines
 from pipeline.config import Config
-from pipeline.forecasting import Forecaster
 from pipeline.frequency import seasonality
-from pipeline.guard import BaseIsFirstBest, Forecast, GuardedTrainer, Patience
+from pipeline.guard import BaseIsFirstBest, GuardedTrainer, Patience, forecaster_of
 from pipeline.memory import fit_batch, take_step
-from pipeline.metrics import WQL_LEVELS
 from pipeline.recipes import Recipe
 from pipeline.run_folder import RunFolder
 from pipeline.starting_point import StartingPoint
-from pipeline.training_arguments import training_arguments
+from pipeline.training_arguments import is_sharded, training_arguments
 from pipeline.training_data import WindowDataset, inputs_of, whole_batch
 from pipeline.windows import TrainingWindows, ValidationWindows
 
@@ -79,7 +77,7 @@ class Fitting:
         def attempt(n_windows: int) -> None:
             take_step(model, self.widest_inputs(model, n_windows), arguments.device, arguments.bf16)
 
-        if arguments.device.type == "cuda" and not arguments.fsdp:
+        if arguments.device.type == "cuda" and not is_sharded(arguments):
             fit_batch(arguments, attempt)
 
     def train(self, model: Any, run: RunFolder, arguments: TrainingArguments) -> GuardedTrainer:
@@ -137,11 +135,3 @@ class Fitting:
         trainer.add_callback(BaseIsFirstBest(training.metric))
         trainer.add_callback(Lines())
         return trainer
-
-
-def forecaster_of(model: Any, seed: int) -> Forecast:
-    """Return the function by which a model, with adapters or without, forecasts quantiles."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    base.eval()
-    forecaster = Forecaster.of_model(base, seed)
-    return lambda histories, prediction_length: forecaster.quantiles(histories, prediction_length, WQL_LEVELS)[0]

@@ -21,6 +21,7 @@ from torch.distributed.checkpoint.state_dict import (
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
+from pipeline.forecasting import Forecaster
 from pipeline.metrics import WQL_LEVELS, WindowErrors, seasonal_error, window_errors
 from pipeline.report.figures import DrawnForecast, forecast_figure
 from pipeline.run_folder import seal_checkpoint
@@ -117,10 +118,9 @@ class GuardedTrainer(Trainer):
         """Return the model itself, without what distributes it; of a sharded one a copy with all weights, on every rank."""
         if self._unsharded is None:
             return self.accelerator.unwrap_model(self.model)
-        if self._best_is_loaded:
-            return self._unsharded
-        options = StateDictOptions(full_state_dict=True)
-        self._unsharded.load_state_dict(get_model_state_dict(cast(torch.nn.Module, self.model), options=options))
+        if not self._best_is_loaded:
+            options = StateDictOptions(full_state_dict=True)
+            self._unsharded.load_state_dict(get_model_state_dict(cast(torch.nn.Module, self.model), options=options))
         return self._unsharded.to(self.args.device)
 
     def _load_best_model(self) -> None:
@@ -210,6 +210,12 @@ class BaseIsFirstBest(TrainerCallback):
     def __init__(self, metric: str) -> None:
         self.metric = metric
 
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Find the best checkpoint where it lies now: the folder of a run that is continued may have been moved."""
+        best = Path(str(args.output_dir), f"checkpoint-{state.best_global_step}")
+        if state.best_global_step and best.is_dir():
+            state.best_model_checkpoint = str(best)
+
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Take the score of step 0, before anything is trained, as the best so far."""
         if state.global_step == 0:
@@ -232,6 +238,14 @@ class Patience(TrainerCallback):
         """Return whether training is over, by the evaluations logged: a resumed run may have nothing left to do."""
         scores = [entry[f"eval_{self.metric}"] for entry in state.log_history if f"eval_{self.metric}" in entry]
         return len(scores) > self.evaluations + scores.index(min(scores)) if scores else False
+
+
+def forecaster_of(model: Any, seed: int) -> Forecast:
+    """Return the function by which a model, with adapters or without, forecasts quantiles."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base.eval()
+    forecaster = Forecaster.of_model(base, seed)
+    return lambda histories, prediction_length: forecaster.quantiles(histories, prediction_length, WQL_LEVELS)[0]
 
 
 def _weights(checkpoint: str) -> dict[str, torch.Tensor]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 
-_NOT_UPLOADED = ("checkpoints/*", "logs/*", ".lock", ".finished/*")
+_NOT_UPLOADED = ("checkpoints/*", "logs/*", "refit/*", ".lock", ".finished/*")
 
 
 def check_upload(repository: str) -> None:

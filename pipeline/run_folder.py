@@ -102,6 +102,8 @@ class RunFolder:
                 elif entry.name != _LOCK:
                     entry.unlink()
         if not self._identity_file.is_file():
+            for left in (self.checkpoints, self.refit.path):  # of a run that nobody can name any more
+                shutil.rmtree(left, ignore_errors=True)
             write_json(self._identity_file, identity)
             return
         differing = differing_keys(read_json(self._identity_file), identity)

@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.baselines import SEASONAL_NAIVE, STATISTICAL, naive_forecast, statistical_forecast
 from pipeline.checkpoint import TRAINING_INFO
 from pipeline.config import Config, EvaluationSet
-from pipeline.data_source import open_configured
+from pipeline.data_source import open_configured, store_fingerprint
 from pipeline.errors import UserError
 from pipeline.evaluation import Evaluation, Forecast, Task, evaluate, examples, task_of
 from pipeline.files import read_json, whole_file
@@ -87,6 +87,15 @@ def score_models(models: Sequence[str], tasks: Sequence[Task], config: Config) -
     for task in tasks:
         task.cuts()
     scored: dict[str, dict[str, Evaluation]] = {task.name: {} for task in tasks}
+    for name in models:
+        for task in tasks:
+            if _has_seen(name, task):
+                logger.warning(
+                    "%s was trained or chosen on steps of %s that it is now scored on; train it with data.test_length %d",
+                    name,
+                    task.name,
+                    task.windows * task.prediction_length,
+                )
     for name in (SEASONAL_NAIVE, *baselines_of(config), *models):
         forecast_of = forecaster_named(name, config)
         for task in tasks:
@@ -149,6 +158,15 @@ def report_on(
         with whole_file(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return findings.scores
+
+
+def _has_seen(model: str, task: Task) -> bool:
+    """Return whether a checkpoint folder says that it comes from steps which a task asks it to forecast."""
+    info_file = Path(model, TRAINING_INFO)
+    identity = read_json(info_file).get("identity") if info_file.is_file() else None
+    if identity is None or identity["test_length"] >= task.windows * task.prediction_length:
+        return False
+    return store_fingerprint(task.store) in [source["fingerprint"] for source in identity["data"]]
 
 
 def _curve_of(model: str) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Training: a base checkpoint and series in, a native checkpoint out that validates no worse than the base."""
+"""Training: a base checkpoint and series in, a native checkpoint out, as the best on held-out steps was trained."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from pipeline.windows import ValidationWindows
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from pipeline.candidates import Candidate
+    from pipeline.candidates import Candidate, Refit
     from pipeline.fitting import Fitting
     from pipeline.guard import GuardedTrainer
     from pipeline.starting_point import StartingPoint
@@ -65,7 +65,7 @@ class ChronosTrainer:
         self.identity: dict[str, Any] = {}
         self.variates = UNIVARIATE
         self.drawn: Figure | None = None
-        self.refit: dict[str, Any] | None = None
+        self.refit: Refit | None = None
 
     def generate_dummy_data(self, n_samples: int = 1000) -> np.ndarray:
         """Return synthetic series of the configured patterns and length: float32, [n_samples, length]."""
@@ -98,16 +98,21 @@ class ChronosTrainer:
     def train_model(self, train_data: tuple, epochs: float | Literal["auto"] = 10) -> None:
         """Train, and keep the best candidate on the validation windows: a checkpoint, a blend with the base, or the base.
 
-        With training.refit the winner is then trained anew, as long as it was, on the held-out steps too.
+        With training.refit the winner is then trained again as it was, on the held-out steps too, and what comes of it kept
+        where it does no worse on them.
 
         Raises:
             UserError: an argument of training.trainer is wrong, or the run folder holds another run.
         """
+        self.candidates, self.refit, self.drawn = [], None, None
         with tempfile.TemporaryDirectory(prefix="chronos-run-") as temporary:
-            run = self.run_folder or RunFolder(Path(temporary))
+            run = self._run_folder(temporary)
             fitting = self._fitting(train_data, epochs)
+            again = self._fitting_of_all(fitting)
             self.recipe, self.variates = fitting.recipe, fitting.windows.variates
             arguments = fitting.arguments(run, steps=self.recipe.steps, compared=fitting.validation is not None)
+            if again is not None:
+                again.arguments(run.refit, steps=self.recipe.steps, compared=False)  # refused now, if at all
             logger.info(self.recipe.words)
             self.identity = self._identity(train_data)
             _check_agreement(self.identity)
@@ -123,10 +128,9 @@ class ChronosTrainer:
                 model, winner = trainer.whole_model(), None
                 if fitting.validation is not None:
                     winner = self._decide(trainer, model, fitting.start)
-                    trainer.accelerator.free_memory()
-                    del trainer
-                    if self.config.training.refit and winner.share:
-                        model = self._refit(fitting, run.refit, winner) or model
+                del trainer
+                if again is not None and winner is not None and winner.share > 0:
+                    model = self._refit(again, run.refit, winner) or model
                 self._conclude(model, winner)
 
     def plan(self, train_data: tuple, epochs: float | Literal["auto"] = "auto") -> Plan:
@@ -159,7 +163,7 @@ class ChronosTrainer:
             processes=arguments.world_size,
             batch=held,
             accumulated=arguments.gradient_accumulation_steps,
-            refit=self.config.training.refit and windows.to_the_end() is not None,
+            refit=self._fitting_of_all(fitting) is not None,
             bf16=arguments.bf16,
             memory=step_memory(
                 model, fitting.widest_inputs(model, _WINDOWS_MEASURED), held / _WINDOWS_MEASURED, arguments.bf16
@@ -206,14 +210,15 @@ class ChronosTrainer:
         """Score the trained model, or the base where nothing has been trained.
 
         Args:
-            test_data: what `prepare_training_data` gave, then its validation windows are scored; or (context
+            test_data: what `prepare_training_data` gave, then its validation windows are scored, which a model that was
+                trained again on all steps has seen; or (context
                 [n, context_length], target [n, prediction_length]), two arrays.
 
         Returns:
             `MASE`, `WQL` and `coverage_80`.
         """
         from pipeline.base_model import load_model
-        from pipeline.fitting import forecaster_of
+        from pipeline.guard import forecaster_of
         from pipeline.metrics import WindowErrors, seasonal_error, window_errors
 
         forecast = forecaster_of(self.model or load_model(self.base_model_path).float(), self.config.chronos.seed)
@@ -236,6 +241,11 @@ class ChronosTrainer:
             parts.append(window_errors(known, forecast(some, known.shape[1]), scale))
         return WindowErrors.joined(parts).scores()
 
+    def _run_folder(self, temporary: str) -> RunFolder:
+        if self.run_folder is None and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise UserError("several processes need one folder for their run: give the trainer a run_folder")
+        return self.run_folder or RunFolder(Path(temporary))
+
     def _start(self) -> StartingPoint:
         from pipeline.starting_point import StartingPoint
 
@@ -256,47 +266,42 @@ class ChronosTrainer:
         )
         return Fitting(self.config, start, recipe, windows, validation)
 
+    def _fitting_of_all(self, fitting: Fitting) -> Fitting | None:
+        """Return the same with the held-out steps among the others, None where none are held out, or it is not wanted."""
+        everything = fitting.windows.to_the_end() if self.config.training.refit else None
+        return None if everything is None else dataclasses.replace(fitting, windows=everything)
+
     def _decide(self, trainer: GuardedTrainer, model: Any, start: StartingPoint) -> Candidate:
         """Give the model, which the Trainer has trained, the weights of the best candidate, and return which it is."""
-        from pipeline.candidates import candidates_of
-        from pipeline.tuning import Blend
+        from pipeline.candidates import choose
 
-        training, base = self.config.training, start.base()
-        self.candidates = candidates_of(trainer, model, base, training.blends)
-        winner = min(self.candidates, key=lambda one: one.scores[training.metric])
-        Blend(model, base).set(winner.share)
+        training = self.config.training
+        self.candidates, winner = choose(trainer, model, start.base(), training.blends, training.metric)
         if trainer.args.process_index == 0:
             self.drawn = trainer.picture_of(model)
         return winner
 
-    def _refit(self, fitting: Fitting, run: RunFolder, winner: Candidate) -> Any | None:
-        """Train the base as the winner was trained, on the held-out steps too.
+    def _refit(self, again: Fitting, run: RunFolder, winner: Candidate) -> Any | None:
+        """Return the base trained as the winner was, on the held-out steps too; None where it does worse on them."""
+        from accelerate.utils.memory import clear_device_cache
 
-        Return None where nothing was held out of the series, or what comes of it scores worse on the held-out steps than the
-        winner, which had not seen them.
-        """
-        from pipeline.candidates import shown
+        from pipeline.candidates import Refit
         from pipeline.tuning import Blend
 
-        everything = fitting.windows.to_the_end()
-        if everything is None:
-            return None
         logger.info("training again for %d steps, with the held-out steps among the others", winner.step)
-        again = dataclasses.replace(fitting, windows=everything)
+        clear_device_cache(garbage_collection=True)
         arguments = again.arguments(run, steps=winner.step, compared=False)
+        # A tracker would take it for the first training, begun anew.
+        arguments.report_to = ["tensorboard"] if "tensorboard" in (arguments.report_to or []) else []
         model = again.model(arguments)
         again.fit_batch(model, arguments)
         trainer = again.train(model, run, arguments)
         model, metric = trainer.whole_model(), self.config.training.metric
-        Blend(model, fitting.start.base()).set(winner.share)
-        score = trainer.score(model)[metric]
-        self.refit = {
-            "steps": winner.step,
-            "share": winner.share,
-            f"{shown(metric)} on steps it has seen": score,
-            "saved": score <= winner.scores[metric],
-        }
-        return model if self.refit["saved"] else None
+        Blend(model, again.start.base()).set(winner.share)
+        scores = trainer.score(model)
+        self.refit = Refit(winner, scores, saved=scores[metric] <= winner.scores[metric])
+        logger.info("trained again: WQL %.4f on the held-out steps, which it has seen", scores["wql"])
+        return model if self.refit.saved else None
 
     def _conclude(self, model: Any, winner: Candidate | None) -> None:
         """Keep the model that is to be saved, low-rank adapters merged into its weights and beside it, and say why it is."""
@@ -307,19 +312,18 @@ class ChronosTrainer:
         if winner is None:
             self.verdict = f"Trained for {self.recipe.steps} steps; nothing was held out, so nothing was compared."
         else:
-            refitted = self.refit is not None and self.refit["saved"]
-            self.verdict = verdict(winner, self.candidates[0], self.config.training.metric, refitted)
-        self.model = model
+            self.verdict = verdict(winner, self.candidates[0], self.config.training.metric, self.refit)
+        self.model, self.adapter = model, None
         if self.config.training.method == "lora":
-            untouched = winner is not None and winner.share == 0
-            self.adapter = None if untouched else adapter_of(model, self._start().name)
+            if winner is None or winner.share > 0:
+                self.adapter = adapter_of(model, self._start().name)
             self.model = model.merge_and_unload()
 
     def _identity(self, train_data: tuple) -> dict[str, Any]:
         """Return what makes a run the same run: settings that its weights depend on, the base's weights, the data."""
         assert self.recipe is not None
         training = dataclasses.asdict(self.config.training)
-        for key in ("resume", "overwrite", "output_path", "dummy_data", "push_to_hub"):
+        for key in ("resume", "overwrite", "output_path", "dummy_data", "push_to_hub", "refit"):
             del training[key]
         return {
             "training": training,
@@ -340,7 +344,7 @@ class ChronosTrainer:
             "steps": self.recipe.steps,
             "learning_rate": self.recipe.learning_rate,
             "candidates": [candidate.row() for candidate in self.candidates],
-            "refit": self.refit,
+            "refit": self.refit and self.refit.row(),
             "history": self.history,
             "identity": self.identity,
             "variates": dataclasses.asdict(self.variates),

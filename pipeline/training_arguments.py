@@ -8,6 +8,7 @@ import sys
 from typing import Any, cast
 
 import torch
+from accelerate.utils import str_to_bool
 from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
@@ -37,6 +38,7 @@ _SET_ELSEWHERE = {
     "push_to_hub": "training.push_to_hub",
     "hub_model_id": "training.push_to_hub",
 }
+_SCHEDULES_BY_SCORE = ("reduce_lr_on_plateau", "greedy")
 _FIXED = (
     "remove_unused_columns",
     "label_names",
@@ -81,6 +83,11 @@ def training_arguments(
             "(processes times gradient_accumulation_steps)"
         )
     every = own.get("eval_steps", own.get("save_steps", max(1, recipe.steps // _EVALUATIONS)))
+    if not with_validation and own.get("lr_scheduler_type") in _SCHEDULES_BY_SCORE:
+        raise UserError(
+            f"training.trainer.lr_scheduler_type: {own['lr_scheduler_type']} goes by validation scores, of which a second "
+            "training has none; set training.refit false, and hold something out with training.validation_split"
+        )
     device = torch_device(config.chronos.device)
     settings: dict[str, Any] = {
         "output_dir": str(run.checkpoints),
@@ -103,7 +110,7 @@ def training_arguments(
         "disable_tqdm": not sys.stderr.isatty(),
         "save_strategy": "steps",
         "save_steps": every,
-        "save_total_limit": 3,
+        "save_total_limit": 3 if with_validation else 2,  # two, for where the last is torn
     }
     if device == "cuda" and torch.cuda.get_device_capability() >= (8, 0):
         settings["tf32"] = True
@@ -124,7 +131,7 @@ def training_arguments(
         raise UserError(
             f"training.trainer.report_to: {', '.join(missing)} is not installed; install it with pip, or leave it out"
         )
-    if arguments.fsdp and training.method == "lora":
+    if is_sharded(arguments) and training.method == "lora":
         raise UserError("training.method lora: low-rank adapters are small enough for DDP; do not shard them with FSDP")
     if arguments.n_gpu > 1:
         raise UserError(
@@ -132,6 +139,11 @@ def training_arguments(
             "or show it one with CUDA_VISIBLE_DEVICES=0"
         )
     return arguments
+
+
+def is_sharded(arguments: TrainingArguments) -> bool:
+    """Return whether FSDP is on, by an argument of the Trainer or by a configuration of Accelerate."""
+    return bool(arguments.fsdp) or str_to_bool(os.environ.get("ACCELERATE_USE_FSDP", "false")) == 1
 
 
 def uses_bf16(precision: str, device: str, width: int) -> bool:

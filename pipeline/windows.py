@@ -39,10 +39,16 @@ class Split:
     """Indices of the series that training windows are drawn from."""
     unusable: dict[str, list[int]]
     """Indices of the others, by the reason in words."""
+    min_past: int
+    """Steps of history that a training window has at least."""
 
     def to_the_end(self) -> "Split":
-        """Return the same series with the held-out steps left to training."""
-        return replace(self, train_ends=self.ends)
+        """Return the same series with the held-out steps left to training.
+
+        Raises:
+            UserError: a series holds an infinite value among them.
+        """
+        return _split_at(self.store, self.ends, self.ends, self.min_past)
 
 
 def split_store(
@@ -67,7 +73,10 @@ def split_store(
     if max_windows is not None:
         wanted = np.minimum(wanted, -(-max_windows // len(store)) * prediction_length)
     held_out = np.minimum(wanted, ends // 2) if validation_split > 0 else np.zeros_like(ends)
-    train_ends = ends - held_out
+    return _split_at(store, ends - held_out, ends, min_past)
+
+
+def _split_at(store: Store, train_ends: np.ndarray, ends: np.ndarray, min_past: int) -> Split:
     # The last training step is never in a context: a series that changes only there teaches nothing.
     low, high = _ranges(store, train_ends - 1)
     infinite = np.isinf(low) | np.isinf(high)
@@ -90,6 +99,7 @@ def split_store(
         ends=ends,
         usable=np.flatnonzero(~(short | missing | constant)),
         unusable={reason: np.flatnonzero(which).tolist() for reason, which in unusable.items() if which.any()},
+        min_past=min_past,
     )
 
 
@@ -322,7 +332,7 @@ def held_out(
     begins = np.argmax(~np.isnan(context), axis=1)
     series = [np.concatenate([context[i, begin:], target[i]]) / scale[i] for i, begin in enumerate(begins)]
     store = store_of_arrays(series, "h")
-    return Split(store, store.lengths - prediction_length, store.lengths, np.arange(n_series), {})
+    return Split(store, store.lengths - prediction_length, store.lengths, np.arange(n_series), {}, source.min_past)
 
 
 class ValidationWindows:

@@ -1,4 +1,4 @@
-"""Fine-tune the base model on your series; what is saved is never worse on held-out steps than the base."""
+"""Fine-tune the base model on your series; what does not beat it on held-out steps is not saved."""
 
 import logging
 import os

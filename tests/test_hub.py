@@ -203,7 +203,7 @@ def test_a_trained_checkpoint_is_uploaded_in_private_and_its_run_is_not(hub, nan
     assert done.returncode == 0, done.stderr
     assert hub.created["name"] == "chronos-nano" and hub.created["visibility"] == "private"
     assert {"config.json", "model.safetensors", "README.md", "training_info.json", "report.md"} <= set(hub.uploaded)
-    assert not any(name.startswith(("checkpoints", "logs", ".lock")) for name in hub.uploaded)
+    assert not any(name.startswith(("checkpoints", "logs", "refit", ".lock")) for name in hub.uploaded)
     for name, content in hub.uploaded.items():
         assert (tmp_path / "trained" / name).read_bytes() == content
 

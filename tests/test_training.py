@@ -95,11 +95,12 @@ def test_the_winner_is_trained_again_on_the_steps_that_were_held_out(nano, tmp_p
     trainer = trained(nano["bolt"], tmp_path / "out", tmp_path, **settings)
     trained(nano["bolt"], tmp_path / "all", tmp_path, validation_split=0.0, **settings)
     trained(nano["bolt"], tmp_path / "held_out", tmp_path, refit=False, **settings)
-    assert "step 6 is saved, refitted on all steps" in trainer.verdict
+    assert "step 6 won" in trainer.verdict and "held-out steps too" in trainer.verdict
     assert same(weights(tmp_path / "out"), weights(tmp_path / "all"))
     assert not same(weights(tmp_path / "out"), weights(tmp_path / "held_out"))
     refit = info(tmp_path / "out")["refit"]
-    assert refit["saved"] and refit["WQL on steps it has seen"] <= info(tmp_path / "held_out")["candidates"][-1]["WQL"]
+    seen = refit["scores on steps it has seen"]
+    assert refit["saved"] and seen["WQL"] <= info(tmp_path / "held_out")["candidates"][-1]["WQL"]
 
 
 def scored(monkeypatch, *wql):
@@ -114,7 +115,8 @@ def test_a_second_training_ends_where_the_winner_stood_and_is_blended_as_it_was(
     scored(monkeypatch, 1.0, 0.9, 0.5, 0.8, 0.4, 0.3)  # the base, steps 2, 4, 6, a blend of step 4, the second training
     trained(nano["bolt"], tmp_path / "out", tmp_path, blends=[0.25], trainer={"eval_steps": 2})
     refit, last = info(tmp_path / "out")["refit"], RunFolder(tmp_path / "out").refit.last_checkpoint()
-    assert refit == {"steps": 4, "share": 0.25, "saved": True, "WQL on steps it has seen": 0.3}
+    assert (refit["steps"], refit["share"], refit["saved"]) == (4, 0.25, True)
+    assert refit["scores on steps it has seen"]["WQL"] == 0.3
     assert last.name == "checkpoint-4"
     tuned, base, saved = weights(last), weights(nano["bolt"]), weights(tmp_path / "out")
     for name in saved:
@@ -126,7 +128,44 @@ def test_a_second_training_that_comes_out_worse_is_not_saved(nano, tmp_path, mon
     scored(monkeypatch, 1.0, 0.9, 0.5, 0.6)
     trainer = trained(nano["bolt"], tmp_path / "out", tmp_path, max_steps=2, blends=[])
     assert not info(tmp_path / "out")["refit"]["saved"] and "step 2 is saved:" in trainer.verdict
+    assert "not saved" in (tmp_path / "out" / "README.md").read_text()
     assert same(weights(tmp_path / "out"), weights(RunFolder(tmp_path / "out").last_checkpoint()))
+
+
+def test_what_a_second_training_cannot_do_is_refused_before_the_first(nano, tmp_path):
+    with pytest.raises(UserError, match="lr_scheduler_type.*training.refit false"):
+        trained(nano["bolt"], tmp_path / "out", tmp_path, trainer={"lr_scheduler_type": "reduce_lr_on_plateau"})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_trainer_that_trains_anew_tells_nothing_of_before(nano, tmp_path):
+    trainer = trained(nano["bolt"], tmp_path / "out", tmp_path)
+    assert trainer.refit is not None and trainer.candidates and trainer.drawn is not None
+    trainer.config = replace(trainer.config, training=replace(trainer.config.training, validation_split=0.0))
+    trainer.run_folder = None
+    trainer.train_model(trainer.prepare_training_data(np.random.default_rng(0).normal(size=(4, 120))))
+    assert (trainer.refit, trainer.candidates, trainer.drawn) == (None, [], None)
+    assert "nothing was compared" in trainer.verdict
+
+
+def test_a_run_that_was_moved_is_continued_with_its_best_checkpoint(nano, tmp_path, monkeypatch):
+    settings = {"refit": False, "blends": []}
+    scored(monkeypatch, 1.0, 0.9, 0.8, 0.4, 0.6, 0.7, 0.5)
+    trained(nano["bolt"], tmp_path / "out", tmp_path, **settings)
+    (tmp_path / "out" / "training_info.json").unlink()
+    (tmp_path / "out").rename(tmp_path / "moved")
+    trainer = trained(nano["bolt"], tmp_path / "moved", tmp_path, **settings)
+    assert "step 3 is saved" in trainer.verdict
+    assert same(weights(tmp_path / "moved"), weights(tmp_path / "moved" / "checkpoints" / "checkpoint-3"))
+
+
+def test_checkpoints_that_no_run_owns_are_not_continued(nano, tmp_path):
+    trained(nano["bolt"], tmp_path / "out", tmp_path)
+    (tmp_path / "out" / "training_info.json").unlink()
+    (tmp_path / "out" / "checkpoints" / "run.json").unlink()
+    trained(nano["bolt"], tmp_path / "out", tmp_path, learning_rate=2e-3)
+    trained(nano["bolt"], tmp_path / "new", tmp_path, learning_rate=2e-3)
+    assert same(weights(tmp_path / "out"), weights(tmp_path / "new"))
 
 
 def test_a_killed_run_resumes_to_the_last_bit(nano, tmp_path, monkeypatch):

@@ -322,3 +322,23 @@ def test_nothing_held_out_gives_no_validation_windows():
 def test_an_epoch_covers_every_training_step_once():
     windows = windows_of(store())
     assert windows.windows_per_epoch() == -(-windows.sources[0].split.train_ends.sum() // 4)
+
+
+def test_what_is_held_out_is_drawn_from_when_training_goes_to_the_end():
+    """One series is all zeros until its held-out steps, and one too short without them."""
+    series = [np.r_[np.zeros(30), np.arange(10.0)], np.arange(8.0), np.r_[np.arange(40.0), np.full(5, 1000.0)]]
+    split = split_store(store_of_arrays(series), 0.25, 4, min_past=6, test_length=0)
+    everything = split.to_the_end()
+    assert split.usable.tolist() == [2] and everything.usable.tolist() == [0, 1, 2]
+    windows = TrainingWindows(
+        [SeriesSource(split, 6)], [1.0], context_length=40, prediction_length=4, drop_prob=0.0, seed=0
+    )
+    more = windows.to_the_end()
+    assert np.nanmax(windows.batch(range(200))[1]) < 1000 and np.nanmax(more.batch(range(200))[1]) == 1000
+    assert more.to_the_end() is None
+
+
+def test_an_infinite_value_among_held_out_steps_is_refused_when_training_goes_to_the_end():
+    split = split_store(store_of_arrays([np.r_[np.arange(30.0), np.inf, 1.0, 2.0, 3.0]]), 0.1, 4, min_past=6)
+    with pytest.raises(UserError, match="infinite"):
+        split.to_the_end()

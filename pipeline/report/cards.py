@@ -9,10 +9,11 @@ import numpy as np
 
 from pipeline.report.tables import markdown_table
 
+_COLUMNS = ("candidate", "WQL", "MASE", "loss")
+
 
 def training_card(info: dict[str, Any]) -> str:
     """Return the model card of a trained checkpoint, in Markdown."""
-    candidates = markdown_table(info["candidates"], ("candidate", "WQL", "MASE", "loss")) if info["candidates"] else ""
     config = info["config"]
     facts = {
         "started from": info["base_model"],
@@ -27,7 +28,7 @@ def training_card(info: dict[str, Any]) -> str:
         "---\nlibrary_name: chronos-forecasting\npipeline_tag: time-series-forecasting\n---\n\n"
         f"# Chronos model fine-tuned from {info['base_model']}\n\n{info['verdict']}\n\n"
         f"{markdown_table(rows, ('', 'value'))}\n"
-        + (f"## Candidates on the validation windows\n\n{candidates}\n" if candidates else "")
+        + _candidates(info)
         + "## Use\n\n```python\nfrom chronos import BaseChronosPipeline\n\n"
         'pipeline = BaseChronosPipeline.from_pretrained("path/of/this/folder")\n```\n'
     )
@@ -43,16 +44,30 @@ def run_report(info: dict[str, Any], words: str, pictures: Sequence[str]) -> str
     """
     captions = {
         "training.png": "Training loss, and the validation scores of all checkpoints over the base's.",
-        "forecasts.png": "Forecasts of the saved model on validation windows, and what came.",
+        "forecasts.png": "Forecasts of the best candidate on validation windows, and what came.",
     }
     drawn = "".join(f"![{captions[name]}]({name})\n\n{captions[name]}\n\n" for name in pictures)
     rates = [entry["windows_per_second"] for entry in info["history"] if "windows_per_second" in entry]
     speed = f"{np.median(rates):,.0f} windows a second (median)." if rates else ""
     versions = [{"library": name, "version": version} for name, version in info["versions"].items()]
-    candidates = markdown_table(info["candidates"], ("candidate", "WQL", "MASE", "loss")) if info["candidates"] else ""
     return (
         f"# Training run from {info['base_model']}\n\n{info['verdict']}\n\n{words[0].upper()}{words[1:]}. {speed}\n\n{drawn}"
-        + (f"## Candidates on the validation windows\n\n{candidates}\n" if candidates else "")
+        + _candidates(info)
         + "## To do it again\n\n```bash\npython scripts/train.py --config config.yaml --training.output_path NEW\n```\n\n"
         + f"with the same data, base and versions:\n\n{markdown_table(versions, ('library', 'version'))}"
+    )
+
+
+def _candidates(info: dict[str, Any]) -> str:
+    """Return the section of what was compared, nothing where nothing was."""
+    if not info["candidates"]:
+        return ""
+    text = f"## Candidates on the validation windows\n\n{markdown_table(info['candidates'], _COLUMNS)}\n"
+    if info["refit"] is None:
+        return text
+    seen = markdown_table([info["refit"]["scores on steps it has seen"]], _COLUMNS[1:])
+    return (
+        f"{text}None of them had seen the steps that it is scored on. The best was then trained again as it was "
+        f"({info['refit']['steps']} steps), those steps among the others; what came of it is "
+        f"{'saved' if info['refit']['saved'] else 'not saved'}. On the same windows, which it has seen:\n\n{seen}\n"
     )
