@@ -80,8 +80,9 @@ def bolt(path: Path) -> Iterator[Any]:
 
 def _batches(path: Path, family: Any, chronos_config: dict[str, Any]) -> Iterator[Any]:
     from pipeline.arrow_store import open_store
+    from pipeline.splits import split_store
     from pipeline.training_data import WindowDataset, inputs_of
-    from pipeline.windows import SeriesSource, TrainingWindows, split_store
+    from pipeline.windows import SeriesSource, TrainingWindows
 
     split = split_store(open_store(path), 0.0, HORIZON, 4)
     windows = TrainingWindows(

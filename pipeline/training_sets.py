@@ -17,6 +17,7 @@ from pipeline.errors import UserError
 from pipeline.files import fingerprint
 from pipeline.recipes import few_data
 from pipeline.series import UNIVARIATE
+from pipeline.splits import Split, pool_of, split_store
 from pipeline.synthetic.bank import Bank
 from pipeline.synthetic.mixup import Mixup
 from pipeline.training_sources import TrainingSet
@@ -24,13 +25,10 @@ from pipeline.windows import (
     MixedSource,
     SeriesSource,
     Source,
-    Split,
     SyntheticSource,
     TrainingWindows,
     ValidationWindows,
     held_out,
-    pool_of,
-    split_store,
 )
 
 _VALIDATION_WINDOWS = {"t5": 64, "gpt2": 64, "bolt": 512, "chronos-2": 512}

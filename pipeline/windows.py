@@ -7,105 +7,23 @@ loader workers or processes sees the same windows, and a resumed run needs to re
 import copy
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
 from pipeline.arrow_store import Store, store_of_arrays
 from pipeline.draws import Draws, keys_of, mix, uniform, word
-from pipeline.errors import UserError
 from pipeline.series import UNIVARIATE, History, Panel, Variates, target_rows
+from pipeline.splits import Split, pool_of
 from pipeline.synthetic.bank import Bank
-from pipeline.synthetic.mixup import Mixup, Pool
+from pipeline.synthetic.mixup import Mixup
 
 _ATTEMPTS = 1000
 _SERIES_AND_START = np.array([1, 2], np.uint64)
 _EXTREME = 100.0
 _WHOLE = 1 / 3
 _BATCHES = 2  # of the words of a seed, that of its batches
-
-
-@dataclass(frozen=True)
-class Split:
-    """Where training and validation end in each series of a store."""
-
-    store: Store
-    train_ends: np.ndarray
-    """int64, [n]: training uses the steps before it."""
-    ends: np.ndarray
-    """int64, [n]: validation uses the steps from `train_ends` to it; what lies behind is for testing."""
-    usable: np.ndarray
-    """Indices of the series that training windows are drawn from."""
-    unusable: dict[str, list[int]]
-    """Indices of the others, by the reason in words."""
-    min_past: int
-    """Steps of history that a training window has at least."""
-
-    def to_the_end(self) -> "Split":
-        """Return the same series with the held-out steps left to training.
-
-        Raises:
-            UserError: a series holds an infinite value among them.
-        """
-        return _split_at(self.store, self.ends, self.ends, self.min_past)
-
-
-def split_store(
-    store: Store,
-    validation_split: float,
-    prediction_length: int,
-    min_past: int,
-    test_length: int = 0,
-    max_windows: int | None = None,
-) -> Split:
-    """Hold out the end of every series: `validation_split` of its steps, at least one horizon, at most half the series.
-
-    No more is held out than `max_windows` windows take that are spread evenly over the series: the newest steps teach most.
-    The last `test_length` steps are left out before. A series is unusable for training where what remains is shorter than
-    `min_past` and one step, or all its targets are constant or missing throughout.
-
-    Raises:
-        UserError: a series holds an infinite value.
-    """
-    ends = np.maximum(store.lengths - test_length, 0)
-    wanted = np.maximum((validation_split * ends).astype(np.int64), prediction_length)
-    if max_windows is not None:
-        wanted = np.minimum(wanted, -(-max_windows // len(store)) * prediction_length)
-    held_out = np.minimum(wanted, ends // 2) if validation_split > 0 else np.zeros_like(ends)
-    return _split_at(store, ends - held_out, ends, min_past)
-
-
-def _split_at(store: Store, train_ends: np.ndarray, ends: np.ndarray, min_past: int) -> Split:
-    # The last training step is never in a context: a series that changes only there teaches nothing.
-    low, high = _ranges(store, train_ends - 1)
-    infinite = np.isinf(low) | np.isinf(high)
-    if infinite.any():
-        raise UserError(
-            f"{store.path or 'the array'}: series {store.item_ids[int(infinite.argmax())]} holds an infinite value; "
-            "write a missing one as NaN"
-        )
-    short = train_ends < min_past + 1
-    missing = np.isnan(high) & ~short
-    constant = (low == high) & ~short
-    unusable = {
-        f"shorter than {min_past + 1} steps before what is held out": short,
-        "without a known value": missing,
-        "constant": constant,
-    }
-    return Split(
-        store=store,
-        train_ends=train_ends,
-        ends=ends,
-        usable=np.flatnonzero(~(short | missing | constant)),
-        unusable={reason: np.flatnonzero(which).tolist() for reason, which in unusable.items() if which.any()},
-        min_past=min_past,
-    )
-
-
-def pool_of(split: Split) -> Pool:
-    """Return the training steps of the usable series, for TSMixup."""
-    return Pool.of(split.store, split.usable, split.train_ends[split.usable])
 
 
 class Source(Protocol):
@@ -481,23 +399,6 @@ def _learnable(context: np.ndarray, target: np.ndarray) -> np.ndarray:
 def _trimmed(context: np.ndarray) -> np.ndarray:
     known = ~np.isnan(context).all(axis=0)
     return context[:, known.argmax() if known.any() else -1 :]
-
-
-def _ranges(store: Store, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the least and greatest known value before `ends` of each item's target that varies most: [n], [n].
-
-    NaN where there is none; infinite where any row holds an infinite value.
-    """
-    low, high = np.full(len(store), np.nan), np.full(len(store), np.nan)
-    for index, end in enumerate(ends):
-        if end > 0:
-            rows = store.rows(index)[:, :end]
-            least, most = np.fmin.reduce(rows, axis=1), np.fmax.reduce(rows, axis=1)
-            infinite = np.isinf(least) | np.isinf(most)
-            spread = (most - least)[: len(store.variates.targets)]
-            at = int(infinite.argmax()) if infinite.any() else int(np.where(np.isnan(spread), -1, spread).argmax())
-            low[index], high[index] = least[at], most[at]
-    return low, high
 
 
 def _spread(rows: np.ndarray, count: int) -> np.ndarray:

@@ -22,9 +22,10 @@ from pipeline.formats import Columns
 from pipeline.future import Future
 from pipeline.predictions import Request, forecast_store
 from pipeline.series import Panel, Variates
+from pipeline.splits import split_store
 from pipeline.train_model import ChronosTrainer
 from pipeline.training_data import inputs_of
-from pipeline.windows import SeriesSource, TrainingWindows, ValidationWindows, split_store
+from pipeline.windows import SeriesSource, TrainingWindows, ValidationWindows
 
 HORIZON = 8
 LEVELS = [0.1, 0.5, 0.9]

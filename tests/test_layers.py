@@ -12,6 +12,7 @@ LAYERS = [
     {"config", "frequency", "draws"},
     {"arrow_store", "command_line", "covariates", "formats", "metrics", "checkpoint"},
     {"synthetic", "tabular"},
+    {"splits"},
     {"windows"},
     {"data_source"},
     {"training_sources"},

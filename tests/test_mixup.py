@@ -6,8 +6,9 @@ from scipy import stats
 
 from pipeline.arrow_store import store_of_arrays
 from pipeline.draws import keys_of
+from pipeline.splits import pool_of, split_store
 from pipeline.synthetic.mixup import Mixup, Pool
-from pipeline.windows import MixedSource, pool_of, split_store
+from pipeline.windows import MixedSource
 
 
 def pool(arrays):

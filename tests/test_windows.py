@@ -6,7 +6,8 @@ import pytest
 from pipeline.arrow_store import open_store, store_of_arrays, write_store
 from pipeline.errors import UserError
 from pipeline.series import Series
-from pipeline.windows import SeriesSource, TrainingWindows, ValidationWindows, split_store
+from pipeline.splits import split_store
+from pipeline.windows import SeriesSource, TrainingWindows, ValidationWindows
 
 SETTINGS = {"context_length": 12, "prediction_length": 4, "min_past": 3, "drop_prob": 0.0, "seed": 0}
 
