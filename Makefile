@@ -48,7 +48,7 @@ pretrain: .venv/installed
 		test -f data/pretrain/$$stage/training_info.json || \
 			$(BIN)/python scripts/train.py --config config/pretrain/$$stage.yaml || exit 1; \
 	done
-	$(BIN)/python -m pipeline.publish $(STAGES:%=data/pretrain/%) bolt-synth
+	$(BIN)/python -m pipeline.publish bolt-synth $(STAGES:%=data/pretrain/%) --blend second 0.8
 
 test: lint
 	$(BIN)/python -m pytest

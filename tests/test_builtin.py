@@ -6,6 +6,8 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from pipeline.base_model import ChronosBaseModel
 from pipeline.builtin import builtin_folder, builtin_names
@@ -54,8 +56,6 @@ def test_stock_chronos_and_the_base_model_script_take_it(tmp_path, run_script):
     saved = tmp_path / "data" / "models" / "base"
     assert read_json(saved / "model_info.json")["model_name"] == NAME
     context = np.array(json.loads((FOLDER / SAMPLE).read_text())["context"], np.float32)
-    import torch
-
     inside, copied = (
         BaseChronosPipeline.from_pretrained(folder).predict(torch.tensor(context), prediction_length=8)
         for folder in (FOLDER, saved)
@@ -91,3 +91,18 @@ def test_publishing_gives_the_folder_again_and_refuses_real_series(tmp_path):
     with pytest.raises(UserError, match="synthetic:bank alone"):
         publish([stage], "other", tmp_path)
     assert not (tmp_path / "other").exists()
+
+
+def test_a_blend_lies_between_two_stages(tmp_path):
+    stages = [tmp_path / "first", tmp_path / "second"]
+    for stage, factor in zip(stages, (1.0, 3.0)):
+        shutil.copytree(FOLDER, stage)
+        weights = load_file(stage / "model.safetensors")
+        save_file(
+            {key: factor * value for key, value in weights.items()}, stage / "model.safetensors", {"format": "pt"}
+        )
+    folder = publish(stages, "between", tmp_path, blend=("first", 0.25))
+    between = load_file(folder / "model.safetensors")
+    for key, value in load_file(FOLDER / "model.safetensors").items():
+        torch.testing.assert_close(between[key], 1.5 * value)
+    assert "0.25 of the way from stage first" in (folder / "README.md").read_text()
