@@ -34,7 +34,7 @@ def publish(stages: Sequence[Path], name: str, parent: Path, blend: tuple[str, f
         blend: an earlier stage and a share: the weights are then so far on the way from that stage's to the last's.
 
     Raises:
-        UserError: it is larger than 10 MB, or was trained on series that are not synthetic.
+        UserError: it is larger than 10 MB, or was trained on series that are not synthetic, or there is no such stage.
     """
     checkpoint, infos = stages[-1], [read_json(stage / TRAINING_INFO) for stage in stages]
     for stage, info in zip(stages, infos):
@@ -43,13 +43,16 @@ def publish(stages: Sequence[Path], name: str, parent: Path, blend: tuple[str, f
             raise UserError(
                 f"{stage} was trained on {sources}; a model inside the package is trained on synthetic:bank alone"
             )
+    by_name = {stage.name: stage for stage in stages}
+    if blend is not None and blend[0] not in by_name:
+        raise UserError(f"no stage is named {blend[0]}; there are {', '.join(by_name)}")
     read_checkpoint(checkpoint)
     with whole_folder(parent / name) as folder:
         for file in _KEPT:
             shutil.copyfile(checkpoint / file, folder / file)
         weights = folder / "model.safetensors"
         if blend is not None:
-            _blend(weights, next(stage for stage in stages if stage.name == blend[0]), blend[1])
+            _blend(weights, by_name[blend[0]], blend[1])
         if weights.stat().st_size > MOST_BYTES:
             raise UserError(
                 f"{checkpoint}: its weights have {weights.stat().st_size:,} bytes; {MOST_BYTES:,} is the most"

@@ -106,3 +106,5 @@ def test_a_blend_lies_between_two_stages(tmp_path):
     for key, value in load_file(FOLDER / "model.safetensors").items():
         torch.testing.assert_close(between[key], 1.5 * value)
     assert "0.25 of the way from stage first" in (folder / "README.md").read_text()
+    with pytest.raises(UserError, match="no stage is named third; there are first, second"):
+        publish(stages, "other", tmp_path, blend=("third", 0.25))
