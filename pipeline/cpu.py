@@ -20,6 +20,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, T5PreTraine
 from transformers.masking_utils import eager_mask
 from transformers.models.t5.modeling_t5 import T5LayerNorm, eager_attention_forward
 
+from pipeline.bolt_attention import with_fewer_operations
+
 _BYTE = 256
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _VALUES_IN_CACHE = 1 << 20
@@ -44,6 +46,7 @@ def for_cpu(model: Any) -> None:
     else:
         model.set_attn_implementation("eager")  # the fused one has no gradient of a position bias, and takes detours
     if isinstance(model, ChronosBoltModelForForecasting):
+        with_fewer_operations(model)
         model.decoder.config.use_cache = False  # a cache for one token, made anew at every step
 
 
