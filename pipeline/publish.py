@@ -1,6 +1,6 @@
 """A pretrained checkpoint made a model inside the package, from the stages of its training.
 
-python -m pipeline.publish bolt-synth data/pretrain/first data/pretrain/second --blend first 0.9
+python -m pipeline.publish bolt-synth data/pretrain/first data/pretrain/second
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.between import BETWEEN, KEPT
 from pipeline.builtin import PREFIX
 from pipeline.checkpoint import TRAINING_INFO, read_checkpoint
 from pipeline.errors import UserError
@@ -24,17 +25,13 @@ from pipeline.report.tables import markdown_table
 MOST_BYTES = 10_000_000
 SAMPLE = "forecast.json"
 _HORIZON = 24
-_KEPT = ("config.json", "model.safetensors", TRAINING_INFO)
 
 
-def publish(stages: Sequence[Path], name: str, parent: Path, blend: tuple[str, float] | None = None) -> Path:
+def publish(stages: Sequence[Path], name: str, parent: Path) -> Path:
     """Write the last stage's checkpoint to `parent / name` with a card and a forecast that it must go on making.
 
-    Args:
-        blend: an earlier stage and a share: the weights are then so far on the way from that stage's to the last's.
-
     Raises:
-        UserError: it is larger than 10 MB, or was trained on series that are not synthetic, or there is no such stage.
+        UserError: it is larger than 10 MB, or was trained on series that are not synthetic.
     """
     checkpoint, infos = stages[-1], [read_json(stage / TRAINING_INFO) for stage in stages]
     for stage, info in zip(stages, infos):
@@ -43,31 +40,18 @@ def publish(stages: Sequence[Path], name: str, parent: Path, blend: tuple[str, f
             raise UserError(
                 f"{stage} was trained on {sources}; a model inside the package is trained on synthetic:bank alone"
             )
-    by_name = {stage.name: stage for stage in stages}
-    if blend is not None and blend[0] not in by_name:
-        raise UserError(f"no stage is named {blend[0]}; there are {', '.join(by_name)}")
     read_checkpoint(checkpoint)
     with whole_folder(parent / name) as folder:
-        for file in _KEPT:
+        for file in KEPT:
             shutil.copyfile(checkpoint / file, folder / file)
         weights = folder / "model.safetensors"
-        if blend is not None:
-            _blend(weights, by_name[blend[0]], blend[1])
         if weights.stat().st_size > MOST_BYTES:
             raise UserError(
                 f"{checkpoint}: its weights have {weights.stat().st_size:,} bytes; {MOST_BYTES:,} is the most"
             )
         write_json(folder / SAMPLE, sample_forecast(folder))
-        (folder / "README.md").write_text(_card(name, folder, stages, infos, blend), encoding="utf-8")
+        (folder / "README.md").write_text(_card(name, folder, stages, infos), encoding="utf-8")
     return parent / name
-
-
-def _blend(weights: Path, stage: Path, share: float) -> None:
-    """Move weights back, to `share` of the way from an earlier stage's."""
-    from safetensors.torch import load_file, save_file
-
-    start, end = load_file(stage / "model.safetensors"), load_file(weights)
-    save_file({key: start[key].lerp(end[key], share) for key in end}, weights, metadata={"format": "pt"})
 
 
 def sample_forecast(folder: Path) -> dict[str, list]:
@@ -100,29 +84,16 @@ def facts_of(folder: Path) -> dict[str, str]:
     }
 
 
-def _card(
-    name: str, folder: Path, folders: Sequence[Path], infos: Sequence[dict], blend: tuple[str, float] | None
-) -> str:
+def _card(name: str, folder: Path, folders: Sequence[Path], infos: Sequence[dict]) -> str:
     facts = [{"": key, "value": value} for key, value in facts_of(folder).items()]
-    stages = [
-        {
-            "stage": stage.name,
-            "context": info["config"]["training"]["context_length"],
-            "steps": info["steps"],
-            "windows a step": info["config"]["training"]["batch_size"],
-            "windows": info["steps"] * info["config"]["training"]["batch_size"],
-            "learning rate": info["learning_rate"],
-        }
-        for stage, info in zip(folders, infos)
-    ]
-    way = f"The weights lie at {blend[1]} of the way from stage {blend[0]} to the last. " if blend else ""
+    stages = [_row(stage.name, info) for stage, info in zip(folders, infos)]
     return (
         "---\nlicense: apache-2.0\nlibrary_name: chronos-forecasting\npipeline_tag: time-series-forecasting\n---\n\n"
         f"# {PREFIX}{name}\n\nA Chronos-Bolt trained from random weights by this project's own commands (`make pretrain`) "
         "on the series of its [data bank](../../../docs/data-bank.md) alone: it has seen no real series. Small enough to "
         "lie in the repository, it is where a machine without the Hub starts from.\n\n"
         f"{markdown_table(facts, ('', 'value'))}\n## Training\n\n{markdown_table(stages, tuple(stages[0]))}\n"
-        f"{way}What was tried, and what it scores on real series: "
+        "What was tried, and what it scores on real series: "
         "[docs/pretraining-log.md](../../../docs/pretraining-log.md).\n\n"
         f"## Use\n\n```bash\npython scripts/base_model.py --base_model.model_name {PREFIX}{name}\n"
         f"python scripts/forecast.py --inference.model_path {PREFIX}{name} --inference.data_path my_series.csv\n```\n\n"
@@ -130,11 +101,19 @@ def _card(
     )
 
 
+def _row(stage: str, info: dict) -> dict[str, object]:
+    if BETWEEN in info:
+        numbers: tuple = ("", "", "", "", info[BETWEEN])
+    else:
+        training = info["config"]["training"]
+        context, batch, rate = training["context_length"], training["batch_size"], f"{info['learning_rate']:g}"
+        numbers = (context, info["steps"], batch, info["steps"] * batch, f"trained, learning rate {rate}")
+    return {"stage": stage} | dict(zip(("context", "steps", "windows a step", "windows", "weights"), numbers))
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name")
     parser.add_argument("stages", nargs="+", type=Path, help="checkpoint folders, in the order of training")
-    parser.add_argument("--blend", nargs=2, metavar=("STAGE", "SHARE"))
     given = parser.parse_args()
-    way = (given.blend[0], float(given.blend[1])) if given.blend else None
-    print(publish(given.stages, given.name, Path(__file__).parent / "builtin", way))
+    print(publish(given.stages, given.name, Path(__file__).parent / "builtin"))

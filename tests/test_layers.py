@@ -17,9 +17,10 @@ LAYERS = [
     {"data_source"},
     {"training_sources"},
     {"evaluation", "future", "tokens"},
-    {"baselines", "ranking"},
+    {"baselines", "ranking", "bolt_attention"},
     {
         "base_model",
+        "between",
         "run_folder",
         "training_data",
         "forecasting",

@@ -1,0 +1,50 @@
+"""A checkpoint between two others of one training: their weights, mixed.
+
+python -m pipeline.between data/pretrain/second data/pretrain/fourth 0.8 data/pretrain/between
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from pipeline.checkpoint import TRAINING_INFO, read_checkpoint
+from pipeline.errors import UserError
+from pipeline.files import read_json, whole_folder, write_json
+
+KEPT = ("config.json", "model.safetensors", TRAINING_INFO)
+BETWEEN = "between"
+"""What training_info.json says beside what the later checkpoint's does."""
+
+
+def between(earlier: Path, later: Path, share: float, path: Path) -> None:
+    """Write the checkpoint that lies `share` of the way from an earlier one to a later one, whose configuration it has.
+
+    Raises:
+        UserError: one of them is no checkpoint, or their weights are not alike.
+    """
+    from safetensors.torch import load_file, save_file
+
+    for one in (earlier, later):
+        read_checkpoint(one)
+    start, end = (load_file(one / "model.safetensors") for one in (earlier, later))
+    if {key: value.shape for key, value in start.items()} != {key: value.shape for key, value in end.items()}:
+        raise UserError(f"{earlier} and {later} have weights of other shapes; give two checkpoints of one training")
+    with whole_folder(path) as folder:
+        for file in KEPT:
+            shutil.copyfile(later / file, folder / file)
+        mixed = {key: start[key].lerp(end[key], share) for key in end}
+        save_file(mixed, folder / "model.safetensors", metadata={"format": "pt"})
+        way = f"{share:g} of the way from {earlier.name} to {later.name}"
+        write_json(folder / TRAINING_INFO, read_json(later / TRAINING_INFO) | {BETWEEN: way})
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("earlier", type=Path)
+    parser.add_argument("later", type=Path)
+    parser.add_argument("share", type=float, help="0 is the earlier one, 1 the later one")
+    parser.add_argument("path", type=Path, help="folder of the new checkpoint")
+    given = parser.parse_args()
+    between(given.earlier, given.later, given.share, given.path)
