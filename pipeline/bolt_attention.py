@@ -5,7 +5,6 @@ The results are those of the stock layers but for rounding; the weights are thei
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -85,10 +84,7 @@ class JointProjection(T5Attention):
         joint = nn.functional.linear(hidden_states, torch.cat([self.q.weight, self.k.weight, self.v.weight]))
         query, key, value = joint.unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
         if position_bias is None:
-            buckets = _buckets(
-                hidden_states.shape[1], self.relative_attention_num_buckets, self.relative_attention_max_distance
-            )
-            position_bias = self.relative_attention_bias(buckets).permute(2, 0, 1).unsqueeze(0)
+            position_bias = self.compute_bias(hidden_states.shape[1], hidden_states.shape[1])
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
         dropout = self.dropout if self.training else 0.0
         attended, *_ = attend(
@@ -121,10 +117,3 @@ def _become(form: type[T5Attention], attention: T5Attention) -> None:
 
 def _dropped(weights: torch.Tensor, attention: T5Attention) -> torch.Tensor:
     return nn.functional.dropout(weights, attention.dropout, attention.training)
-
-
-@lru_cache(maxsize=256)
-def _buckets(length: int, num_buckets: int, max_distance: int) -> torch.Tensor:
-    """Return the number of the bias of each token for each other, int64, [length, length]."""
-    place = torch.arange(length)
-    return T5Attention._relative_position_bucket(place - place[:, None], True, num_buckets, max_distance)
