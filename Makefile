@@ -9,7 +9,7 @@ HORIZON ?= 48
 DATA ?=
 BIN := .venv/bin
 DEMO := data/demo
-STAGES := first second third fourth between fifth sixth
+STAGES := first second third fourth between fifth sixth final
 # The model inside the package forecasts 64 steps in one go, and longer horizons from its own forecasts.
 TRAINED := $(shell test $(HORIZON) -lt 64 && echo $(HORIZON) || echo 64)
 FLAGS := --config config/demo.yaml --inference.prediction_length $(HORIZON) --data.test_length $(HORIZON) \
@@ -45,10 +45,10 @@ endif
 pretrain: .venv/installed
 	test -d data/pretrain/random || $(BIN)/python scripts/base_model.py --config config/pretrain/first.yaml
 	for stage in $(STAGES); do \
-		test -f data/pretrain/$$stage/training_info.json && continue; \
-		if test $$stage = between; \
-		then $(BIN)/python -m pipeline.between data/pretrain/second data/pretrain/fourth 0.8 data/pretrain/between; \
-		else $(BIN)/python scripts/train.py --config config/pretrain/$$stage.yaml; fi || exit 1; \
+		test -f data/pretrain/$$stage/training_info.json || case $$stage in \
+		between) $(BIN)/python -m pipeline.between data/pretrain/second data/pretrain/fourth 0.8 data/pretrain/between ;; \
+		final) $(BIN)/python -m pipeline.between data/pretrain/between data/pretrain/sixth 0.9 data/pretrain/final ;; \
+		*) $(BIN)/python scripts/train.py --config config/pretrain/$$stage.yaml ;; esac || exit 1; \
 	done
 	$(BIN)/python -m pipeline.publish bolt-synth $(STAGES:%=data/pretrain/%)
 

@@ -86,7 +86,7 @@ def test_publishing_gives_the_folder_again_and_refuses_real_series(tmp_path):
     shutil.copytree(FOLDER, stage)
     again = publish([stage, stage], "bolt-synth", tmp_path)
     assert (again / "model.safetensors").read_bytes() == (FOLDER / "model.safetensors").read_bytes()
-    assert (again / "README.md").read_text().count(" 128 |") >= 2
+    assert (again / "README.md").read_text().count("\n| stage |") == 2
     info = read_json(stage / "training_info.json")
     info["config"]["data"]["train"] = "sales.csv"
     (stage / "training_info.json").write_text(json.dumps(info))
