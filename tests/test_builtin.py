@@ -82,11 +82,11 @@ def test_where_the_hub_cannot_be_reached_the_model_inside_is_named(run_script, m
 
 
 def test_publishing_gives_the_folder_again_and_refuses_real_series(tmp_path):
-    stage = tmp_path / "stage"
+    stage = tmp_path / "only"
     shutil.copytree(FOLDER, stage)
     again = publish([stage, stage], "bolt-synth", tmp_path)
     assert (again / "model.safetensors").read_bytes() == (FOLDER / "model.safetensors").read_bytes()
-    assert (again / "README.md").read_text().count("\n| stage |") == 2
+    assert (again / "README.md").read_text().count("\n| only ") == 2
     info = read_json(stage / "training_info.json")
     info["config"]["data"]["train"] = "sales.csv"
     (stage / "training_info.json").write_text(json.dumps(info))
