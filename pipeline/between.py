@@ -13,7 +13,6 @@ from pipeline.checkpoint import TRAINING_INFO, read_checkpoint
 from pipeline.errors import UserError
 from pipeline.files import read_json, whole_folder, write_json
 
-KEPT = ("config.json", "model.safetensors", TRAINING_INFO)
 BETWEEN = "between"
 """What training_info.json says beside what the later checkpoint's does."""
 
@@ -32,8 +31,7 @@ def between(earlier: Path, later: Path, share: float, path: Path) -> None:
     if {key: value.shape for key, value in start.items()} != {key: value.shape for key, value in end.items()}:
         raise UserError(f"{earlier} and {later} have weights of other shapes; give two checkpoints of one training")
     with whole_folder(path) as folder:
-        for file in KEPT:
-            shutil.copyfile(later / file, folder / file)
+        shutil.copyfile(later / "config.json", folder / "config.json")
         mixed = {key: start[key].lerp(end[key], share) for key in end}
         save_file(mixed, folder / "model.safetensors", metadata={"format": "pt"})
         way = f"{share:g} of the way from {earlier.name} to {later.name}"

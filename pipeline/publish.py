@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.between import BETWEEN, KEPT
+from pipeline.between import BETWEEN
 from pipeline.builtin import PREFIX
 from pipeline.checkpoint import TRAINING_INFO, read_checkpoint
 from pipeline.errors import UserError
@@ -25,6 +25,7 @@ from pipeline.report.tables import markdown_table
 MOST_BYTES = 10_000_000
 SAMPLE = "forecast.json"
 _HORIZON = 24
+_KEPT = ("config.json", "model.safetensors", TRAINING_INFO)
 
 
 def publish(stages: Sequence[Path], name: str, parent: Path) -> Path:
@@ -42,7 +43,7 @@ def publish(stages: Sequence[Path], name: str, parent: Path) -> Path:
             )
     read_checkpoint(checkpoint)
     with whole_folder(parent / name) as folder:
-        for file in KEPT:
+        for file in _KEPT:
             shutil.copyfile(checkpoint / file, folder / file)
         weights = folder / "model.safetensors"
         if weights.stat().st_size > MOST_BYTES:
