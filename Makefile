@@ -9,7 +9,7 @@ HORIZON ?= 48
 DATA ?=
 BIN := .venv/bin
 DEMO := data/demo
-STAGES := first second third fourth between fifth sixth final
+STAGES := first second third fourth fourth_mixed fifth sixth sixth_mixed seventh eighth ninth ninth_mixed
 # The model inside the package forecasts 64 steps in one go, and longer horizons from its own forecasts.
 TRAINED := $(shell test $(HORIZON) -lt 64 && echo $(HORIZON) || echo 64)
 FLAGS := --config config/demo.yaml --inference.prediction_length $(HORIZON) --data.test_length $(HORIZON) \
@@ -42,12 +42,16 @@ endif
 	@echo "picture:      $(DEMO)/predictions/forecasts.png"
 	@echo "report:       $(DEMO)/reports/report.html"
 
+# Weights between those of two stages: so much of the way from the first to the second.
+mix = $(BIN)/python -m pipeline.between data/pretrain/$(1) data/pretrain/$(2) $(3) data/pretrain/$(2)_mixed
+
 pretrain: .venv/installed
 	test -d data/pretrain/random || $(BIN)/python scripts/base_model.py --config config/pretrain/first.yaml
 	for stage in $(STAGES); do \
 		test -f data/pretrain/$$stage/training_info.json || case $$stage in \
-		between) $(BIN)/python -m pipeline.between data/pretrain/second data/pretrain/fourth 0.8 data/pretrain/between ;; \
-		final) $(BIN)/python -m pipeline.between data/pretrain/between data/pretrain/sixth 0.9 data/pretrain/final ;; \
+		fourth_mixed) $(call mix,second,fourth,0.8) ;; \
+		sixth_mixed) $(call mix,fourth_mixed,sixth,0.9) ;; \
+		ninth_mixed) $(call mix,sixth_mixed,ninth,0.9) ;; \
 		*) $(BIN)/python scripts/train.py --config config/pretrain/$$stage.yaml ;; esac || exit 1; \
 	done
 	$(BIN)/python -m pipeline.publish bolt-synth $(STAGES:%=data/pretrain/%)

@@ -4,7 +4,7 @@
     python benchmarks/accuracy.py data/models/base data/index.json --scratch bolt-micro --steps 1000
 
 Here everything is `auto`, there default. The index lists data sets as `evaluation.data_path` takes them. Each is trained on
-without its last horizon, which is scored.
+without its last horizon, which is scored; with --windows without its last so many, each of which is scored.
 """
 
 import argparse
@@ -36,7 +36,8 @@ predictor = TimeSeriesPredictor(
     "model_path": settings["base"], "device": "cpu", "fine_tune": True, "fine_tune_steps": settings["steps"],
     "fine_tune_batch_size": settings["batch"], "fine_tune_trainer_kwargs": {"disable_tqdm": True},
 }})
-predictor.predict(data).reset_index().to_parquet(settings["output"])
+histories = TimeSeriesDataFrame.from_data_frame(pd.read_parquet(settings["histories"]))
+predictor.predict(histories).reset_index().to_parquet(settings["output"])
 """
 
 
@@ -52,11 +53,16 @@ def main() -> None:
     parser.add_argument("--autogluon", help="the Python interpreter of an environment with AutoGluon")
     parser.add_argument("--scratch", help="a size of random weights to train as well: bolt-micro, ...")
     parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument(
+        "--windows", type=int, default=1, help="rolling origins that are scored, 1 the last window alone"
+    )
     parser.add_argument("--sets", nargs="*", help="names of sets; all where none is given")
     parser.add_argument("--key", nargs="*", default=[], help="keys of the configuration, as KEY=VALUE")
     arguments = parser.parse_args()
     config = Config()
-    config = replace(config, evaluation=replace(config.evaluation, data_path=arguments.index))
+    config = replace(
+        config, evaluation=replace(config.evaluation, data_path=arguments.index, windows=arguments.windows)
+    )
     rows: list[dict[str, Any]] = []
     for task in tasks_of(config):
         if arguments.sets and task.name not in arguments.sets:
@@ -66,7 +72,8 @@ def main() -> None:
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     names = [name for name in rows[0] if name != "data set"]
     means = {name: float(np.exp(np.mean(np.log([row[name] for row in rows])))) for name in names}
-    print(f"WQL over seasonal naive on the last window, {arguments.steps} steps of {BATCH} windows\n")
+    scored = "window" if arguments.windows == 1 else f"{arguments.windows} windows"
+    print(f"WQL over seasonal naive on the last {scored}, {arguments.steps} steps of {BATCH} windows\n")
     print(markdown_table([*rows, {"data set": "geometric mean", **means}], ("data set", *names)))
 
 
@@ -108,7 +115,7 @@ def _train_own(task: Any, arguments: argparse.Namespace, base: str | Path, outpu
     settings = {
         "base_model.output_path": base,
         "data.train": task.store.path,
-        "data.test_length": task.prediction_length,
+        "data.test_length": task.windows * task.prediction_length,
         "training.prediction_length": min(task.prediction_length, _LONGEST),
         "training.max_steps": arguments.steps,
         "training.batch_size": BATCH,
@@ -121,18 +128,22 @@ def _train_own(task: Any, arguments: argparse.Namespace, base: str | Path, outpu
 
 
 def _autogluon(task: Any, arguments: argparse.Namespace, folder: Path) -> Callable[[Sequence[Any], int], np.ndarray]:
-    """Return a forecaster that looks its forecasts up by the end of the history."""
-    from pipeline.frequency import timestamps
+    """Return a forecaster that looks its forecasts up by the history, which AutoGluon was given as a series of its own."""
+    from pipeline.evaluation import windows_at
 
     store, length = task.store, task.prediction_length
-    frames = []
-    for index in range(len(store)):
-        target = store.target(index)[:-length]
-        stamps = timestamps(store.starts[index : index + 1], store.freq, np.arange(len(target))[None])[0]
-        frames.append(pd.DataFrame({"item_id": str(index), "timestamp": stamps, "target": target}))
-    pd.concat(frames).to_parquet(folder / "series.parquet")
+    ends = store.lengths - task.windows * length
+    training = [_frame(store, index, store.target(index)[:end]) for index, end in enumerate(ends) if end > 0]
+    pd.concat(training).to_parquet(folder / "series.parquet")
+    cuts = task.cuts()
+    histories, _ = windows_at(task, cuts)
+    frames = [
+        _frame(store, series, history, number) for number, ((series, _), history) in enumerate(zip(cuts, histories))
+    ]
+    pd.concat(frames).to_parquet(folder / "histories.parquet")
     settings = {
         "series": str(folder / "series.parquet"),
+        "histories": str(folder / "histories.parquet"),
         "prediction_length": length,
         "freq": store.freq,
         "folder": str(folder / "autogluon"),
@@ -146,8 +157,17 @@ def _autogluon(task: Any, arguments: argparse.Namespace, folder: Path) -> Callab
     table = pd.read_parquet(folder / "forecasts.parquet")
     levels = [str(level / 10) for level in range(1, 10)]
     forecasts = {int(name): group[levels].to_numpy() for name, group in table.groupby("item_id")}
-    by_history = {store.target(index)[:-length].tobytes(): forecasts[index] for index in range(len(store))}
+    by_history = {np.asarray(history).tobytes(): forecasts[number] for number, history in enumerate(histories)}
     return lambda histories, _: np.stack([by_history[np.asarray(history).tobytes()] for history in histories])
+
+
+def _frame(store: Any, index: int, target: np.ndarray, number: int | None = None) -> pd.DataFrame:
+    """Return the beginning of a series as AutoGluon takes it, under its index or another number."""
+    from pipeline.frequency import timestamps
+
+    stamps = timestamps(store.starts[index : index + 1], store.freq, np.arange(len(target))[None])[0]
+    name = str(index if number is None else number)
+    return pd.DataFrame({"item_id": name, "timestamp": stamps, "target": target})
 
 
 def _run(command: list[str]) -> None:

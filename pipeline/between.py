@@ -1,6 +1,6 @@
 """A checkpoint between two others of one training: their weights, mixed.
 
-python -m pipeline.between data/pretrain/second data/pretrain/fourth 0.8 data/pretrain/between
+python -m pipeline.between data/pretrain/second data/pretrain/fourth 0.8 data/pretrain/fourth_mixed
 """
 
 from __future__ import annotations

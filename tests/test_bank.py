@@ -125,6 +125,37 @@ def test_templates_repeat_their_week_exactly_where_nothing_else_moves():
     assert 0.05 < daily.mean() < 0.95
 
 
+def test_solar_power_rests_at_night_and_its_days_are_as_alike_as_the_weather():
+    alike = {}
+    for memory in (0.0, 0.95):
+        values = drawn("energy", 2000, 288 * 8, weather=(memory, memory))
+        solar = values[((values >= 0).all(axis=1)) & ((values == 0).mean(axis=1) > 0.2)]
+        assert abs(len(solar) / 2000 - 1.5 / 9.5) < 4 * np.sqrt(0.158 * 0.842 / 2000)
+        starts = ((solar[:, :-1] == 0) & (solar[:, 1:] > 0)).sum(axis=1)
+        by_hour = solar[starts >= 90].reshape(-1, 96, 24)  # 96 days of 24 steps, and as many dawns
+        peaks = by_hour.max(axis=2)
+        alike[memory] = np.mean([np.corrcoef(x[:-1], x[1:])[0, 1] for x in peaks])
+    assert alike[0.95] > alike[0.0] + 0.2
+
+
+def test_demand_that_neither_noise_nor_weather_moves_has_two_kinds_of_days():
+    values = drawn("energy", 4000, 24 * 57, noise=(1e-9, 1e-9)).round(5)
+    by_hour = np.sort(values.reshape(4000, 57, 24), axis=1)
+    calm = values[(np.diff(by_hour, axis=1) > 0).sum(axis=1).max(axis=1) == 1]
+    share = 4 / 9.5 * 6 / 11 * 0.4**2  # of demand by the hour, those that neither heat nor cool
+    assert share - 4 * np.sqrt(share / 4000) < len(calm) / 4000 < 2 * share
+    changed = (calm[:, 24:] != calm[:, :-24]).mean(axis=1)
+    weekly = changed > 0.2
+    assert abs(weekly.mean() - 0.7) < 0.2 and abs(np.median(changed[weekly]) - 2 / 7) < 0.08
+    at_rest = [min(np.unique(week.reshape(57, 24)[:, 0], return_counts=True)[1]) for week in calm[weekly]]
+    assert abs(np.median(at_rest) / 57 - 2 / 7) < 0.08
+
+
+def test_prices_bend_as_they_are_asked_to():
+    straight, bent = (stats.kurtosis(drawn("energy", 500, 600, convexity=(bend, bend)), axis=1) for bend in (1e-6, 1.5))
+    assert (bent - straight)[bent != straight].min() > -3 and np.median((bent - straight)[bent != straight]) > 2
+
+
 def test_a_calendar_knows_weekends_and_closed_days():
     values = drawn("calendar", 600, 1400, noise=(1e-9, 1e-9), yearly=(1e-9, 1e-9))
     by_weekday = np.stack([np.median(values[:, day::7], axis=1) for day in range(7)], axis=1)

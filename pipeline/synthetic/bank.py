@@ -21,6 +21,7 @@ Ranges = dict[str, tuple[float, float]]
 WEIGHTS = {
     "trend_seasonal": 4.0,
     "templates": 5.0,
+    "energy": 3.0,
     "calendar": 2.0,
     "sarima": 3.0,
     "regimes": 1.0,

@@ -2,7 +2,7 @@
 
 A prior takes a stream of random numbers, one a row, the length of each row, int64 [n, 1], and how many steps to make, at
 least the greatest length; it returns values [n, width], those behind a row's length without meaning. Its keyword arguments
-are ranges that parameters are drawn from: config/bank.yaml sets them.
+are ranges that parameters are drawn from: config/bank.yaml sets them. Two are large: energy.py and kernel_synth.py.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pipeline.synthetic.components import (
     trend,
     wave,
 )
+from pipeline.synthetic.energy import energy
 from pipeline.synthetic.kernel_synth import composite_draws
 from pipeline.synthetic.ranges import Count, Period, Positive, Range, Share
 
@@ -504,6 +505,7 @@ PRIORS: dict[str, Prior] = {
     for prior in (
         trend_seasonal,
         templates,
+        energy,
         calendar,
         sarima,
         regimes,
