@@ -15,6 +15,7 @@ from pipeline.files import read_json, whole_folder, write_json
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
+_TITLE = "# Base model: "
 logger = logging.getLogger(__name__)
 
 # d_model, d_ff, layers, heads: the published sizes, a nano for tests and demos, and a micro that a laptop can pretrain.
@@ -158,7 +159,12 @@ class ChronosBaseModel:
                 f"{self.model_name} is no native checkpoint ({'; '.join(self._not_native)}); "
                 "let it be converted with base_model.convert_format true"
             )
-        if path.is_dir() and any(path.iterdir()) and not (path / MODEL_INFO).is_file():
+        if not with_metadata and self.model_name.startswith("scratch:"):
+            raise UserError(
+                f"base_model.save_metadata false: without model_info.json training would take {self.model_name} for a model "
+                "that has been trained; leave it true for random weights"
+            )
+        if path.is_dir() and any(path.iterdir()) and not _is_base_model(path):
             raise UserError(f"{path} is not empty and holds no base model of this pipeline; choose another output_path")
         with whole_folder(path) as folder:
             model.save_pretrained(folder)
@@ -394,11 +400,18 @@ def _chronos_keys(family: Family, chronos: dict[str, Any]) -> dict[str, Any]:
     return {"chronos_config": dict(chronos), "chronos_pipeline_class": PIPELINE_CLASSES[family]}
 
 
+def _is_base_model(folder: Path) -> bool:
+    card = folder / "README.md"
+    return (folder / MODEL_INFO).is_file() or (
+        card.is_file() and _TITLE in card.read_text(encoding="utf-8", errors="replace")
+    )
+
+
 def _card(info: dict[str, Any]) -> str:
     rows = "\n".join(f"| {key} | {value} |" for key, value in info.items() if value is not None)
     return (
         "---\nlibrary_name: chronos-forecasting\npipeline_tag: time-series-forecasting\n---\n\n"
-        f"# Base model: {info['model_name']}\n\nA native Chronos checkpoint, as training starts from it.\n\n"
+        f"{_TITLE}{info['model_name']}\n\nA native Chronos checkpoint, as training starts from it.\n\n"
         f"| | |\n|---|---|\n{rows}\n\n"
         "```python\nfrom chronos import BaseChronosPipeline\n\n"
         'pipeline = BaseChronosPipeline.from_pretrained("path/of/this/folder")\n```\n'

@@ -24,7 +24,8 @@ class GeneralConfig:
     """Reaches the initial weights, the training windows, dropout, the sampled forecasts and the dummy data."""
 
     def __post_init__(self) -> None:
-        _at_least("chronos.seed", self.seed, 0)
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"chronos.seed must be at least 0 and below 2^32, got {self.seed}")
         if self.version != LAYOUT:
             raise UserError(
                 f"chronos.version: this release reads configurations of version {LAYOUT}, got {self.version}"
@@ -257,7 +258,7 @@ class TrainingConfig:
     resume: bool = True
     """Continue an unfinished run of the same configuration found in output_path."""
     overwrite: bool = False
-    """Replace a run found in output_path."""
+    """Replace a run found in output_path; with resume, one that is the same and unfinished is continued."""
     push_to_hub: str | None = None
     """Repository on the Hub, owner/name, that the trained checkpoint is uploaded to, in private; null uploads nothing."""
     dummy_data: DummyDataConfig = field(default_factory=DummyDataConfig)

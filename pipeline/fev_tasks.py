@@ -39,10 +39,13 @@ def score_fev_tasks(path: str, models: Sequence[str], config: Config) -> dict[st
         tasks = fev.Benchmark.from_yaml(path).tasks
     except Exception as error:  # its own errors, pydantic's and yaml's share no base class
         raise UserError(f"evaluation.fev_tasks: {path}: {' '.join(str(error).split())}") from error
+    names = [Path(model).name.replace(":", "-") for model in models]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"evaluation.models: two models would be named {name} on the leaderboard; rename a folder")
     rows: dict[str, list[Row]] = {}
-    for model in models:
+    for name, model in zip(names, models):
         forecaster = Forecaster.load(model, config.chronos.device, config.chronos.seed)
-        name = Path(model).name.replace(":", "-")
         for task in tasks:
             logger.info("scoring %s on %s", model, task.task_name)
             rows.setdefault(name, []).append(_summary(task, forecaster, name, config.evaluation.batch_size))

@@ -90,6 +90,13 @@ class Fitting:
             patience = Patience(self.config.training.metric, self.config.training.patience)
         if last is not None:
             logger.info("continuing from %s", last)
+            before = len(list(last.glob("rng_state*.pth")))
+            if before != arguments.world_size:
+                logger.warning(
+                    "begun on %d process(es) and continued on %d: the windows are the same, dropout is not",
+                    before,
+                    arguments.world_size,
+                )
             state = TrainerState.load_from_json(str(last / "trainer_state.json"))
             if patience is not None and patience.is_lost(state):
                 arguments.max_steps = state.global_step

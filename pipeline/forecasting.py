@@ -83,7 +83,8 @@ class Forecaster:
 
         Chronos-2 forecasts the targets of a panel together and with its covariates; the other models each target alone.
 
-        A context whose known values are all equal is forecast as that value, and one without any as NaN. Levels between
+        A context whose known values are all equal is forecast as that value, one without any as the last known value before
+        it, and a history without any as NaN. Levels between
         those a model was trained on are interpolated; levels outside them are extrapolated (`at_levels`). Quantiles never
         cross. Sampled forecasts follow from the seed.
 
@@ -101,7 +102,10 @@ class Forecaster:
         point = np.full((n, prediction_length), np.nan, np.float32)
         varied = []
         for row, context in enumerate(contexts):
-            known = context[~np.isnan(context)]
+            recent = context[-self.context_length :]
+            known = recent[~np.isnan(recent)]
+            if not len(known):
+                known = context[~np.isnan(context)][-1:]
             if len(known) and (known == known[0]).all():
                 quantiles[row], point[row] = known[0], known[0]
             elif len(known):

@@ -21,6 +21,7 @@ from torch.distributed.checkpoint.state_dict import (
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
+from pipeline.errors import UserError
 from pipeline.forecasting import Forecaster
 from pipeline.metrics import WQL_LEVELS, WindowErrors, seasonal_error, window_errors
 from pipeline.report.figures import DrawnForecast, forecast_figure
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
 
 _BATCH = 64
 _PICTURED = 6
+_UNDEFINED = {
+    "wql": "all their targets are 0",
+    "mase": "no history is longer than a season and changes over one",
+    "loss": "all their contexts are constant",
+}
 
 Forecast = Callable[[list[History], int], np.ndarray]
 """From histories of n targets and a prediction_length to quantiles at `WQL_LEVELS`, [n, prediction_length, 9]."""
@@ -141,7 +147,8 @@ class GuardedTrainer(Trainer):
             set_model_state_dict(sharded, cast(dict, own), options=StateDictOptions(full_state_dict=True, strict=False))
 
     def score(self, model: Any) -> dict[str, float]:
-        """Score a model, which must be the same on every rank: `loss`, `wql` and `mase`; a diverged one's are infinite.
+        """Score a model, which must be the same on every rank: `loss`, `wql` and `mase`; a diverged one's are infinite, and
+        NaN is what no validation window defines.
 
         The stock loop fills the ranks' last batches with windows that it has already seen. Here each validation window
         counts once, and batch b goes to rank b modulo the number of ranks: the batches, and with them a token model's
@@ -153,14 +160,11 @@ class GuardedTrainer(Trainer):
         starts = range(0, len(self.validation), _BATCH)
         batches = [range(start, min(start + _BATCH, len(self.validation))) for start in starts]
         own = batches[self.args.process_index :: self.args.world_size]
-        parts = [
-            (batch.start, self._loss(model, batch), self._errors(self.validation, forecast, batch)) for batch in own
-        ]
-        parts = sorted(gather_object(parts), key=lambda part: part[0])
-        wql, mase = self._scores(self.validation, WindowErrors.joined([errors for _, _, errors in parts]))
-        loss = float(np.average([loss for _, loss, _ in parts], weights=[len(batch) for batch in batches]))
-        scores = {"loss": loss, "wql": wql, "mase": mase}
-        return {name: value if math.isfinite(value) else math.inf for name, value in scores.items()}
+        parts = [(batch.start, *self._of_batch(self.validation, model, forecast, batch)) for batch in own]
+        _, losses, counts, errors = zip(*sorted(gather_object(parts), key=lambda part: part[0]))
+        wql, mase = self._scores(self.validation, WindowErrors.joined(errors))
+        loss = float(np.average(losses, weights=counts)) if sum(counts) else math.nan
+        return {"loss": loss, "wql": wql, "mase": mase}
 
     def picture(self) -> Figure | None:
         """Draw some of the forecasts of the last evaluation; None on ranks that had none of them."""
@@ -174,13 +178,34 @@ class GuardedTrainer(Trainer):
         return forecast_figure(self.pictured)
 
     def evaluation_loop(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> EvalLoopOutput:
-        """Score the model as it stands."""
-        assert self.validation is not None
-        scores = {f"{metric_key_prefix}_{name}": value for name, value in self.score(self.whole_model()).items()}
-        return EvalLoopOutput(np.empty(0), label_ids=None, metrics=scores, num_samples=len(self.validation))
+        """Score the model as it stands.
 
-    def _loss(self, model: Any, batch: range) -> float:
-        inputs = self._prepare_inputs(cast(WindowDataset, self.eval_dataset).__getitems__(batch))
+        Raises:
+            UserError: no validation window defines what candidates are compared by.
+        """
+        assert self.validation is not None
+        scores, metric = self.score(self.whole_model()), str(self.args.metric_for_best_model)
+        if math.isnan(scores[metric]):
+            raise UserError(
+                f"training.metric {metric}: none of the held-out windows defines it ({_UNDEFINED[metric]}); "
+                "take another metric, or hold out more with training.validation_split"
+            )
+        named = {f"{metric_key_prefix}_{name}": value for name, value in scores.items()}
+        return EvalLoopOutput(np.empty(0), label_ids=None, metrics=named, num_samples=len(self.validation))
+
+    def _of_batch(
+        self, validation: ValidationWindows, model: Any, forecast: Forecast, batch: range
+    ) -> tuple[float, int, WindowErrors]:
+        """Return the mean loss of the windows that training could have drawn, how many they are, and the errors of all."""
+        learnable = validation.learnable(batch)
+        loss = self._loss(model, learnable) if learnable else 0.0
+        # A diverged token model cannot be sampled from, and its loss says so without an exception.
+        if math.isnan(loss):
+            loss, forecast = math.inf, _no_forecast
+        return loss, len(learnable), self._errors(validation, forecast, batch)
+
+    def _loss(self, model: Any, indices: list[int]) -> float:
+        inputs = self._prepare_inputs(cast(WindowDataset, self.eval_dataset).__getitems__(indices))
         with torch.no_grad(), self.compute_loss_context_manager():
             return float(cast(torch.Tensor, self.compute_loss(model, inputs)))
 
@@ -197,11 +222,12 @@ class GuardedTrainer(Trainer):
 
     @staticmethod
     def _scores(validation: ValidationWindows, errors: WindowErrors) -> tuple[float, float]:
-        """Return WQL and MASE, each the mean over data sets."""
+        """Return WQL and MASE, each the mean over the data sets that define it."""
         datasets = validation.windows[:, 0].repeat(len(validation.variates.targets))
         names, group = np.unique(datasets, return_inverse=True)
         scores = errors.scores_by(group, len(names))
-        return float(scores["WQL"].mean()), float(scores["MASE"].mean())
+        wql, mase = (_mean_of_defined(scores[name]) for name in ("WQL", "MASE"))
+        return wql, mase
 
 
 class BaseIsFirstBest(TrainerCallback):
@@ -246,6 +272,15 @@ def forecaster_of(model: Any, seed: int) -> Forecast:
     base.eval()
     forecaster = Forecaster.of_model(base, seed)
     return lambda histories, prediction_length: forecaster.quantiles(histories, prediction_length, WQL_LEVELS)[0]
+
+
+def _no_forecast(histories: list[History], prediction_length: int) -> np.ndarray:
+    return np.full((len(target_rows(histories)), prediction_length, len(WQL_LEVELS)), np.nan)
+
+
+def _mean_of_defined(scores: np.ndarray) -> float:
+    defined = scores[~np.isnan(scores)]
+    return float(defined.mean()) if len(defined) else math.nan
 
 
 def _weights(checkpoint: str) -> dict[str, torch.Tensor]:

@@ -1,6 +1,7 @@
 """Scores of quantile forecasts, as the Chronos paper defines them, and the seasonal naive yardstick.
 
 Shapes: a batch of n windows with horizon h and q quantile levels. NaN in a target means unknown: that step counts nowhere.
+NaN in a forecast means that the model broke down: where the target is known, it is infinitely far off.
 """
 
 from collections.abc import Sequence
@@ -68,7 +69,7 @@ class WindowErrors:
             return np.bincount(group, values, minlength=n_groups)
 
         def mean(values: np.ndarray) -> np.ndarray:
-            defined = np.isfinite(values)
+            defined = ~np.isnan(values)
             return summed(np.where(defined, values, 0.0)) / summed(defined)
 
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -103,11 +104,11 @@ def window_errors(target: np.ndarray, quantiles: np.ndarray, scale: np.ndarray) 
 
     Args:
         target: [n, h].
-        quantiles: [n, h, 9], rising.
+        quantiles: [n, h, 9], rising; NaN where there is no forecast.
         scale: what `seasonal_error` gives for each window's history, [n, 2].
     """
     levels = np.asarray(WQL_LEVELS)
-    target, quantiles = target.astype(np.float64), quantiles.astype(np.float64)
+    target, quantiles = target.astype(np.float64), np.where(np.isnan(quantiles), np.inf, quantiles).astype(np.float64)
     unknown = np.isnan(target)
     error = target[:, :, None] - quantiles
     pinball = 2 * np.maximum(levels * error, (levels - 1) * error)

@@ -37,6 +37,7 @@ class Plan:
     accumulated: int
     refit: bool
     bf16: bool
+    device: str
     memory: StepMemory
 
     def resolved(self) -> Config:
@@ -65,7 +66,7 @@ class Plan:
             "data": f"{f'{self.n_series:,} series' if self.n_series else 'synthetic series'}, {epoch}",
             "training": self.recipe.words,
             "step": f"{self.processes} process(es) x {self.batch} windows x {self.accumulated} accumulated, "
-            f"in {'bfloat16 under autocast' if self.bf16 else 'float32'}",
+            f"in {'bfloat16 under autocast' if self.bf16 else 'float32'} on {self.device}",
             "validation": (
                 f"{self.n_validation:,} windows, every {self.evaluated_every} steps" if self.n_validation else "none"
             ),

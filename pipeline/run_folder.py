@@ -71,6 +71,17 @@ class RunFolder:
                 "replace it with training.overwrite true, or choose another path"
             )
 
+    def check_apart(self, base: Path) -> None:
+        """Refuse a folder that the base model lies in: writing the run there would delete it.
+
+        Raises:
+            UserError: it does.
+        """
+        if base.resolve().is_relative_to(self.path.resolve()):
+            raise UserError(
+                f"training.output_path: the base model, {base}, lies in {self.path}; choose another path for what is trained"
+            )
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep any other run from this folder while the block runs; the lock ends with the process, however it ends.
@@ -89,18 +100,17 @@ class RunFolder:
                 ) from error
             yield
 
-    def claim(self, identity: dict[str, Any], overwrite: bool) -> None:
+    def claim(self, identity: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
         """Make the folder this run's: start it anew, or make sure that what is there is the same run.
+
+        With both `resume` and `overwrite`, an unfinished run is continued where it is the same one, and else replaced: the
+        command that replaces a run, itself killed, goes on where it stood.
 
         Raises:
             UserError: it holds a run of another configuration, or cannot be written.
         """
-        if overwrite:
-            for entry in self.path.iterdir():
-                if entry.is_dir():
-                    shutil.rmtree(entry)
-                elif entry.name != _LOCK:
-                    entry.unlink()
+        if overwrite and not (resume and self._is_unfinished(identity)):
+            self.clear()
         if not self._identity_file.is_file():
             for left in (self.checkpoints, self.refit.path):  # of a run that nobody can name any more
                 shutil.rmtree(left, ignore_errors=True)
@@ -116,6 +126,20 @@ class RunFolder:
             for torn in folder.checkpoints.glob("checkpoint-*"):
                 if not is_sealed(torn):
                     shutil.rmtree(torn)
+
+    def clear(self) -> None:
+        """Delete everything but the lock."""
+        # First what says that the run is finished, so that a folder half cleared is not taken for one.
+        for entry in sorted(self.path.iterdir(), key=lambda entry: entry.name != TRAINING_INFO):
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif entry.name != _LOCK:
+                entry.unlink()
+
+    def _is_unfinished(self, identity: dict[str, Any]) -> bool:
+        if (self.path / TRAINING_INFO).is_file() or not self._identity_file.is_file():
+            return False
+        return not differing_keys(read_json(self._identity_file), identity)
 
     def last_checkpoint(self) -> Path | None:
         """Return the latest of the Trainer's checkpoints that was written to its end, None where there is none."""

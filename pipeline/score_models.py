@@ -166,7 +166,7 @@ def _has_seen(model: str, task: Task) -> bool:
     identity = read_json(info_file).get("identity") if info_file.is_file() else None
     if identity is None or identity["test_length"] >= task.windows * task.prediction_length:
         return False
-    return store_fingerprint(task.store) in [source["fingerprint"] for source in identity["data"]]
+    return store_fingerprint(task.store) in [store for source in identity["data"] for store in source.get("stores", ())]
 
 
 def _curve_of(model: str) -> list[Row]:

@@ -35,6 +35,7 @@ from pipeline.windows import ValidationWindows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from transformers import TrainingArguments
 
     from pipeline.candidates import Candidate, Refit
     from pipeline.fitting import Fitting
@@ -114,7 +115,8 @@ class ChronosTrainer:
             if again is not None:
                 again.arguments(run.refit, steps=self.recipe.steps, compared=False)  # refused now, if at all
             logger.info(self.recipe.words)
-            self.identity = self._identity(train_data)
+            _say_of_idle_gpus(arguments.device.type)
+            self.identity = self._identity(train_data, arguments)
             _check_agreement(self.identity)
             model = fitting.model(arguments)
             fitting.fit_batch(model, arguments)
@@ -122,7 +124,11 @@ class ChronosTrainer:
                 with arguments.main_process_first(local=False):
                     if arguments.process_index == 0:
                         lock.enter_context(run.locked())
-                        run.claim(self.identity, overwrite=self.config.training.overwrite)
+                        run.claim(
+                            self.identity,
+                            resume=self.config.training.resume,
+                            overwrite=self.config.training.overwrite,
+                        )
                 trainer = fitting.train(model, run, arguments)
                 self.history = trainer.state.log_history
                 model, winner = trainer.whole_model(), None
@@ -165,6 +171,7 @@ class ChronosTrainer:
             accumulated=arguments.gradient_accumulation_steps,
             refit=self._fitting_of_all(fitting) is not None,
             bf16=arguments.bf16,
+            device=arguments.device.type,
             memory=step_memory(
                 model, fitting.widest_inputs(model, _WINDOWS_MEASURED), held / _WINDOWS_MEASURED, arguments.bf16
             ),
@@ -186,7 +193,10 @@ class ChronosTrainer:
             return
         run = RunFolder(Path(output_path))
         if self.run_folder is None or self.run_folder.path != run.path:
-            run.check(resume=False, overwrite=False)
+            run.check(resume=False, overwrite=self.config.training.overwrite)
+            run.check_apart(Path(self.base_model_path))
+            if run.path.is_dir():
+                run.clear()
         with run.publishing() as folder:
             self.model.save_pretrained(folder)
             if self.adapter is not None:
@@ -244,7 +254,9 @@ class ChronosTrainer:
     def _run_folder(self, temporary: str) -> RunFolder:
         if self.run_folder is None and int(os.environ.get("WORLD_SIZE", 1)) > 1:
             raise UserError("several processes need one folder for their run: give the trainer a run_folder")
-        return self.run_folder or RunFolder(Path(temporary))
+        run = self.run_folder or RunFolder(Path(temporary))
+        run.check_apart(Path(self.base_model_path))
+        return run
 
     def _start(self) -> StartingPoint:
         from pipeline.starting_point import StartingPoint
@@ -319,9 +331,10 @@ class ChronosTrainer:
                 self.adapter = adapter_of(model, self._start().name)
             self.model = model.merge_and_unload()
 
-    def _identity(self, train_data: tuple) -> dict[str, Any]:
-        """Return what makes a run the same run: settings that its weights depend on, the base's weights, the data."""
+    def _identity(self, train_data: tuple, arguments: TrainingArguments) -> dict[str, Any]:
+        """Return what makes a run the same run: settings that its weights depend on, the base, the data, the arithmetic."""
         assert self.recipe is not None
+        base = Path(self.base_model_path)
         training = dataclasses.asdict(self.config.training)
         for key in ("resume", "overwrite", "output_path", "dummy_data", "push_to_hub", "refit"):
             del training[key]
@@ -329,7 +342,8 @@ class ChronosTrainer:
             "training": training,
             "test_length": self.config.data.test_length,
             "seed": self.config.chronos.seed,
-            "base model": fingerprint(weight_files(Path(self.base_model_path))),
+            "base model": fingerprint([*weight_files(base), base / "config.json"]),
+            "arithmetic": f"{arguments.mixed_precision} on {arguments.device.type}",
             "data": identity_of(train_data[0]),
             "steps": self.recipe.steps,
             "rate": self.recipe.learning_rate,
@@ -351,6 +365,19 @@ class ChronosTrainer:
             "config": self.config.as_dict(),
             "versions": {library: importlib.metadata.version(library) for library in libraries},
         }
+
+
+def _gpu_is_there() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _say_of_idle_gpus(device: str) -> None:
+    if device == "cpu" and _gpu_is_there():
+        logger.warning(
+            "training on the CPU, as chronos.device says, while a GPU is idle; --chronos.device auto takes it"
+        )
 
 
 def _check_agreement(identity: dict[str, Any]) -> None:

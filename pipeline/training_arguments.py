@@ -54,6 +54,8 @@ _FIXED = (
     "save_only_model",
     "eval_delay",
     "eval_on_start",
+    "label_smoothing_factor",
+    "accelerator_config",
 )
 
 
@@ -126,6 +128,8 @@ def training_arguments(
         arguments = TrainingArguments(**{**settings, **own})
     except (TypeError, ValueError, ImportError) as error:
         raise UserError(f"training.trainer: {' '.join(str(error).split())}") from error
+    # The Trainer would else take what `accelerate launch` was started with.
+    arguments.mixed_precision = "bf16" if arguments.bf16 else "no"
     missing = sorted(set(cast(list[str], arguments.report_to)) - set(get_available_reporting_integrations()) - {"none"})
     if missing:
         raise UserError(

@@ -89,7 +89,7 @@ def identity_of(windows: TrainingWindows) -> list[dict[str, Any]]:
     """Return what tells the data of one run from those of another."""
     shares = np.diff(windows.bounds, prepend=0.0)
     return [
-        {"fingerprint": _fingerprint(source), "share": round(float(share), 6)}
+        {"fingerprint": _fingerprint(source), "share": round(float(share), 6), "stores": _stores(source)}
         for source, share in zip(windows.sources, shares)
     ]
 
@@ -144,7 +144,16 @@ def _fingerprint(source: Source) -> str:
         return fingerprint([], source.bank)
     if isinstance(source, MixedSource):
         settings = [getattr(source.mixup, field.name) for field in dataclasses.fields(MixupConfig)]
-        stores = [store_fingerprint(split.store) for split in source.splits]
-        return fingerprint([], source.mixup.weights, settings, stores)
-    assert isinstance(source, SeriesSource)
-    return store_fingerprint(source.split.store)
+        return fingerprint([], source.mixup.weights, settings, _stores(source))
+    return _stores(source)[0]
+
+
+def _stores(source: Source) -> list[str]:
+    """Return the fingerprints of the stores whose series a source shows."""
+    match source:
+        case MixedSource():
+            return [store_fingerprint(split.store) for split in source.splits]
+        case SeriesSource():
+            return [store_fingerprint(source.split.store)]
+        case _:
+            return []

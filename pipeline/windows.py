@@ -305,6 +305,15 @@ class ValidationWindows:
         unknown = [np.isnan(row).all() for row in target_rows(self.history(index) for index in indices)]
         return np.where(np.array(unknown)[:, None], np.float32(np.nan), target)
 
+    def learnable(self, indices: Sequence[int]) -> list[int]:
+        """Return those windows that training could have drawn: a constant context, say, makes a loss of any size."""
+        context, target = self.batch(indices)
+        n_rows, n_targets = len(self.variates), len(self.variates.targets)
+        rows = [part.reshape(len(indices), n_rows, -1)[:, :n_targets] for part in (context, target)]
+        of_rows = _learnable(*(part.reshape(-1, part.shape[2]) for part in rows))
+        chosen = np.flatnonzero(of_rows.reshape(len(indices), n_targets).any(axis=1))
+        return [indices[place] for place in chosen.tolist()]
+
     def name(self, index: int) -> str:
         """Return the item_id of one window's series."""
         which, series, _, _ = self.windows[index]

@@ -209,6 +209,20 @@ def test_a_folder_that_holds_something_else_is_not_replaced(nano, tmp_path):
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.png"]
 
 
+def test_without_metadata_a_base_is_replaced_and_random_weights_are_refused(nano, tmp_path):
+    for _ in range(2):
+        base = ChronosBaseModel(str(nano["bolt"]))
+        base.load_from_huggingface()
+        base.convert_to_native_format()
+        base.save_without_metadata(str(tmp_path / "base"))
+    assert not (tmp_path / "base" / "model_info.json").exists()
+    base = ChronosBaseModel("scratch:bolt-nano")
+    base.load_from_huggingface()
+    base.convert_to_native_format()
+    with pytest.raises(UserError, match="save_metadata"):
+        base.save_without_metadata(str(tmp_path / "random"))
+
+
 def test_a_base_model_is_replaced_by_another(nano, tmp_path):
     converted("scratch:bolt-nano", tmp_path / "base")
     converted("scratch:t5-nano", tmp_path / "base")

@@ -164,11 +164,12 @@ def test_seasonal_naive_scores_of_the_real_sets_are_met(tmp_path, run_script):
             assert table.loc[entry["name"], score] == pytest.approx(entry["seasonal_naive"][score], abs=1e-3)
 
 
-@pytest.mark.parametrize("test_length, warned", [(0, True), (8, False)])
-def test_scores_on_steps_that_a_model_comes_from_are_told(nano, csv, tmp_path, run_script, test_length, warned):
+@pytest.mark.parametrize("test_length, mixup, warned", [(0, False, True), (0, True, True), (8, False, False)])
+def test_scores_on_steps_that_a_model_comes_from_are_told(nano, csv, tmp_path, run_script, test_length, mixup, warned):
     lengths = ["--training.max_steps", 1, "--training.context_length", 32, "--training.prediction_length", 8]
     base = ["--base_model.output_path", nano["bolt"], "--data.train", csv, "--data.test_length", test_length]
-    assert run_script("train", *base, *lengths, "--training.validation_windows", 6)[0] == 0
+    mixed = ["--data.mixup", mixup, "--synthetic.mixup.min_length", 48]
+    assert run_script("train", *base, *mixed, *lengths, "--training.validation_windows", 6)[0] == 0
     scored = ["--evaluation.data_path", csv, "--evaluation.prediction_length", 8, "--evaluation.baselines", "[]"]
     code, out, err = run_script("evaluate", *scored, "--evaluation.models", "[data/models/trained]")
     assert code == 0, err

@@ -111,6 +111,15 @@ def test_odd_series_are_answered_each_in_its_row(nano, family):
     assert 1e10 < np.abs(quantiles[6]).max() < 1e14 and np.abs(quantiles[7]).max() < 1e-10
 
 
+@pytest.mark.parametrize("family", ["bolt", "t5"])
+def test_a_gap_as_long_as_the_context_is_bridged_by_the_last_known_value(nano, family):
+    forecaster = Forecaster.load(str(nano[family]))
+    series = 1000 + np.sin(np.arange(80.0))
+    for gap in (forecaster.context_length, forecaster.context_length + 9):
+        quantiles, point = forecaster.quantiles([np.append(series, np.full(gap, NAN))], 4, LEVELS)
+        assert (quantiles == np.float32(series[-1])).all() and (point == np.float32(series[-1])).all()
+
+
 @pytest.mark.parametrize("levels", [[0.9, 0.1, 0.5], [0.99, 0.01]])
 @pytest.mark.parametrize("family", ["bolt", "t5"])
 def test_levels_come_in_the_order_asked_for(nano, family, levels):

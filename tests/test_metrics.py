@@ -150,6 +150,15 @@ def test_unknown_steps_count_nowhere():
     assert scores["coverage_80"] == 0.0
 
 
+def test_a_forecast_that_is_missing_is_infinitely_far_off():
+    target, scale = np.array([[1.0, 2.0], [3.0, np.nan]]), np.ones((2, 2))
+    for rows, lost in (([0, 1], True), ([1], False)):
+        quantiles = np.ones((2, 2, 9))
+        quantiles[0, 1], quantiles[1, 1] = np.nan, np.nan  # the second where nothing is known
+        scores = window_errors(target[rows], quantiles[rows], scale[rows]).scores()
+        assert [scores[name] == np.inf for name in ("WQL", "MASE", "WAPE", "RMSSE")] == [lost] * 4
+
+
 def test_a_series_without_a_scale_has_no_mase():
     quantiles = np.zeros((2, 1, 9))
     scores = window_errors(np.ones((2, 1)), quantiles, np.array([[0.0, 1.0], [4.0, 1.0]])).scores()

@@ -15,6 +15,8 @@ from chronos import BaseChronosPipeline
 from conftest import ROOT, long_frame
 from safetensors.torch import load_file
 
+from pipeline import train_model
+from pipeline.arrow_store import store_of_arrays
 from pipeline.config import Config
 from pipeline.data_source import open_source
 from pipeline.errors import UserError
@@ -86,6 +88,44 @@ def test_a_rate_far_too_high_saves_the_base_itself_to_the_last_bit(nano, tmp_pat
     ruined = trained(tmp_path / "better", tmp_path / "ruined", tmp_path, learning_rate=50.0, max_steps=4)
     assert "so the base itself is saved" in ruined.verdict
     assert same(weights(tmp_path / "ruined"), weights(tmp_path / "better"))
+
+
+@pytest.mark.parametrize("family", ["bolt", "t5"])
+def test_weights_that_are_no_numbers_any_more_are_infinitely_bad(nano, tmp_path, family):
+    trainer = trained(nano[family], tmp_path / "out", tmp_path, learning_rate=1e38, max_steps=2, validation_windows=6)
+    _, first, *others = info(tmp_path / "out")["candidates"]  # the first step's rate is 0
+    assert all(one["WQL"] == one["MASE"] == one["loss"] == np.inf for one in others) and np.isfinite(first["WQL"])
+    assert "so the base itself is saved" in trainer.verdict
+    assert same(weights(tmp_path / "out"), weights(nano[family]))
+
+
+def validated(base, arrays, **training):
+    """The scores of a base, and what came of a step, on the held-out steps of several data sets."""
+    trainer = ChronosTrainer(str(base))
+    config = Config()
+    settings = {**SHORT, "max_steps": 1, "prediction_length": 4, "refit": False, **training}
+    trainer.config = replace(config, training=replace(config.training, **settings))
+    stores = [store_of_arrays(one) for one in arrays]
+    trainer.train_model(trainer.prepare_training_data(stores))
+    return trainer.candidates[0].scores
+
+
+def test_a_data_set_that_defines_no_score_leaves_the_others_theirs(nano):
+    wave = 5 + np.sin(np.arange(60.0))
+    ended = np.where(np.arange(60) < 40, wave, 0.0)
+    alone = validated(nano["bolt"], [wave[None]], validation_split=0.2)
+    beside = validated(nano["bolt"], [wave[None], ended[None]], validation_split=0.2)
+    assert beside["wql"] == pytest.approx(alone["wql"], rel=1e-5)
+    with pytest.raises(UserError, match="training.metric wql: .* their targets are 0"):
+        validated(nano["bolt"], [ended[None]], validation_split=0.2)
+    assert np.isnan(validated(nano["bolt"], [ended[None]], validation_split=0.2, metric="mase")["wql"])
+
+
+def test_the_validation_loss_is_that_of_windows_that_training_could_have_drawn(nano):
+    wave = 5 + np.sin(np.arange(60.0))
+    idle = np.where(np.arange(60) < 59, 0.0, 1.0)  # one sale after a constant context
+    alone, beside = (validated(nano["bolt"], [np.stack(rows)])["loss"] for rows in ([wave], [wave, idle]))
+    assert beside == pytest.approx(alone, rel=1e-5)
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -279,6 +319,54 @@ def test_a_finished_run_is_kept_unless_it_is_to_be_overwritten(nano, tmp_path):
     assert not same(before, weights(tmp_path / "out"))
 
 
+def test_a_run_that_replaces_another_goes_on_after_it_was_killed(nano, tmp_path):
+    trained(nano["bolt"], tmp_path / "out", tmp_path)
+    before = trained(nano["bolt"], tmp_path / "other", tmp_path, learning_rate=1e-4)
+    again = {"overwrite": True, "learning_rate": 1e-4}
+    trained(nano["bolt"], tmp_path / "out", tmp_path, **again)
+    (tmp_path / "out" / "training_info.json").unlink()  # as a kill before the end leaves it
+    kept = tmp_path / "out" / "checkpoints" / "checkpoint-6" / "trainer_state.json"
+    written = kept.stat().st_mtime_ns
+    trained(nano["bolt"], tmp_path / "out", tmp_path, **again)
+    assert kept.stat().st_mtime_ns == written and same(weights(tmp_path / "out"), weights(tmp_path / "other"))
+    assert before.verdict
+    (tmp_path / "out" / "training_info.json").unlink()
+    trained(nano["bolt"], tmp_path / "out", tmp_path, **again, resume=False)
+    assert kept.stat().st_mtime_ns != written
+
+
+def test_the_base_is_never_deleted_by_what_is_trained_from_it(nano, tmp_path):
+    trained(nano["bolt"], tmp_path / "out", tmp_path)
+    with pytest.raises(UserError, match="the base model, .*out, lies in"):
+        trained(tmp_path / "out", tmp_path / "out", tmp_path, overwrite=True)
+    assert BaseChronosPipeline.from_pretrained(tmp_path / "out")
+
+
+def test_a_model_is_saved_over_another_where_that_is_asked_for(nano, tmp_path):
+    trained(nano["bolt"], tmp_path / "out", tmp_path)
+    trainer = trained(nano["bolt"], tmp_path / "other", tmp_path, learning_rate=1e-4)
+    with pytest.raises(UserError, match="training.overwrite true"):
+        trainer.save_trained_model(str(tmp_path / "out"))
+    trainer.config = replace(trainer.config, training=replace(trainer.config.training, overwrite=True))
+    trainer.save_trained_model(str(tmp_path / "out"))
+    assert same(weights(tmp_path / "out"), weights(tmp_path / "other"))
+    assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("change", ["config", "precision"])
+def test_a_run_with_another_base_configuration_or_arithmetic_is_not_continued(nano, tmp_path, change):
+    base = tmp_path / "base"
+    shutil.copytree(nano["bolt"], base)
+    trained(base, tmp_path / "out", tmp_path, precision="fp32")
+    (tmp_path / "out" / "training_info.json").unlink()
+    config = json.loads((base / "config.json").read_text())
+    config |= {"dropout_rate": 0.2} if change == "config" else {}
+    (base / "config.json").write_text(json.dumps(config))
+    said = {"config": "differs in base model", "precision": "differs in arithmetic"}[change]
+    with pytest.raises(UserError, match=said):
+        trained(base, tmp_path / "out", tmp_path, precision="bf16" if change == "precision" else "fp32")
+
+
 def test_an_unfinished_run_of_another_configuration_is_refused_by_the_keys_that_differ(nano, tmp_path):
     trained(nano["bolt"], tmp_path / "out", tmp_path)
     (tmp_path / "out" / "training_info.json").unlink()
@@ -304,6 +392,7 @@ def test_a_foreign_folder_is_never_replaced(nano, tmp_path):
         ({"trainer": {"remove_unused_columns": True}}, "cannot be set"),
         ({"trainer": {"lr": 1.0}}, "no such field"),
         ({"trainer": {"optim": "magic"}}, "magic"),
+        ({"trainer": {"label_smoothing_factor": 0.1}}, "cannot be set"),
         ({"trainer": {"gradient_accumulation_steps": 3}}, "cannot be shared"),
         ({"trainer": {"eval_steps": 2, "save_steps": 3}}, "must be equal"),
         ({"blends": [1.5]}, "training.blends"),
@@ -466,6 +555,21 @@ def test_bfloat16_is_chosen_where_it_pays():
 
 
 @pytest.mark.filterwarnings("default::DeprecationWarning")
+def test_precision_is_what_was_asked_for_whatever_accelerate_was_started_with(nano, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    trainer = trained(nano["bolt"], tmp_path / "out", tmp_path, precision="fp32", max_steps=1)
+    assert trainer.identity["arithmetic"] == "no on cpu"
+    from accelerate.state import AcceleratorState
+
+    assert AcceleratorState().mixed_precision == "no"
+
+
+def test_an_idle_gpu_is_told_of(nano, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(train_model, "_gpu_is_there", lambda: True)
+    trained(nano["bolt"], tmp_path / "out", tmp_path, max_steps=1)
+    assert "while a GPU is idle; --chronos.device auto" in caplog.text
+
+
 def test_a_compiled_model_trains_like_another(nano, tmp_path):
     one = trained(
         nano["bolt"],
