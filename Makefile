@@ -51,7 +51,7 @@ pretrain: .venv/installed
 		test -f data/pretrain/$$stage/training_info.json || case $$stage in \
 		fourth_mixed) $(call mix,second,fourth,0.8) ;; \
 		sixth_mixed) $(call mix,fourth_mixed,sixth,0.9) ;; \
-		ninth_mixed) $(call mix,sixth_mixed,ninth,0.9) ;; \
+		ninth_mixed) $(call mix,sixth_mixed,ninth,0.5) ;; \
 		*) $(BIN)/python scripts/train.py --config config/pretrain/$$stage.yaml ;; esac || exit 1; \
 	done
 	$(BIN)/python -m pipeline.publish bolt-synth $(STAGES:%=data/pretrain/%)
