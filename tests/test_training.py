@@ -554,7 +554,6 @@ def test_bfloat16_is_chosen_where_it_pays():
     assert uses_bf16("bf16", "cpu", 64) and not uses_bf16("fp32", "cpu", 768)
 
 
-@pytest.mark.filterwarnings("default::DeprecationWarning")
 def test_precision_is_what_was_asked_for_whatever_accelerate_was_started_with(nano, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     trainer = trained(nano["bolt"], tmp_path / "out", tmp_path, precision="fp32", max_steps=1)
@@ -570,6 +569,7 @@ def test_an_idle_gpu_is_told_of(nano, tmp_path, monkeypatch, caplog):
     assert "while a GPU is idle; --chronos.device auto" in caplog.text
 
 
+@pytest.mark.filterwarnings("default::DeprecationWarning")
 def test_a_compiled_model_trains_like_another(nano, tmp_path):
     one = trained(
         nano["bolt"],
