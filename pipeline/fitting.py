@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import TrainerState, TrainingArguments, set_seed
 from transformers.integrations import TensorBoardCallback
@@ -22,8 +21,8 @@ from pipeline.memory import fit_batch, take_step
 from pipeline.recipes import Recipe
 from pipeline.run_folder import RunFolder
 from pipeline.starting_point import StartingPoint
-from pipeline.training_arguments import is_sharded, training_arguments
-from pipeline.training_data import WindowDataset, inputs_of, whole_batch
+from pipeline.training_arguments import is_compiled, is_sharded, training_arguments
+from pipeline.training_data import WindowDataset, inputs_of, whole_batch, whole_contexts
 from pipeline.windows import TrainingWindows, ValidationWindows
 
 logger = logging.getLogger(__name__)
@@ -65,7 +64,8 @@ class Fitting:
             UserError: it cannot have the shape that is asked for, or nothing of it is to be trained.
         """
         set_seed(self.config.chronos.seed)
-        return self.start.to_train(on_cpu=arguments.device.type == "cpu")
+        # The layers for a CPU would break a compiled model into many pieces.
+        return self.start.to_train(cpu_layers=arguments.device.type == "cpu" and not is_compiled(arguments))
 
     def fit_batch(self, model: Any, arguments: TrainingArguments) -> None:
         """Lower what a GPU takes at once until it has the memory; more batches then make a step.
@@ -109,19 +109,20 @@ class Fitting:
     def widest_inputs(self, model: Any, n_windows: int) -> dict[str, Any]:
         """Return what a model takes of the first windows, with as long a context as any batch can have."""
         context, target = self.windows.batch(range(n_windows))
-        padding = np.full((len(context), self.windows.context_length - context.shape[1]), np.nan, np.float32)
-        whole = np.concatenate([padding, context], axis=1)
-        return self._to_inputs(model)(torch.from_numpy(whole), torch.from_numpy(target))
+        return self._to_inputs(model, whole=True)(torch.from_numpy(context), torch.from_numpy(target))
 
-    def _to_inputs(self, model: Any) -> Callable[[Any, Any], dict[str, Any]]:
+    def _to_inputs(self, model: Any, *, whole: bool) -> Callable[[Any, Any], dict[str, Any]]:
         windows = self.windows
-        return inputs_of(
+        to_inputs = inputs_of(
             self.start.checkpoint.family, model.config.chronos_config, windows.prediction_length, windows.variates
         )
+        return whole_contexts(windows.context_length, to_inputs) if whole else to_inputs
 
     def _trainer(self, model: Any, run: RunFolder, arguments: TrainingArguments) -> GuardedTrainer:
         training, validation = self.config.training, self.validation
-        to_inputs = self._to_inputs(model)
+        # Compiled code is made for one shape, and takes a minute for each: contexts as long as the longest of their batch
+        # would have it made over and over.
+        to_inputs = self._to_inputs(model, whole=is_compiled(arguments))
         trainer = GuardedTrainer(
             model=model,
             args=arguments,

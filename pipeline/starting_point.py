@@ -71,12 +71,12 @@ class StartingPoint:
             set_context_length(model, self.context_length)
         return model
 
-    def to_train(self, on_cpu: bool) -> Any:
-        """Return the model with what is to be trained of it, made for the processor."""
+    def to_train(self, cpu_layers: bool) -> Any:
+        """Return the model with what is to be trained of it, with the layers that are fastest on a CPU where wanted."""
         model = self.base()
         if self.training.method == "lora":
             model = with_adapters(model, self.checkpoint.family, self.training.lora)
         freeze(model, self.training.freeze)
-        if on_cpu:
+        if cpu_layers:
             for_cpu(model)
         return model

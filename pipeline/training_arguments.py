@@ -150,6 +150,11 @@ def is_sharded(arguments: TrainingArguments) -> bool:
     return bool(arguments.fsdp) or str_to_bool(os.environ.get("ACCELERATE_USE_FSDP", "false")) == 1
 
 
+def is_compiled(arguments: TrainingArguments) -> bool:
+    """Return whether torch.compile is on, by an argument of the Trainer or of `accelerate launch`."""
+    return bool(arguments.torch_compile) or os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower() != "no"
+
+
 def uses_bf16(precision: str, device: str, width: int) -> bool:
     """Return whether to train in bfloat16 under autocast.
 

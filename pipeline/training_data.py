@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -74,6 +75,18 @@ def inputs_of(
             return _bolt
         case "chronos-2":
             return partial(_chronos_2, -(-prediction_length // chronos_config["output_patch_size"]), variates)
+
+
+def whole_contexts(
+    context_length: int, to_inputs: Callable[[torch.Tensor, torch.Tensor], Inputs]
+) -> Callable[[torch.Tensor, torch.Tensor], Inputs]:
+    """Return the same function with every context padded on the left to `context_length` first."""
+
+    def padded(context: torch.Tensor, target: torch.Tensor) -> Inputs:
+        missing = context_length - context.shape[1]
+        return to_inputs(torch.nn.functional.pad(context, (missing, 0), value=math.nan), target)
+
+    return padded
 
 
 def _seq2seq(tokens: Tokens, context: torch.Tensor, target: torch.Tensor) -> Inputs:

@@ -568,17 +568,14 @@ def test_an_idle_gpu_is_told_of(nano, tmp_path, monkeypatch, caplog):
     assert "while a GPU is idle; --chronos.device auto" in caplog.text
 
 
-@pytest.mark.filterwarnings("default::DeprecationWarning")
-def test_a_compiled_model_trains_like_another(nano, tmp_path):
-    one = trained(
-        nano["bolt"],
-        tmp_path / "compiled",
-        tmp_path,
-        trainer={"torch_compile": True, "torch_compile_backend": "eager"},
-        max_steps=2,
-        validation_windows=6,
-    )
-    two = trained(nano["bolt"], tmp_path / "plain", tmp_path, max_steps=2, validation_windows=6)
+@pytest.mark.filterwarnings("default::DeprecationWarning", "default:The .grad attribute:UserWarning")
+@pytest.mark.parametrize("family", ["bolt", "t5", "chronos-2"])
+def test_a_compiled_model_trains_like_another_and_is_compiled_once(nano, tmp_path, family):
+    short = {"max_steps": 6, "validation_windows": 6, "refit": False, "batch_size": 2, "context_length": 100}
+    compiled = {"torch_compile": True, "torch_compile_backend": "eager"}
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        one = trained(nano[family], tmp_path / "compiled", tmp_path, trainer=compiled, **short)
+    two = trained(nano[family], tmp_path / "plain", tmp_path, **short)
     assert one.candidates[1].scores["loss"] == pytest.approx(two.candidates[1].scores["loss"], rel=1e-3)
     assert weights(tmp_path / "compiled").keys() == weights(tmp_path / "plain").keys()
 
