@@ -4,7 +4,8 @@
     python benchmarks/accuracy.py data/models/base data/index.json --scratch bolt-micro --steps 1000
 
 Here everything is `auto`, there default. The index lists data sets as `evaluation.data_path` takes them. Each is trained on
-without its last horizon, which is scored; with --windows without its last so many, each of which is scored.
+without its last horizon, which is scored; with --windows without its last so many, each of which is scored. With --seeds it
+is trained as many times, and the scores are means.
 """
 
 import argparse
@@ -32,9 +33,10 @@ data = TimeSeriesDataFrame.from_data_frame(pd.read_parquet(settings["series"]))
 predictor = TimeSeriesPredictor(
     prediction_length=settings["prediction_length"], freq=settings["freq"], path=settings["folder"], verbosity=1,
     quantile_levels=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
+
 ).fit(data, enable_ensemble=False, skip_model_selection=True, hyperparameters={"Chronos": {
     "model_path": settings["base"], "device": "cpu", "fine_tune": True, "fine_tune_steps": settings["steps"],
-    "fine_tune_batch_size": settings["batch"], "fine_tune_trainer_kwargs": {"disable_tqdm": True},
+    "fine_tune_batch_size": settings["batch"], "fine_tune_trainer_kwargs": {"disable_tqdm": True, "seed": settings["seed"]},
 }})
 histories = TimeSeriesDataFrame.from_data_frame(pd.read_parquet(settings["histories"]))
 predictor.predict(histories).reset_index().to_parquet(settings["output"])
@@ -56,6 +58,7 @@ def main() -> None:
     parser.add_argument(
         "--windows", type=int, default=1, help="rolling origins that are scored, 1 the last window alone"
     )
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--sets", nargs="*", help="names of sets; all where none is given")
     parser.add_argument("--key", nargs="*", default=[], help="keys of the configuration, as KEY=VALUE")
     arguments = parser.parse_args()
@@ -63,21 +66,40 @@ def main() -> None:
     config = replace(
         config, evaluation=replace(config.evaluation, data_path=arguments.index, windows=arguments.windows)
     )
-    rows: list[dict[str, Any]] = []
+    found: dict[str, dict[str, list[float]]] = {}
     for task in tasks_of(config):
         if arguments.sets and task.name not in arguments.sets:
             continue
-        with tempfile.TemporaryDirectory() as folder:
-            rows.append(_row(task, arguments, Path(folder)))
-        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-    names = [name for name in rows[0] if name != "data set"]
-    means = {name: float(np.exp(np.mean(np.log([row[name] for row in rows])))) for name in names}
+        found[task.name] = _of_seeds(task, arguments)
+        print(json.dumps({task.name: found[task.name]}), file=sys.stderr, flush=True)
     scored = "window" if arguments.windows == 1 else f"{arguments.windows} windows"
     print(f"WQL over seasonal naive on the last {scored}, {arguments.steps} steps of {BATCH} windows\n")
-    print(markdown_table([*rows, {"data set": "geometric mean", **means}], ("data set", *names)))
+    scores = pd.DataFrame(
+        {name: {column: np.mean(seeds) for column, seeds in of.items()} for name, of in found.items()}
+    ).T
+    scores.loc["geometric mean"] = np.exp(np.log(scores).mean())
+    print(
+        markdown_table(scores.rename_axis("data set").reset_index().to_dict("records"), ("data set", *scores.columns))
+    )
+    if arguments.seeds > 1:
+        print(f"\nLowest and highest of {arguments.seeds} seeds\n")
+        spread = [
+            {"data set": name, **{column: f"{min(seeds):.4f} {max(seeds):.4f}" for column, seeds in of.items()}}
+            for name, of in found.items()
+        ]
+        print(markdown_table(spread, ("data set", *scores.columns)))
 
 
-def _row(task: Any, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def _of_seeds(task: Any, arguments: argparse.Namespace) -> dict[str, list[float]]:
+    of: dict[str, list[float]] = {}
+    for seed in range(arguments.seeds):
+        with tempfile.TemporaryDirectory() as folder:
+            for name, score in _scores(task, arguments, seed, Path(folder)).items():
+                of.setdefault(name, []).append(score)
+    return of
+
+
+def _scores(task: Any, arguments: argparse.Namespace, seed: int, folder: Path) -> dict[str, float]:
     from pipeline.baselines import naive_forecast
     from pipeline.evaluation import evaluate
     from pipeline.forecasting import Forecaster
@@ -88,18 +110,18 @@ def _row(task: Any, arguments: argparse.Namespace, folder: Path) -> dict[str, An
         return lambda histories, length: forecaster.quantiles(histories, length, WQL_LEVELS)[0]
 
     naive = evaluate(task, naive_forecast(task.seasonality)).scores()["WQL"]
-    _train_own(task, arguments, arguments.base, folder / "own")
+    _train_own(task, arguments, seed, arguments.base, folder / "own")
     found = {
         "base": evaluate(task, of_model(arguments.base)),
         "this pipeline": evaluate(task, of_model(folder / "own")),
     }
     if arguments.autogluon:
-        found["AutoGluon"] = evaluate(task, _autogluon(task, arguments, folder))
+        found["AutoGluon"] = evaluate(task, _autogluon(task, arguments, seed, folder))
     if arguments.scratch:
         _make_random(arguments.scratch, folder / "random")
-        _train_own(task, arguments, folder / "random", folder / "scratch")
+        _train_own(task, arguments, seed, folder / "random", folder / "scratch")
         found["from random weights"] = evaluate(task, of_model(folder / "scratch"))
-    return {"data set": task.name, **{name: one.scores()["WQL"] / naive for name, one in found.items()}}
+    return {name: one.scores()["WQL"] / naive for name, one in found.items()}
 
 
 def _make_random(size: str, folder: Path) -> None:
@@ -111,8 +133,9 @@ def _make_random(size: str, folder: Path) -> None:
     base.save_base_model(str(folder))
 
 
-def _train_own(task: Any, arguments: argparse.Namespace, base: str | Path, output: Path) -> None:
+def _train_own(task: Any, arguments: argparse.Namespace, seed: int, base: str | Path, output: Path) -> None:
     settings = {
+        "chronos.seed": seed,
         "base_model.output_path": base,
         "data.train": task.store.path,
         "data.test_length": task.windows * task.prediction_length,
@@ -127,7 +150,9 @@ def _train_own(task: Any, arguments: argparse.Namespace, base: str | Path, outpu
     _run([sys.executable, str(Path(__file__).parents[1] / "scripts" / "train.py"), *flags])
 
 
-def _autogluon(task: Any, arguments: argparse.Namespace, folder: Path) -> Callable[[Sequence[Any], int], np.ndarray]:
+def _autogluon(
+    task: Any, arguments: argparse.Namespace, seed: int, folder: Path
+) -> Callable[[Sequence[Any], int], np.ndarray]:
     """Return a forecaster that looks its forecasts up by the history, which AutoGluon was given as a series of its own."""
     from pipeline.evaluation import windows_at
 
@@ -149,6 +174,7 @@ def _autogluon(task: Any, arguments: argparse.Namespace, folder: Path) -> Callab
         "folder": str(folder / "autogluon"),
         "base": str(Path(arguments.base).resolve()),
         "steps": arguments.steps,
+        "seed": seed,
         "batch": BATCH,
         "output": str(folder / "forecasts.parquet"),
     }
