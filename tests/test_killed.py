@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from conftest import long_frame
-from test_training import SHORT, same, weights
+from trained import SHORT, same, weights
 
 from pipeline.run_folder import RunFolder, is_sealed, seal_checkpoint
 

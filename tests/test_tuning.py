@@ -234,7 +234,7 @@ def test_the_curve_is_drawn_of_any_history():
 
 def test_an_adapter_is_kept_beside_and_merges_to_what_was_saved(nano, tmp_path):
     from peft import PeftModel
-    from test_training import trained
+    from trained import trained
 
     trainer = trained(nano["bolt"], tmp_path / "out", tmp_path, method="lora", learning_rate=1e-2, max_steps=10)
     assert "is saved" in trainer.verdict and "base itself" not in trainer.verdict
@@ -245,7 +245,7 @@ def test_an_adapter_is_kept_beside_and_merges_to_what_was_saved(nano, tmp_path):
 
 
 def test_training_gives_the_saved_model_the_shape_that_was_asked_for(nano, tmp_path):
-    from test_training import trained
+    from trained import trained
 
     trained(
         nano["bolt"], tmp_path / "out", tmp_path,

@@ -1,0 +1,172 @@
+"""The guard: candidates on held-out steps, the base never made worse, and the second training."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from chronos import BaseChronosPipeline
+from conftest import long_frame
+from trained import SHORT, info, logged, same, scored, trained, weights
+
+from pipeline.arrow_store import store_of_arrays
+from pipeline.config import Config
+from pipeline.data_source import open_source
+from pipeline.errors import UserError
+from pipeline.run_folder import RunFolder
+from pipeline.train_model import ChronosTrainer
+
+
+@pytest.mark.parametrize("family", ["bolt", "t5", "gpt2", "chronos-2"])
+def test_a_trained_checkpoint_is_stock_and_validates_better_than_its_base(nano, tmp_path, family):
+    steps = {"bolt": 6, "chronos-2": 6, "t5": 60, "gpt2": 60}[family]
+    settings = {"validation_windows": 6, "max_steps": steps, "refit": False}
+    trainer = trained(nano[family], tmp_path / "out", tmp_path, **settings)
+    pipeline = BaseChronosPipeline.from_pretrained(tmp_path / "out")
+    assert np.isfinite(np.asarray(pipeline.predict_quantiles([torch.arange(60.0)], prediction_length=8)[1][0])).all()
+    candidates = info(tmp_path / "out")["candidates"]
+    every = max(1, steps // 10)
+    assert [candidate["candidate"] for candidate in candidates] == [
+        "base",
+        *(f"step {step}" for step in range(every, steps + 1, every)),
+        *(f"base + {share} ({best_step(candidates)} - base)" for share in (0.25, 0.5, 0.75)),
+    ]
+    best = min(candidates, key=lambda candidate: candidate["WQL"])
+    assert best["WQL"] < candidates[0]["WQL"] and best["candidate"] in trainer.verdict
+    saved = trainer.evaluate_model((None, trainer_validation(trainer, tmp_path)))
+    assert saved["WQL"] == pytest.approx(best["WQL"], rel=1e-5)
+
+
+def best_step(candidates):
+    """The checkpoint that blends are made with."""
+    steps = [candidate for candidate in candidates if not candidate["candidate"].startswith("base +")]
+    best = min(steps, key=lambda candidate: candidate["WQL"])["candidate"]
+    return steps[-1]["candidate"] if best == "base" else best
+
+
+def trainer_validation(trainer, tmp_path):
+    return trainer.prepare_training_data([open_source(long_frame(), tmp_path / "cache")])[1]
+
+
+def test_a_rate_far_too_high_saves_the_base_itself_to_the_last_bit(nano, tmp_path):
+    better = trained(nano["bolt"], tmp_path / "better", tmp_path, max_steps=60)
+    assert "is saved" in better.verdict
+    ruined = trained(tmp_path / "better", tmp_path / "ruined", tmp_path, learning_rate=50.0, max_steps=4)
+    assert "so the base itself is saved" in ruined.verdict
+    assert same(weights(tmp_path / "ruined"), weights(tmp_path / "better"))
+
+
+@pytest.mark.parametrize("family", ["bolt", "t5"])
+def test_weights_that_are_no_numbers_any_more_are_infinitely_bad(nano, tmp_path, family):
+    trainer = trained(nano[family], tmp_path / "out", tmp_path, learning_rate=1e38, max_steps=2, validation_windows=6)
+    _, first, *others = info(tmp_path / "out")["candidates"]  # the first step's rate is 0
+    assert all(one["WQL"] == one["MASE"] == one["loss"] == np.inf for one in others) and np.isfinite(first["WQL"])
+    assert "so the base itself is saved" in trainer.verdict
+    assert same(weights(tmp_path / "out"), weights(nano[family]))
+
+
+def validated(base, arrays, **training):
+    """The scores of a base, and what came of a step, on the held-out steps of several data sets."""
+    trainer = ChronosTrainer(str(base))
+    config = Config()
+    settings = {**SHORT, "max_steps": 1, "prediction_length": 4, "refit": False, **training}
+    trainer.config = replace(config, training=replace(config.training, **settings))
+    stores = [store_of_arrays(one) for one in arrays]
+    trainer.train_model(trainer.prepare_training_data(stores))
+    return trainer.candidates[0].scores
+
+
+def test_a_data_set_that_defines_no_score_leaves_the_others_theirs(nano):
+    wave = 5 + np.sin(np.arange(60.0))
+    ended = np.where(np.arange(60) < 40, wave, 0.0)
+    alone = validated(nano["bolt"], [wave[None]], validation_split=0.2)
+    beside = validated(nano["bolt"], [wave[None], ended[None]], validation_split=0.2)
+    assert beside["wql"] == pytest.approx(alone["wql"], rel=1e-5)
+    with pytest.raises(UserError, match="training.metric wql: .* their targets are 0"):
+        validated(nano["bolt"], [ended[None]], validation_split=0.2)
+    assert np.isnan(validated(nano["bolt"], [ended[None]], validation_split=0.2, metric="mase")["wql"])
+
+
+def test_the_validation_loss_is_that_of_windows_that_training_could_have_drawn(nano):
+    wave = 5 + np.sin(np.arange(60.0))
+    idle = np.where(np.arange(60) < 59, 0.0, 1.0)  # one sale after a constant context
+    alone, beside = (validated(nano["bolt"], [np.stack(rows)])["loss"] for rows in ([wave], [wave, idle]))
+    assert beside == pytest.approx(alone, rel=1e-5)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_the_winner_is_trained_again_on_the_steps_that_were_held_out(nano, tmp_path, method):
+    """The last step wins, so that the second training is one that holds nothing out."""
+    settings = {"blends": [], "method": method, "learning_rate": {"full": 1e-3, "lora": 1e-2}[method]}
+    trainer = trained(nano["bolt"], tmp_path / "out", tmp_path, **settings)
+    trained(nano["bolt"], tmp_path / "all", tmp_path, validation_split=0.0, **settings)
+    trained(nano["bolt"], tmp_path / "held_out", tmp_path, refit=False, **settings)
+    assert "step 6 won" in trainer.verdict and "held-out steps too" in trainer.verdict
+    assert same(weights(tmp_path / "out"), weights(tmp_path / "all"))
+    assert not same(weights(tmp_path / "out"), weights(tmp_path / "held_out"))
+    refit = info(tmp_path / "out")["refit"]
+    seen = refit["scores on steps it has seen"]
+    assert refit["saved"] and seen["WQL"] <= info(tmp_path / "held_out")["candidates"][-1]["WQL"]
+
+
+def test_a_second_training_ends_where_the_winner_stood_and_is_blended_as_it_was(nano, tmp_path, monkeypatch):
+    scored(monkeypatch, 1.0, 0.9, 0.5, 0.8, 0.4, 0.3)  # the base, steps 2, 4, 6, a blend of step 4, the second training
+    trained(nano["bolt"], tmp_path / "out", tmp_path, blends=[0.25], trainer={"eval_steps": 2})
+    refit, last = info(tmp_path / "out")["refit"], RunFolder(tmp_path / "out").refit.last_checkpoint()
+    assert (refit["steps"], refit["share"], refit["saved"]) == (4, 0.25, True)
+    assert refit["scores on steps it has seen"]["WQL"] == 0.3
+    assert last.name == "checkpoint-4"
+    tuned, base, saved = weights(last), weights(nano["bolt"]), weights(tmp_path / "out")
+    for name in saved:
+        torch.testing.assert_close(saved[name], base[name].lerp(tuned[name], 0.25))
+    assert logged(tmp_path / "out" / "refit", "learning_rate") == logged(tmp_path / "out", "learning_rate")[:4]
+
+
+def test_a_second_training_that_comes_out_worse_is_not_saved(nano, tmp_path, monkeypatch):
+    scored(monkeypatch, 1.0, 0.9, 0.5, 0.6)
+    trainer = trained(nano["bolt"], tmp_path / "out", tmp_path, max_steps=2, blends=[])
+    assert not info(tmp_path / "out")["refit"]["saved"] and "step 2 is saved:" in trainer.verdict
+    assert "not saved" in (tmp_path / "out" / "README.md").read_text()
+    assert same(weights(tmp_path / "out"), weights(RunFolder(tmp_path / "out").last_checkpoint()))
+
+
+def test_what_a_second_training_cannot_do_is_refused_before_the_first(nano, tmp_path):
+    with pytest.raises(UserError, match="lr_scheduler_type.*training.refit false"):
+        trained(nano["bolt"], tmp_path / "out", tmp_path, trainer={"lr_scheduler_type": "reduce_lr_on_plateau"})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_trainer_that_trains_anew_tells_nothing_of_before(nano, tmp_path):
+    trainer = trained(nano["bolt"], tmp_path / "out", tmp_path)
+    assert trainer.refit is not None and trainer.candidates and trainer.drawn is not None
+    trainer.config = replace(trainer.config, training=replace(trainer.config.training, validation_split=0.0))
+    trainer.run_folder = None
+    trainer.train_model(trainer.prepare_training_data(np.random.default_rng(0).normal(size=(4, 120))))
+    assert (trainer.refit, trainer.candidates, trainer.drawn) == (None, [], None)
+    assert "nothing was compared" in trainer.verdict
+
+
+def test_early_stopping_ends_a_run_that_stopped_improving(nano, tmp_path):
+    trained(nano["bolt"], tmp_path / "better", tmp_path, max_steps=60)
+    trained(tmp_path / "better", tmp_path / "out", tmp_path, learning_rate=50.0, max_steps=40, patience=2)
+    assert len(info(tmp_path / "out")["candidates"]) < 11
+
+
+def test_without_validation_the_last_step_is_saved_and_said(nano, tmp_path):
+    trainer = trained(nano["bolt"], tmp_path / "out", tmp_path, validation_split=0.0)
+    assert "nothing was compared" in trainer.verdict
+    assert not same(weights(tmp_path / "out"), weights(nano["bolt"]))
+
+
+def test_ten_rates_far_too_high_never_save_what_validates_worse_than_the_base(nano, tmp_path):
+    trained(nano["bolt"], tmp_path / "better", tmp_path, max_steps=60)
+    for index, metric in enumerate(["wql", "mase", "loss", "wql", "wql", "mase", "loss", "wql", "mase", "loss"]):
+        rate, output = 0.02 * 3.0**index, tmp_path / f"out{index}"
+        trainer = trained(tmp_path / "better", output, tmp_path, learning_rate=rate, max_steps=3, metric=metric)
+        key = metric if metric == "loss" else metric.upper()
+        base = info(output)["candidates"][0][key]
+        saved = trainer.evaluate_model((None, trainer_validation(trainer, tmp_path)))
+        if key != "loss":
+            assert saved[key] <= base * (1 + 1e-6), (rate, metric)
+        best = min(info(output)["candidates"], key=lambda candidate: candidate[key])
+        assert best[key] <= base and (best["candidate"] in trainer.verdict or "base itself" in trainer.verdict)

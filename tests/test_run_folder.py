@@ -1,0 +1,159 @@
+"""The output folder: exact resume of a killed run, and what is kept, replaced or refused."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+from chronos import BaseChronosPipeline
+from trained import SHORT, info, same, scored, trained, weights
+
+from pipeline.errors import UserError
+from pipeline.run_folder import RunFolder
+
+
+def test_a_run_that_was_moved_is_continued_with_its_best_checkpoint(nano, tmp_path, monkeypatch):
+    settings = {"refit": False, "blends": []}
+    scored(monkeypatch, 1.0, 0.9, 0.8, 0.4, 0.6, 0.7, 0.5)
+    trained(nano["bolt"], tmp_path / "out", tmp_path, **settings)
+    (tmp_path / "out" / "training_info.json").unlink()
+    (tmp_path / "out").rename(tmp_path / "moved")
+    trainer = trained(nano["bolt"], tmp_path / "moved", tmp_path, **settings)
+    assert "step 3 is saved" in trainer.verdict
+    assert same(weights(tmp_path / "moved"), weights(tmp_path / "moved" / "checkpoints" / "checkpoint-3"))
+
+
+def test_checkpoints_that_no_run_owns_are_not_continued(nano, tmp_path):
+    trained(nano["bolt"], tmp_path / "out", tmp_path)
+    (tmp_path / "out" / "training_info.json").unlink()
+    (tmp_path / "out" / "checkpoints" / "run.json").unlink()
+    trained(nano["bolt"], tmp_path / "out", tmp_path, learning_rate=2e-3)
+    trained(nano["bolt"], tmp_path / "new", tmp_path, learning_rate=2e-3)
+    assert same(weights(tmp_path / "out"), weights(tmp_path / "new"))
+
+
+def test_a_killed_run_resumes_to_the_last_bit(nano, tmp_path, monkeypatch):
+    trained(nano["bolt"], tmp_path / "whole", tmp_path)
+    from pipeline.guard import GuardedTrainer
+
+    step = GuardedTrainer.training_step
+    count = {"steps": 0}
+
+    def killed(self, *args, **kwargs):
+        count["steps"] += 1
+        if count["steps"] == 5:
+            raise KeyboardInterrupt
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(GuardedTrainer, "training_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        trained(nano["bolt"], tmp_path / "killed", tmp_path)
+    assert not (tmp_path / "killed" / "training_info.json").exists()
+    # A checkpoint that was cut short is passed over for the one before it.
+    torn = tmp_path / "killed" / "checkpoints" / "checkpoint-4"
+    (torn / "model.safetensors").write_bytes((torn / "model.safetensors").read_bytes()[:1000])
+    count["steps"] = 100
+    fetched = []
+    from pipeline.windows import TrainingWindows
+
+    batch = TrainingWindows.batch
+    monkeypatch.setattr(
+        TrainingWindows, "batch", lambda self, indices: (fetched.extend(indices), batch(self, indices))[1]
+    )
+    trained(nano["bolt"], tmp_path / "killed", tmp_path)
+    steps = info(tmp_path / "killed")["refit"]["steps"]
+    windows = [*range(3 * SHORT["batch_size"], 6 * SHORT["batch_size"]), *range(steps * SHORT["batch_size"])]
+    assert fetched == windows, "resume reads windows that it has trained on"
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+    assert info(tmp_path / "whole")["candidates"] == info(tmp_path / "killed")["candidates"]
+
+
+def test_a_run_killed_after_it_was_stopped_early_stays_stopped(nano, tmp_path):
+    settings = {"learning_rate": 2e-2, "max_steps": 40, "patience": 1, "refit": False, "trainer": {"eval_steps": 1}}
+    trained(nano["bolt"], tmp_path / "out", tmp_path, **settings)
+    whole, candidates = weights(tmp_path / "out"), info(tmp_path / "out")["candidates"]
+    assert 2 < len(candidates) < 41
+    (tmp_path / "out" / "training_info.json").unlink()
+    trained(nano["bolt"], tmp_path / "out", tmp_path, **settings)
+    assert same(weights(tmp_path / "out"), whole) and info(tmp_path / "out")["candidates"] == candidates
+
+
+def test_a_finished_run_is_kept_unless_it_is_to_be_overwritten(nano, tmp_path):
+    trained(nano["bolt"], tmp_path / "out", tmp_path)
+    before = weights(tmp_path / "out")
+    with pytest.raises(UserError, match="finished run"):
+        trained(nano["bolt"], tmp_path / "out", tmp_path)
+    trained(nano["bolt"], tmp_path / "out", tmp_path, overwrite=True, learning_rate=1e-4)
+    assert not same(before, weights(tmp_path / "out"))
+
+
+def test_a_run_that_replaces_another_goes_on_after_it_was_killed(nano, tmp_path):
+    trained(nano["bolt"], tmp_path / "out", tmp_path)
+    trained(nano["bolt"], tmp_path / "other", tmp_path, learning_rate=1e-4)
+    again = {"overwrite": True, "learning_rate": 1e-4}
+    trained(nano["bolt"], tmp_path / "out", tmp_path, **again)
+    (tmp_path / "out" / "training_info.json").unlink()  # as a kill before the end leaves it
+    kept = tmp_path / "out" / "checkpoints" / "checkpoint-6" / "trainer_state.json"
+    written = kept.stat().st_mtime_ns
+    trained(nano["bolt"], tmp_path / "out", tmp_path, **again)
+    assert kept.stat().st_mtime_ns == written and same(weights(tmp_path / "out"), weights(tmp_path / "other"))
+    (tmp_path / "out" / "training_info.json").unlink()
+    trained(nano["bolt"], tmp_path / "out", tmp_path, **again, resume=False)
+    assert kept.stat().st_mtime_ns != written
+
+
+def test_the_base_is_never_deleted_by_what_is_trained_from_it(nano, tmp_path):
+    trained(nano["bolt"], tmp_path / "out", tmp_path)
+    with pytest.raises(UserError, match="the base model, .*out, lies in"):
+        trained(tmp_path / "out", tmp_path / "out", tmp_path, overwrite=True)
+    assert BaseChronosPipeline.from_pretrained(tmp_path / "out")
+
+
+def test_a_model_is_saved_over_another_where_that_is_asked_for(nano, tmp_path):
+    trained(nano["bolt"], tmp_path / "out", tmp_path)
+    trainer = trained(nano["bolt"], tmp_path / "other", tmp_path, learning_rate=1e-4)
+    with pytest.raises(UserError, match="training.overwrite true"):
+        trainer.save_trained_model(str(tmp_path / "out"))
+    trainer.config = replace(trainer.config, training=replace(trainer.config.training, overwrite=True))
+    trainer.save_trained_model(str(tmp_path / "out"))
+    assert same(weights(tmp_path / "out"), weights(tmp_path / "other"))
+    assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("change", ["config", "precision"])
+def test_a_run_with_another_base_configuration_or_arithmetic_is_not_continued(nano, tmp_path, change):
+    base = tmp_path / "base"
+    shutil.copytree(nano["bolt"], base)
+    trained(base, tmp_path / "out", tmp_path, precision="fp32")
+    (tmp_path / "out" / "training_info.json").unlink()
+    config = json.loads((base / "config.json").read_text())
+    config |= {"dropout_rate": 0.2} if change == "config" else {}
+    (base / "config.json").write_text(json.dumps(config))
+    said = {"config": "differs in base model", "precision": "differs in arithmetic"}[change]
+    with pytest.raises(UserError, match=said):
+        trained(base, tmp_path / "out", tmp_path, precision="bf16" if change == "precision" else "fp32")
+
+
+def test_an_unfinished_run_of_another_configuration_is_refused_by_the_keys_that_differ(nano, tmp_path):
+    trained(nano["bolt"], tmp_path / "out", tmp_path)
+    (tmp_path / "out" / "training_info.json").unlink()
+    with pytest.raises(UserError, match="training.batch_size.*training.learning_rate"):
+        trained(nano["bolt"], tmp_path / "out", tmp_path, learning_rate=1e-2, batch_size=4)
+    with pytest.raises(UserError, match="unfinished run"):
+        trained(nano["bolt"], tmp_path / "out", tmp_path, resume=False)
+
+
+def test_a_foreign_folder_is_never_replaced(nano, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.png").write_text("cat")
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="holds no training run"):
+            trained(nano["bolt"], tmp_path / "photos", tmp_path, overwrite=overwrite)
+    assert (tmp_path / "photos" / "cat.png").read_text() == "cat"
+
+
+def test_a_second_run_in_the_same_folder_is_refused(nano, tmp_path):
+    with RunFolder(tmp_path / "out").locked():
+        with pytest.raises(UserError, match="another run is writing"):
+            trained(nano["bolt"], tmp_path / "out", tmp_path)
+    trained(nano["bolt"], tmp_path / "out", tmp_path, max_steps=1)
