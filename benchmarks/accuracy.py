@@ -5,7 +5,7 @@
 
 Here everything is `auto`, there default. The index lists data sets as `evaluation.data_path` takes them. Each is trained on
 without its last horizon, which is scored; with --windows without its last so many, each of which is scored. With --seeds it
-is trained as many times, and the scores are means.
+is trained as many times, and the scores are those of all together.
 """
 
 import argparse
@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 BATCH = 32
+SEASONAL_NAIVE = "seasonal naive"
 _LONGEST = 64
 AUTOGLUON = """
 import json, sys, warnings
@@ -46,6 +47,7 @@ predictor.predict(histories).reset_index().to_parquet(settings["output"])
 def main() -> None:
     """Train on every set with both, and print the table."""
     from pipeline.config import Config
+    from pipeline.ranking import geometric_mean, relative_scores
     from pipeline.report.tables import markdown_table
     from pipeline.score_models import tasks_of
 
@@ -66,40 +68,52 @@ def main() -> None:
     config = replace(
         config, evaluation=replace(config.evaluation, data_path=arguments.index, windows=arguments.windows)
     )
-    found: dict[str, dict[str, list[float]]] = {}
+    rows, relative = [], []
     for task in tasks_of(config):
         if arguments.sets and task.name not in arguments.sets:
             continue
-        found[task.name] = _of_seeds(task, arguments)
-        print(json.dumps({task.name: found[task.name]}), file=sys.stderr, flush=True)
+        of_set = _evaluations(task, arguments)
+        scores = relative_scores(of_set, SEASONAL_NAIVE)
+        relative.append({name: scores[name]["WQL"].value for name in of_set if name != SEASONAL_NAIVE})
+        rows.append({"data set": task.name, **relative[-1], **_beside_autogluon(of_set)})
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    means = pd.DataFrame(relative).apply(geometric_mean)
     scored = "window" if arguments.windows == 1 else f"{arguments.windows} windows"
     print(f"WQL over seasonal naive on the last {scored}, {arguments.steps} steps of {BATCH} windows\n")
-    scores = pd.DataFrame(
-        {name: {column: np.mean(seeds) for column, seeds in of.items()} for name, of in found.items()}
-    ).T
-    scores.loc["geometric mean"] = np.exp(np.log(scores).mean())
-    print(
-        markdown_table(scores.rename_axis("data set").reset_index().to_dict("records"), ("data set", *scores.columns))
-    )
-    if arguments.seeds > 1:
-        print(f"\nLowest and highest of {arguments.seeds} seeds\n")
-        spread = [
-            {"data set": name, **{column: f"{min(seeds):.4f} {max(seeds):.4f}" for column, seeds in of.items()}}
-            for name, of in found.items()
-        ]
-        print(markdown_table(spread, ("data set", *scores.columns)))
+    print(markdown_table([*rows, {"data set": "geometric mean", **means}], list(rows[0])))
 
 
-def _of_seeds(task: Any, arguments: argparse.Namespace) -> dict[str, list[float]]:
-    of: dict[str, list[float]] = {}
+def _evaluations(task: Any, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what each program's forecasts were worth, those of all seeds together."""
+    from pipeline.evaluation import Evaluation
+    from pipeline.metrics import WindowErrors
+
+    of_seeds = []
     for seed in range(arguments.seeds):
         with tempfile.TemporaryDirectory() as folder:
-            for name, score in _scores(task, arguments, seed, Path(folder)).items():
-                of.setdefault(name, []).append(score)
-    return of
+            of_seeds.append(_of_seed(task, arguments, seed, Path(folder)))
+    return {
+        name: Evaluation(
+            WindowErrors.joined([of[name].errors for of in of_seeds]),
+            np.concatenate([of[name].series for of in of_seeds]),
+            np.concatenate([of[name].starts for of in of_seeds]),
+            task.seasonality,
+        )
+        for name in of_seeds[0]
+    }
 
 
-def _scores(task: Any, arguments: argparse.Namespace, seed: int, folder: Path) -> dict[str, float]:
+def _beside_autogluon(of_set: dict[str, Any]) -> dict[str, Any]:
+    """Return this pipeline's WQL over AutoGluon's, and its interval: what it would be with other series of the set."""
+    from pipeline.ranking import relative_scores
+
+    if "AutoGluon" not in of_set:
+        return {}
+    ratio = relative_scores(of_set, "AutoGluon")["this pipeline"]["WQL"]
+    return {"over AutoGluon": ratio.value, "95%": f"{ratio.low:.3f} to {ratio.high:.3f}"}
+
+
+def _of_seed(task: Any, arguments: argparse.Namespace, seed: int, folder: Path) -> dict[str, Any]:
     from pipeline.baselines import naive_forecast
     from pipeline.evaluation import evaluate
     from pipeline.forecasting import Forecaster
@@ -109,9 +123,9 @@ def _scores(task: Any, arguments: argparse.Namespace, seed: int, folder: Path) -
         forecaster = Forecaster.load(str(path))
         return lambda histories, length: forecaster.quantiles(histories, length, WQL_LEVELS)[0]
 
-    naive = evaluate(task, naive_forecast(task.seasonality)).scores()["WQL"]
     _train_own(task, arguments, seed, arguments.base, folder / "own")
     found = {
+        SEASONAL_NAIVE: evaluate(task, naive_forecast(task.seasonality)),
         "base": evaluate(task, of_model(arguments.base)),
         "this pipeline": evaluate(task, of_model(folder / "own")),
     }
@@ -121,7 +135,7 @@ def _scores(task: Any, arguments: argparse.Namespace, seed: int, folder: Path) -
         _make_random(arguments.scratch, folder / "random")
         _train_own(task, arguments, seed, folder / "random", folder / "scratch")
         found["from random weights"] = evaluate(task, of_model(folder / "scratch"))
-    return {name: one.scores()["WQL"] / naive for name, one in found.items()}
+    return found
 
 
 def _make_random(size: str, folder: Path) -> None:
