@@ -71,7 +71,7 @@ class Store:
     def rows(self, index: int) -> np.ndarray:
         """Return all values of one item: float32, [n_variates, length], a view."""
         start, length = self.offsets[index], self.lengths[index]
-        return self.values[start : start + len(self.variates) * length].reshape(-1, length)
+        return self.values[start : start + len(self.variates) * length].reshape(len(self.variates), length)
 
     def forget(self) -> None:
         """Give back the memory of what was read from disk so far; it is read again when it is asked for."""

@@ -14,11 +14,11 @@ from pipeline.arrow_store import NotAStore, Store, open_store, store_of_arrays, 
 from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.files import fingerprint
-from pipeline.formats import Columns, gluonts_freq, named_tables, read_tables, source_files
-from pipeline.series import Series
+from pipeline.formats import Columns, gluonts_freq, hub_commit, named_tables, read_tables, source_files
+from pipeline.series import UNIVARIATE, Series
 from pipeline.tabular import NotInOrder, series_in_order, series_of_tables
 
-_LAYOUT = 3  # raise it when what a conversion gives changes, so that older ones are not taken
+_LAYOUT = 4  # raise it when what a conversion gives changes, so that older ones are not taken
 _NAMES_AT_ONCE = 65_536
 logger = logging.getLogger(__name__)
 
@@ -48,13 +48,16 @@ def open_source(
     if isinstance(source, pd.DataFrame):
         if source.empty:
             raise UserError("the DataFrame holds no rows")
+        if isinstance(source.index, pd.DatetimeIndex) and source.index.name is None:
+            raise UserError("the DataFrame's index of dates has no name; name it as data.timestamp_column says")
         try:
-            hashed = pd.util.hash_pandas_object(source, index=False).to_numpy().tobytes()
-            rows = pa.Table.from_pandas(source, preserve_index=False)
+            hashed = pd.util.hash_pandas_object(source, index=True).to_numpy().tobytes()
+            rows = pa.Table.from_pandas(source)  # named levels of its index become columns
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise UserError(f"the DataFrame has a column of no plain type: {' '.join(str(error).split())}") from error
         kinds = [str(kind) for kind in source.dtypes]
-        cached = _cached(cache_dir, fingerprint([], _LAYOUT, columns, freq, list(source.columns), kinds, hashed))
+        names = [*source.index.names, *source.columns]
+        cached = _cached(cache_dir, fingerprint([], _LAYOUT, columns, freq, names, kinds, hashed))
         if not cached.is_file():
             _convert(lambda: iter([rows]), "the DataFrame", cached, columns, freq)
         return open_store(cached)
@@ -71,9 +74,27 @@ def open_configured(config: Config, path: str | None, freq: str | None = None) -
         path = str(config.dummy_path())
         if not config.dummy_path().is_file():
             raise UserError(f"no data is named and {path} is not there; name a file, or run scripts/generate_data.py")
-    data = config.data
-    columns = Columns(data.id_column, data.timestamp_column, data.variates())
-    return open_source(path, Path(config.paths.data_dir, "cache"), columns, freq or data.freq)
+    return open_source(path, Path(config.paths.data_dir, "cache"), columns_of(config), freq or config.data.freq)
+
+
+def columns_of(config: Config) -> Columns:
+    """Return how a configuration names the columns of sources."""
+    return Columns(config.data.id_column, config.data.timestamp_column, config.data.variates())
+
+
+def holding(store: Store, columns: Columns) -> Store:
+    """Return a store that is opened where it lies, whose variates are its own.
+
+    Raises:
+        UserError: others are asked for.
+    """
+    wanted, found = columns.variates, store.variates
+    if wanted != UNIVARIATE and (wanted.targets, wanted.past, wanted.known) != (found.targets, found.past, found.known):
+        raise UserError(
+            f"{store.path} is a store of {', '.join(found.names)}; of {', '.join(wanted.names)}, which data.target and its "
+            "covariates name, make one from the table"
+        )
+    return store
 
 
 def store_fingerprint(store: Store) -> str:
@@ -87,12 +108,15 @@ def _open_path(source: str, cache_dir: str | Path, columns: Columns, freq: str |
     files = source_files(source)
     if len(files) == 1 and files[0].suffix == ".arrow" and freq is None:
         try:
-            return _filled(open_store(files[0]), source)
+            return _filled(holding(open_store(files[0]), columns), source)
         except NotAStore:
             pass
     freq = freq or gluonts_freq(source)
-    cached = _cached(cache_dir, fingerprint(files, _LAYOUT, columns, freq, source if not files else ""))
-    if not cached.is_file():
+    commit = None if files else hub_commit(source)
+    cached = _cached(cache_dir, fingerprint(files, _LAYOUT, columns, freq, "" if files else source, commit))
+    if not cached.is_file() or not (
+        files or commit
+    ):  # what the Hub holds now is not known, so an older one is not taken
         logger.info("converting %s to %s", source, cached)
         _convert(partial(read_tables, source, columns), source, cached, columns, freq)
     return _filled(open_store(cached), source)
@@ -105,12 +129,9 @@ def _convert(
     settings = where, freq, columns.variates
     try:
         write_store(path, _unique(series_in_order(named_tables(read(), columns, where), *settings), where))
-    except (NotInOrder, _Repeated):
+    except (NotInOrder, UserError):
+        # What is wrong with rows that are out of order, only all of them together say.
         write_store(path, _unique(series_of_tables(named_tables(read(), columns, where), *settings), where))
-
-
-class _Repeated(UserError):
-    """Two series have one name."""
 
 
 def _unique(series: Iterable[Series], where: str) -> Iterator[Series]:
@@ -130,7 +151,7 @@ def _unique(series: Iterable[Series], where: str) -> Iterator[Series]:
         all_names = pa.chunked_array([*chunks, pa.array(names, pa.string())])
         for first, second in zip(order[alike].tolist(), order[alike + 1].tolist()):
             if all_names[first] == all_names[second]:
-                raise _Repeated(
+                raise UserError(
                     f"{where}: two rows are named {all_names[first]}; give each series an item_id of its own"
                 )
 

@@ -5,12 +5,12 @@ target` with a list of values). Either carries `row`, the position in the file t
 of a long table are named as `Variates.columns` says.
 """
 
+import csv
 import io
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,8 @@ _SUFFIXES = _CSV + _JSON + _PARQUET + _ARROW
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 _KEYS = "data.target, data.id_column, data.timestamp_column, data.past_covariates and data.known_covariates"
 _ROWS = 65_536
-_JSON_LINES = 4096
+_NESTED_ROWS = 1024
+_JSON_LINES, _JSON_BYTES = 4096, 1 << 23
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,17 @@ def read_tables(source: str, columns: Columns) -> Iterator[pa.Table]:
         yield from _read_datasets_folder(Path(source), columns)
     else:
         for file in files:
-            yield from _read_file(file, columns)
+            tables = _read_file(file, columns)
+            yield from tables if len(files) == 1 else (_named_by_file(table, columns, file) for table in tables)
+
+
+def _named_by_file(table: pa.Table, columns: Columns, file: Path) -> pa.Table:
+    """Return a long table with the name of its file for that of its one series, where it came without a name."""
+    if columns.item_id in table.column_names or columns.target not in table.column_names:
+        return table
+    if is_list(table.schema.field(columns.target).type):
+        return table
+    return table.append_column(columns.item_id, pa.array([_bare(file).stem] * len(table)))
 
 
 def _read_file(path: Path, columns: Columns) -> Iterator[pa.Table]:
@@ -110,7 +121,8 @@ def _read_file(path: Path, columns: Columns) -> Iterator[pa.Table]:
             # What is buffered ahead would be kept to the end of the file.
             with pq.ParquetFile(path, pre_buffer=False) as file:
                 names = _present(file.schema_arrow.names, columns, path)
-                for batch in file.iter_batches(batch_size=_ROWS, columns=names):
+                nested = is_list(file.schema_arrow.field(columns.target).type)
+                for batch in file.iter_batches(batch_size=_NESTED_ROWS if nested else _ROWS, columns=names):
                     yield pa.Table.from_batches([batch])
         else:
             yield from _read_arrow(path)
@@ -124,6 +136,8 @@ def named_tables(tables: Iterator[pa.Table], columns: Columns, where: str) -> It
     """Rename the columns to `item_id, timestamp, start, target`, drop all others, and number the rows from 1."""
     n_rows = 0
     for table in tables:
+        if not len(table):
+            continue
         _present(table.column_names, columns, where)
         wanted = {columns.item_id: "item_id", columns.timestamp: "timestamp"}
         wanted |= dict(zip(columns.variates.names, columns.variates.columns))
@@ -134,26 +148,36 @@ def named_tables(tables: Iterator[pa.Table], columns: Columns, where: str) -> It
         if "item_id" in table.column_names:
             position = table.column_names.index("item_id")
             table = table.set_column(position, "item_id", table["item_id"].cast(pa.string()))
+        if "timestamp" in table.column_names:
+            position = table.column_names.index("timestamp")
+            kind = table.schema.field(position).type
+            if pa.types.is_timestamp(kind) or pa.types.is_date(kind):  # of several files each may have its own unit
+                stamps = table["timestamp"].cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False)
+                table = table.set_column(position, "timestamp", stamps)
         rows = pa.array(np.arange(n_rows + 1, n_rows + 1 + len(table)))
         n_rows += len(table)
         yield table.append_column("row", rows).replace_schema_metadata(metadata)
 
 
 def _read_csv(path: Path, columns: Columns) -> Iterator[pa.Table]:
-    import pyarrow.csv as csv
+    import pyarrow.csv as pacsv
 
     with pa.input_stream(str(path), compression="detect") as stream:
-        header = stream.read(1 << 16).split(b"\n", 1)[0].decode("utf-8-sig")
-    delimiter = max(",;\t|", key=header.count)
-    names = [name.strip().strip('"') for name in header.strip().split(delimiter)]
+        header = stream.read(1 << 16).split(b"\n", 1)[0].decode("utf-8-sig").strip()
+    delimiter = max(",;\t|", key=re.sub(r'"[^"]*"', "", header).count)
+    names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [""])]
     wanted = _present(names, columns, path)
     with pa.input_stream(str(path), compression="detect") as stream:
-        reader = csv.open_csv(
+        reader = pacsv.open_csv(
             stream,
-            read_options=csv.ReadOptions(column_names=names, skip_rows=1, block_size=1 << 22),
-            parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=False),
+            read_options=pacsv.ReadOptions(column_names=names, skip_rows=1, block_size=1 << 22),
+            parse_options=pacsv.ParseOptions(
+                delimiter=delimiter,
+                newlines_in_values=True,
+                ignore_empty_lines=len(names) > 1,  # of one column an empty line is a missing value
+            ),
             # Read as text and converted later, where a value that is no number can be named with its row.
-            convert_options=csv.ConvertOptions(
+            convert_options=pacsv.ConvertOptions(
                 include_columns=wanted,
                 column_types=dict.fromkeys(wanted, pa.string()),
                 strings_can_be_null=True,
@@ -166,22 +190,38 @@ def _read_csv(path: Path, columns: Columns) -> Iterator[pa.Table]:
 
 def _read_json(path: Path, columns: Columns) -> Iterator[pa.Table]:
     with pa.input_stream(str(path), compression="detect") as stream:
-        lines = enumerate(io.BufferedReader(stream), 1)
-        while block := list(islice(lines, _JSON_LINES)):
-            records = [_json_record(path, number, line) for number, line in block if line.strip()]
-            if not records:
-                continue
-            names = _present(list(dict.fromkeys(name for record in records for name in record)), columns, path)
-            nested = any(isinstance(record.get(columns.target), list) for record in records)
-            values: dict[str, list] = {name: [record.get(name) for record in records] for name in names}
-            if nested:
-                values[columns.target] = [_json_floats(path, record.get(columns.target)) for record in records]
+        seen: dict[str, None] = {}
+        for records in _json_blocks(path, stream):
+            seen |= dict.fromkeys(name for record in records for name in record)
+            values = {name: [record.get(name) for record in records] for name in _present(list(seen), columns, path)}
+            if any(isinstance(value, list) for value in values[columns.target]):
+                floats = [_json_floats(path, value) for value in values.pop(columns.target)]
+                table = pa.table({columns.target: pa.array(floats, pa.list_(pa.float64()))})
             else:
-                values[columns.target] = [None if value is None else str(value) for value in values[columns.target]]
-            for name in {columns.item_id, columns.timestamp, "start", *columns.variates.names[1:]} & set(names):
-                if not any(isinstance(value, list) for value in values[name]):
-                    values[name] = [None if value is None else str(value) for value in values[name]]
-            yield pa.table(values)
+                table = pa.table({columns.target: _json_texts(values.pop(columns.target))})
+            for name, column in values.items():
+                lists = any(isinstance(value, list) for value in column)
+                table = table.append_column(name, pa.array(column) if lists else _json_texts(column))
+            yield table
+
+
+def _json_blocks(path: Path, stream: pa.NativeFile) -> Iterator[list[dict]]:
+    """Yield the records of some lines after the other, as many as memory has room for."""
+    records: list[dict] = []
+    n_bytes = 0
+    for number, line in enumerate(io.BufferedReader(stream), 1):
+        if line.strip():
+            records.append(_json_record(path, number, line))
+            n_bytes += len(line)
+        if len(records) == _JSON_LINES or n_bytes > _JSON_BYTES:
+            yield records
+            records, n_bytes = [], 0
+    if records:
+        yield records
+
+
+def _json_texts(values: list) -> pa.Array:
+    return pa.array([None if value is None else str(value) for value in values], pa.string())
 
 
 def _json_record(path: Path, number: int, line: bytes) -> dict:
@@ -194,8 +234,10 @@ def _json_record(path: Path, number: int, line: bytes) -> dict:
     return record
 
 
-def _json_floats(path: Path, values: object) -> list[float | None]:
+def _json_floats(path: Path, values: object) -> list[float | None] | None:
     # GluonTS writes NaN as a string.
+    if values is None:
+        return None
     try:
         return [None if value is None else float(value) for value in values]  # type: ignore[attr-defined]
     except (TypeError, ValueError) as error:
@@ -235,6 +277,16 @@ def _read_datasets_folder(path: Path, columns: Columns) -> Iterator[pa.Table]:
     yield from dataset.with_format("arrow").iter(batch_size=1024)
 
 
+def hub_commit(source: str) -> str | None:
+    """Return the commit of a data set on the Hub, None where the Hub cannot be asked: then what was loaded before serves."""
+    from huggingface_hub import HfApi
+
+    try:
+        return HfApi().dataset_info(source.partition(":")[0]).sha
+    except Exception:  # as below; what is wrong, loading says
+        return None
+
+
 def _read_hub(source: str, columns: Columns) -> Iterator[pa.Table]:
     import datasets
 
@@ -267,10 +319,19 @@ def _present(names: list[str], columns: Columns, where: object) -> list[str]:
     return [name for name in wanted if name in names]
 
 
+def is_list(kind: pa.DataType) -> bool:
+    """Return whether a column holds a list a row, of any of Arrow's kinds."""
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
 def _is_datasets_folder(path: Path) -> bool:
     return any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json", "state.json"))
 
 
 def _suffix(path: Path) -> str:
-    bare = path.with_suffix("") if path.suffix in (".gz", ".bz2", ".zst") else path
-    return bare.suffix.lower()
+    return _bare(path).suffix.lower()
+
+
+def _bare(path: Path) -> Path:
+    """Return a path without the suffix of its compression."""
+    return path.with_suffix("") if path.suffix in (".gz", ".bz2", ".zst") else path

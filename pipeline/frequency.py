@@ -120,10 +120,28 @@ def steps_between(starts: np.datetime64 | np.ndarray, stamps: np.ndarray, freq: 
         steps = np.empty(len(stamps), np.int64)
         for start in np.unique(starts):
             own = starts == start
-            grid = pd.date_range(start, stamps[own].max(), freq=freq).to_numpy().astype("M8[s]")
+            grid = pd.date_range(start, stamps[own].max(), freq=offset).to_numpy().astype("M8[s]")
             steps[own] = np.searchsorted(grid, stamps[own])
     back = timestamps(starts, freq, steps[:, None])[:, 0]
     return np.where(back == stamps, steps, -1)
+
+
+def on_own_grid(starts: np.ndarray, freq: str) -> tuple[str, np.ndarray]:
+    """Return a frequency and starts that lie on its grid, for series that come as a start and values.
+
+    GluonTS names the end of a period and writes any day of it: months that do not start at their ends are counted
+    from where they start, and other starts are moved to the next step of the grid, as `pandas.Period` does.
+
+    Args:
+        starts: datetime64[s], [n].
+    """
+    if freq == UNKNOWN or not len(starts) or (steps_between(starts, starts, freq) == 0).all():
+        return freq, starts
+    offset = parse_freq(freq)
+    months = _months(offset)
+    if months:
+        return _month_freq(months, int(starts[0].astype("M8[M]").astype(np.int64)), "S"), starts
+    return freq, np.array([offset.rollforward(pd.Timestamp(start)) for start in starts], dtype="M8[s]")
 
 
 def infer_freq(groups: Sequence[np.ndarray]) -> str | None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import UserError
-from pipeline.frequency import UNKNOWN, infer_freq, parse_freq, steps_between
+from pipeline.formats import is_list
+from pipeline.frequency import UNKNOWN, infer_freq, on_own_grid, parse_freq, steps_between
 from pipeline.series import UNIVARIATE, Series, Variates
 
 Part = Callable[[], pa.Table]
@@ -24,7 +26,7 @@ _ROWS_IN_MEMORY = 2_000_000
 _N_BUCKETS = 128
 _SERIES_FOR_FREQ = 1000
 _MISSING = ("", "na", "n/a", "nan", "null", "none", "-")
-_ZONE = r":\d{2}(?:\.\d+)?\s*([Zz]|[+-]\d{2}:?\d{2})$"
+_ZONE = r"(?<=:\d{2})(?P<fraction>\.\d+)?\s*(?P<zone>[Zz]|(?P<sign>[+-])(?P<hours>\d{2})(?::?(?P<minutes>\d{2}))?)$"
 _SLASHED = r"^(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})"
 
 
@@ -55,21 +57,23 @@ def series_of_tables(
     if first is None:
         raise UserError(f"{where} holds no rows")
     tables = chain([first], tables)
-    if _is_list(first.schema.field("target").type):
+    if is_list(first.schema.field("target").type):
         if len(variates) > 1:
             raise UserError(
                 f"{where} has a row a series; covariates and several targets are read from a row a time step"
             )
-        yield from _series_of_nested(tables, where, freq)
-    else:
-        encoder = _Encoder(variates, where)
-        tables = map(encoder.encoded, tables)
-        with tempfile.TemporaryDirectory(prefix="series-") as folder:
-            parts = _parts(tables, where, Path(folder), rows_in_memory)
-            if freq is None:
-                freq = _infer((_frame(part(), where) for part in parts), len(parts), where)
-            for part in parts:
-                yield from _series_of_frame(_frame(part(), where), where, freq, encoder.variates())
+        tables = (_named(table, where) for table in tables)
+        if "timestamp" not in first.column_names or not is_list(first.schema.field("timestamp").type):
+            yield from _series_of_nested(tables, where, freq)
+            return
+        tables = (_exploded(table, where) for table in tables)
+    encoder = _Encoder(variates, where)
+    with tempfile.TemporaryDirectory(prefix="series-") as folder:
+        parts = _parts(map(encoder.encoded, tables), where, Path(folder), rows_in_memory)
+        if freq is None:
+            freq = _infer((_frame(part(), where) for part in parts), len(parts), where)
+        for part in parts:
+            yield from _series_of_frame(_frame(part(), where), where, freq, encoder.variates())
 
 
 def series_in_order(
@@ -113,16 +117,22 @@ class NotInOrder(Exception):
 
 
 def _can_stream(schema: pa.Schema) -> bool:
-    if "item_id" not in schema.names or "timestamp" not in schema.names or _is_list(schema.field("target").type):
+    if "item_id" not in schema.names or "timestamp" not in schema.names or is_list(schema.field("target").type):
         return False
     kind = schema.field("timestamp").type
-    return pa.types.is_date(kind) or (pa.types.is_timestamp(kind) and kind.tz is None)
+    return pa.types.is_timestamp(kind) and kind.tz is None
 
 
 def _whole_series(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Cut tables anew, where a series begins."""
+    """Cut tables anew, where a series begins.
+
+    Raises:
+        NotInOrder: they differ in their columns, so that what those mean is for all of them together to say.
+    """
     held: list[pa.Table] = []
     for table in tables:
+        if held and table.schema != held[-1].schema:
+            raise NotInOrder
         names = table["item_id"].combine_chunks()
         changes = pc.not_equal(names[1:], names[:-1]).to_numpy(zero_copy_only=False)
         if held and names[0] != held[-1]["item_id"][-1]:
@@ -203,6 +213,8 @@ def _parts(tables: Iterator[pa.Table], where: str, folder: Path, rows_in_memory:
         raise UserError(
             f"{where}: its parts have columns of differing types: {' '.join(str(error).split())}"
         ) from error
+    if "item_id" in rows.column_names:  # a part without the column has none
+        _refuse(rows["item_id"].is_null().to_numpy(), rows["row"].to_numpy(), where, "has no item_id")
     stamped = _with_stamps(rows, where)
     return [lambda: stamped]
 
@@ -339,28 +351,33 @@ def _stamps(column: pa.ChunkedArray, row: np.ndarray, where: str) -> np.ndarray:
 
 
 def _parsed_stamps(text: pd.Series, row: np.ndarray, where: str) -> pd.Series:
-    zones = text.str.extract(_ZONE, expand=False)
-    common = zones.iloc[0]
-    odd = (zones.notna() if pd.isna(common) else zones != common).to_numpy()
-    _refuse(odd, row, where, "is in another time zone than the rows before it; write all in one", text)
-    if pd.notna(common):
-        text = text.str.replace(r"\s*([Zz]|[+-]\d{2}:?\d{2})$", "", regex=True)
+    """Return what texts say: where they name time zones and are not all midnights, in UTC."""
+    zones = text.str.extract(_ZONE)
+    has_zone = zones["zone"].notna().to_numpy()
+    first = "has a time zone, which the first has not" if not has_zone[0] else "has no time zone, which the first has"
+    _refuse(has_zone != has_zone[0], row, where, f"{first}; write all in one way", text)
+    if not has_zone[0]:
+        return _dates(text, row, where)
+    local = _dates(text.str.replace(_ZONE, r"\g<fraction>", regex=True), row, where)
+    if (local == local.dt.normalize()).all():
+        return local
+    minutes = zones["hours"].fillna("0").astype(int) * 60 + zones["minutes"].fillna("0").astype(int)
+    return local - pd.to_timedelta(minutes.where(zones["sign"] != "-", -minutes), unit="min")
+
+
+def _dates(text: pd.Series, row: np.ndarray, where: str) -> pd.Series:
     slashed = text.str.extract(_SLASHED).astype(float)
+    how: dict[str, Any] = {"format": "ISO8601"}
+    if slashed[0].notna().all():
+        day_first, month_first = bool((slashed[0] > 12).any()), bool((slashed[1] > 12).any())
+        if day_first == month_first:
+            raise UserError(f"{where}: timestamps like {text.iloc[0]} can mean two days; write them as 2024-01-31")
+        how = {"dayfirst": day_first}
     try:
-        if slashed[0].notna().all():
-            day_first, month_first = bool((slashed[0] > 12).any()), bool((slashed[1] > 12).any())
-            if day_first == month_first:
-                raise UserError(f"{where}: timestamps like {text.iloc[0]} can mean two days; write them as 2024-01-31")
-            return pd.to_datetime(text, dayfirst=day_first)
-        return pd.to_datetime(text, format="ISO8601")
-    except UserError:
-        raise
+        return pd.to_datetime(text, **how)
     except ValueError:
-        how = {"dayfirst": True} if slashed[0].notna().all() else {"format": "ISO8601"}
-        read = pd.to_datetime(text, errors="coerce", **how)
-        _refuse(
-            read.isna().to_numpy(), row, where, "has a timestamp that is no date; write it as 2024-01-31 13:00:00", text
-        )
+        wrong = pd.to_datetime(text, errors="coerce", **how).isna().to_numpy()
+        _refuse(wrong, row, where, "has a timestamp that is no date; write it as 2024-01-31 13:00:00", text)
         raise AssertionError("a timestamp that does not parse has been named") from None
 
 
@@ -418,21 +435,11 @@ def _on_grid(target: np.ndarray, steps: np.ndarray, name: str, where: str) -> np
 def _series_of_nested(tables: Iterator[pa.Table], where: str, freq: str | None) -> Iterator[Series]:
     for table in tables:
         row = table["row"].to_numpy()
-        _refuse(table["target"].is_null().to_numpy(), row, where, "has no target")
-        if "item_id" in table.column_names:
-            _refuse(table["item_id"].is_null().to_numpy(), row, where, "has no item_id")
-        else:
-            table = table.append_column("item_id", pa.array([str(number - 1) for number in row]))
-        if "timestamp" in table.column_names and _is_list(table.schema.field("timestamp").type):
-            frame = _frame(
-                _with_stamps(_Encoder(UNIVARIATE, where).encoded(_exploded(table, row, where)), where), where
-            )
-            freq = freq or _infer([frame], 1, where)
-            yield from _series_of_frame(frame, where, freq)
-            continue
         freq = freq or (table.schema.metadata or {}).get(b"freq", b"").decode() or UNKNOWN
         start = next((name for name in ("start", "timestamp") if name in table.column_names), None)
-        starts = np.full(len(table), _EPOCH) if start is None else _stamps(table[start], row, where)
+        starts = np.full(len(table), _EPOCH)
+        if start is not None:
+            freq, starts = on_own_grid(_stamps(table[start], row, where), freq)
         lengths = pc.list_value_length(table["target"]).to_numpy()
         targets = _numbers(pc.list_flatten(table["target"]), np.repeat(row, lengths), where)
         bounds = np.cumsum(lengths)
@@ -440,18 +447,27 @@ def _series_of_nested(tables: Iterator[pa.Table], where: str, freq: str | None) 
             yield Series(name, begun, freq, targets[end - length : end])
 
 
-def _exploded(table: pa.Table, row: np.ndarray, where: str) -> pa.Table:
+def _named(table: pa.Table, where: str) -> pa.Table:
+    """Return a nested table whose every row has a target and a name, its position where it came without."""
+    row = table["row"].to_numpy()
+    _refuse(table["target"].is_null().to_numpy(), row, where, "has no target")
+    if "item_id" in table.column_names:
+        _refuse(table["item_id"].is_null().to_numpy(), row, where, "has no item_id")
+        return table
+    return table.append_column("item_id", pa.array([str(number - 1) for number in row]))
+
+
+def _exploded(table: pa.Table, where: str) -> pa.Table:
     """Return the long form of a nested table whose every series has a list of timestamps."""
+    row = table["row"].to_numpy()
+    if not is_list(table.schema.field("timestamp").type):
+        raise UserError(f"{where}: row {row[0]} has no list of timestamps, as the rows before it have")
     lengths = pc.list_value_length(table["target"])
     differing = pc.not_equal(lengths, pc.fill_null(pc.list_value_length(table["timestamp"]), -1))
     _refuse(differing.to_numpy(), row, where, "has not as many timestamps as values")
     columns = {name: pc.list_flatten(table[name]) for name in ("timestamp", "target")}
     of_row = pa.array(np.repeat(np.arange(len(table)), lengths.to_numpy()))
     return pa.table({**columns, **{name: table[name].take(of_row) for name in ("item_id", "row")}})
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def _distinct(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:

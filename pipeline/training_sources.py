@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pipeline.arrow_store import NotAStore, Store, open_store
 from pipeline.config import Config
-from pipeline.data_source import open_configured
+from pipeline.data_source import columns_of, holding, open_configured
 from pipeline.formats import source_files
 from pipeline.synthetic.bank import Bank, bank_of_prior, default_bank, read_bank
 
@@ -39,7 +39,9 @@ def open_training_data(config: Config) -> list[TrainingSet]:
                 TrainingSet(open_bank(source.path.removeprefix(_SYNTHETIC), config.synthetic.bank), source.weight)
             )
             continue
-        stores = (_shards(source.path) if config.data.freq is None else []) or [open_configured(config, source.path)]
+        stores = (_shards(source.path, config) if config.data.freq is None else []) or [
+            open_configured(config, source.path)
+        ]
         n_series = sum(map(len, stores))
         sets += [TrainingSet(store, source.weight * len(store) / n_series) for store in stores]
     return sets
@@ -56,11 +58,11 @@ def open_bank(name: str, path: str | None = None) -> Bank:
     return default_bank() if path is None else read_bank(path)
 
 
-def _shards(source: str) -> list[Store]:
+def _shards(source: str, config: Config) -> list[Store]:
     """Return the stores of a folder of nothing else, none for any other source."""
     if not Path(source).is_dir():
         return []
     try:
-        return [open_store(file) for file in source_files(source)]
+        return [holding(open_store(file), columns_of(config)) for file in source_files(source)]
     except NotAStore:
         return []

@@ -1,5 +1,7 @@
 """Timestamps of a source: dates, time zones, frequencies, and rows that do not fit into memory."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -9,6 +11,7 @@ from sources import csv_of
 from pipeline.data_source import open_source
 from pipeline.errors import UserError
 from pipeline.formats import Columns, named_tables
+from pipeline.frequency import timestamps
 from pipeline.tabular import series_of_tables
 
 
@@ -39,11 +42,48 @@ def test_dates_and_frequencies_are_told_from_all_series_however_many_fit_in_memo
     assert streamed(frame, 20) == streamed(frame, 10**6)
 
 
-def test_mixed_time_zones_are_refused_however_many_rows_fit_in_memory():
+def test_offsets_that_differ_are_one_clock_however_many_rows_fit_in_memory():
     frame = of_series(2, lambda k: [f"2020-01-01 0{hour}:00+0{k}:00" for hour in range(5)])
     for rows_in_memory in (10**6, 3):
-        with pytest.raises(UserError, match="time zone"):
-            streamed(frame, rows_in_memory)
+        starts = {name: str(one[0]) for name, one in streamed(frame, rows_in_memory).items()}
+        assert starts == {"s0": "2020-01-01T00:00:00", "s1": "2019-12-31T23:00:00"}
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Asia/Kolkata", "UTC"])
+@pytest.mark.parametrize("freq", ["h", "D"])
+def test_a_table_written_as_text_has_the_timestamps_of_the_table(tmp_path, zone, freq):
+    stamps = pd.date_range("2021-10-30", periods=60, freq=freq, tz=zone)  # an hour comes twice in Berlin and New York
+    frame = pd.DataFrame({"item_id": "A", "timestamp": stamps, "target": np.arange(60.0)})
+    frame.to_csv(tmp_path / "s.csv", index=False)
+    text, table = (open_source(one, tmp_path / "cache") for one in (str(tmp_path / "s.csv"), frame))
+    assert (text.freq, text.starts[0], text.lengths[0]) == (table.freq, table.starts[0], table.lengths[0])
+    np.testing.assert_array_equal(text.target(0), table.target(0))
+
+
+def test_an_offset_of_hours_alone_is_one(tmp_path):
+    rows = [f"A,2024-01-0{day} {hour}:00:00+05,1" for day in (1, 2) for hour in ("09", "21")]
+    assert open_source(csv_of(tmp_path, *rows), tmp_path / "cache").starts[0] == np.datetime64("2024-01-01T04:00:00")
+    rows = [f"A,2024-01-0{day} 00:00:00+05,1" for day in range(1, 5)]
+    assert open_source(csv_of(tmp_path, *rows), tmp_path / "cache").starts[0] == np.datetime64("2024-01-01T00:00:00")
+
+
+@pytest.mark.parametrize("freq", ["M", "ME", "Q", "Q-NOV", "A-DEC", "2M"])
+def test_a_period_that_is_named_by_its_first_day_is_counted_from_there(tmp_path, freq):
+    rows = [{"item_id": "A", "start": "2020-01-01", "target": [1.0, 2.0, 3.0]}]
+    (tmp_path / "s.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    store = open_source(str(tmp_path / "s.jsonl"), tmp_path / "cache", freq=freq)
+    months = {"M": 1, "Q": 3, "A": 12, "2": 2}[freq[0]]
+    expected = pd.date_range("2020-01-01", periods=5, freq=pd.DateOffset(months=months)).to_numpy().astype("M8[s]")
+    np.testing.assert_array_equal(timestamps(store.starts, store.freq, np.arange(5)[None])[0], expected)
+    assert expected[1] in pd.date_range("2020-01-01", periods=2, freq=store.freq)
+
+
+@pytest.mark.parametrize("freq", ["BME", "B", "BQE"])
+def test_a_start_between_two_steps_is_moved_to_the_next(tmp_path, freq):
+    (tmp_path / "s.jsonl").write_text(json.dumps({"item_id": "A", "start": "2020-02-01", "target": [1.0, 2.0, 3.0]}))
+    store = open_source(str(tmp_path / "s.jsonl"), tmp_path / "cache", freq=freq)
+    expected = pd.date_range("2020-02-01", periods=4, freq=freq).to_numpy().astype("M8[s]")
+    np.testing.assert_array_equal(timestamps(store.starts, store.freq, np.arange(4)[None])[0], expected)
 
 
 def test_rows_keep_their_numbers_where_they_do_not_fit_in_memory():

@@ -1,6 +1,7 @@
 """What is wrong in a source is refused by its row, or by its file."""
 
 import json
+from dataclasses import replace
 
 import datasets
 import numpy as np
@@ -11,10 +12,13 @@ import pytest
 from sources import FRAME, GOOD, csv_of, nested, write
 
 from pipeline import formats
+from pipeline.arrow_store import write_store
+from pipeline.config import Config
 from pipeline.data_source import open_source
 from pipeline.errors import UserError
 from pipeline.formats import Columns
-from pipeline.series import Variates
+from pipeline.series import Series, Variates
+from pipeline.training_sources import open_training_data
 
 
 @pytest.mark.parametrize("row, said", [
@@ -24,7 +28,7 @@ from pipeline.series import Variates
     ("A,2020-01-06,1e39", "row 6 has a target too large"),
     ("A,,6", "row 6 has no timestamp"),
     (",2020-01-06,6", "row 6 has no item_id"),
-    ("A,2020-01-06T00:00:00+02:00,6", "row 6 is in another time zone"),
+    ("A,2020-01-06T00:00:00+02:00,6", "row 6 has a time zone, which the first has not"),
     ("A,2020-01-06T12:00:00,6", "row 6, series A"),
     ("A,tomorrow,6", "row 6 has a timestamp that is no date"),
     ("A,2020-01-06T00:00:00.5,6", "row 6 has a timestamp finer than a second"),
@@ -250,3 +254,38 @@ def test_nested_rows_whose_lists_differ_in_length_are_refused(tmp_path):
     path.write_text('{"timestamp": ["2020-01-01", "2020-01-02"], "target": [1, 2, 3]}\n')
     with pytest.raises(UserError, match="row 1 has not as many timestamps"):
         open_source(str(path), tmp_path / "cache")
+
+
+def test_the_wrong_one_of_dates_that_begin_with_the_month_is_named(tmp_path):
+    rows = [f"A,{day},1" for day in ("01/10/2024", "01/11/2024", "01/13/2024", "02/30/2024")]
+    with pytest.raises(UserError, match="row 4 has a timestamp that is no date.*02/30/2024"):
+        open_source(csv_of(tmp_path, *rows), tmp_path / "cache")
+
+
+@pytest.mark.parametrize("wanted", [
+    Variates(("sales",)), Variates(("target",), known=("price",)), Variates(("target",), past=("price",)),
+    Variates(("target", "other")),
+])  # fmt: skip
+def test_columns_that_a_store_does_not_have_are_refused(tmp_path, wanted):
+    write_store(tmp_path / "s.arrow", [Series("A", np.datetime64("2020-01-01", "s"), "D", np.arange(9, dtype="f4"))])
+    with pytest.raises(UserError, match="is a store of target"):
+        open_source(tmp_path / "s.arrow", tmp_path / "cache", Columns(variates=wanted))
+    config = Config()
+    config = replace(
+        config,
+        data=replace(
+            config.data,
+            train=str(tmp_path),
+            target=list(wanted.targets),
+            past_covariates=list(wanted.past),
+            known_covariates=list(wanted.known),
+        ),
+    )
+    with pytest.raises(UserError, match="is a store of target"):
+        open_training_data(config)
+
+
+def test_a_frame_whose_dates_are_an_index_without_a_name_is_refused(tmp_path):
+    frame = pd.DataFrame({"target": np.arange(5.0)}, index=pd.date_range("2020-01-01", periods=5))
+    with pytest.raises(UserError, match="index of dates has no name"):
+        open_source(frame, tmp_path)
