@@ -44,6 +44,8 @@ def open_source(
     if isinstance(source, np.ndarray):
         if source.ndim != 2:
             raise UserError(f"an array of series must have the shape [n_series, length], got {list(source.shape)}")
+        if not len(source):
+            raise UserError("the array holds no series")
         return store_of_arrays(source, freq or "")
     if isinstance(source, pd.DataFrame):
         if source.empty:

@@ -66,10 +66,13 @@ def _mixing(config: Config) -> tuple[Make, dict[str, Any]]:
     stores = [one.series for one in sets if isinstance(one.series, Store)]
     if len(stores) < len(sets):
         raise UserError("synthetic.source tsmixup mixes stored series; leave synthetic: sources out of data.train")
-    splits = [split_store(store, 0.0, 1, 1) for store in stores]
     settings = config.synthetic.mixup
-    weights = [one.weight for one in sets]
-    mixup = Mixup([pool_of(split) for split in splits], weights, **asdict(settings))
+    splits = [split_store(store, 0.0, 1, 1) for store in stores]
+    usable = [(split, one.weight) for split, one in zip(splits, sets) if len(split.usable)]
+    if not usable:
+        raise UserError("data.train: every series is constant or missing throughout; there is nothing to mix")
+    weights = [weight for _, weight in usable]
+    mixup = Mixup([pool_of(split) for split, _ in usable], weights, **asdict(settings))
     if mixup.longest() < settings.min_length:
         raise UserError(
             f"synthetic.mixup.min_length: no series has {settings.min_length} steps, the longest {mixup.longest()}; "

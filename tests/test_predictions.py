@@ -13,6 +13,7 @@ from conftest import ROOT, long_frame
 
 from pipeline.data_source import open_source
 from pipeline.errors import UserError
+from pipeline.evaluation import task_of
 from pipeline.forecasting import Forecaster
 from pipeline.predictions import Parts, Request, forecast_store, identity_of, parts_of
 
@@ -146,3 +147,15 @@ def test_what_was_read_of_a_store_is_given_back_and_read_again(store):
     before = store.target(3).copy()
     store.forget()
     np.testing.assert_array_equal(store.target(3), before)
+
+
+def test_a_series_without_values_is_forecast_as_missing_beside_the_others(uncrossed, tmp_path, request_of_three):
+    rows = [
+        {"item_id": name, "start": "2020-01-01", "target": values} for name, values in (("A", [1, 5, 2]), ("B", []))
+    ]
+    (tmp_path / "s.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    store = open_source(tmp_path / "s.jsonl", tmp_path / "cache", freq="D")
+    found = whole(Forecaster.load(str(uncrossed["bolt"])), store, request_of_three())
+    assert found["item_id"].tolist() == ["A"] * 6 + ["B"] * 6
+    assert found["0.5"].notna().tolist() == [True] * 6 + [False] * 6
+    assert len(task_of("s", store, 1, None, 1).cuts()) == 1
