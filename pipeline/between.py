@@ -21,12 +21,16 @@ def between(earlier: Path, later: Path, share: float, path: Path) -> None:
     """Write the checkpoint that lies `share` of the way from an earlier one to a later one, whose configuration it has.
 
     Raises:
-        UserError: one of them is no checkpoint, or their weights are not alike.
+        UserError: one of them is no checkpoint, their weights are not alike, or `path` holds something else.
     """
     from safetensors.torch import load_file, save_file
 
+    if not 0 <= share <= 1:
+        raise UserError(f"the share is {share:g}; give one from 0, the earlier checkpoint, to 1, the later one")
     for one in (earlier, later):
         read_checkpoint(one)
+    if path.is_dir() and any(path.iterdir()) and not (path / "config.json").is_file():
+        raise UserError(f"{path} holds something else than a checkpoint; give another folder")
     start, end = (load_file(one / "model.safetensors") for one in (earlier, later))
     if {key: value.shape for key, value in start.items()} != {key: value.shape for key, value in end.items()}:
         raise UserError(f"{earlier} and {later} have weights of other shapes; give two checkpoints of one training")
@@ -45,4 +49,7 @@ if __name__ == "__main__":
     parser.add_argument("share", type=float, help="0 is the earlier one, 1 the later one")
     parser.add_argument("path", type=Path, help="folder of the new checkpoint")
     given = parser.parse_args()
-    between(given.earlier, given.later, given.share, given.path)
+    try:
+        between(given.earlier, given.later, given.share, given.path)
+    except UserError as error:
+        parser.error(str(error))

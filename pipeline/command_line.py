@@ -38,9 +38,10 @@ def parse_command_line(argv: list[str], description: str, flags: Mapping[str, st
         parser.add_argument(f"--{name}", type=section, default=section())
     for flag, text in flags.items():
         parser.add_argument(f"--{flag}", action="store_true", help=text)
-    for option, value in zip(argv, argv[1:]):
-        if option == "--config":
-            _check_sections(Path(value), sections)
+    for option, following in zip(argv, [*argv[1:], ""]):
+        name, equals, value = option.partition("=")
+        if name == "--config":
+            _check_sections(Path(value if equals else following), sections)
     try:
         parsed = parser.instantiate(parser.parse_args(argv))
     except UserError:
@@ -51,11 +52,19 @@ def parse_command_line(argv: list[str], description: str, flags: Mapping[str, st
 
 
 def _check_sections(path: Path, sections: Collection[str]) -> None:
-    """Refuse a file whose top level is not sections of keys, which jsonargparse would pass over without a word."""
+    """Refuse what jsonargparse would pass over without a word: a top level that is not sections of keys, a key twice."""
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            for key in keys:
+                if keys.count(key) > 1:
+                    raise UserError(f"{path}: {key!r} stands there twice; keep one of the two")
+            return super().construct_mapping(node, deep)
+
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return  # the parser's own message says it better
     if not isinstance(content, dict):

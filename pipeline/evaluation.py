@@ -133,8 +133,12 @@ class Example:
     """At `WQL_LEVELS`, [prediction_length, 9]."""
 
 
-def examples(task: Task, evaluation: Evaluation, forecast: Forecast) -> list[Example]:
-    """Return the best, the median and the worst forecast of those evaluated; fewer where there are fewer windows."""
+def examples(task: Task, evaluation: Evaluation, forecast: Forecast, batch_size: int = 64) -> list[Example]:
+    """Return the best, the median and the worst forecast of those evaluated; fewer where there are fewer windows.
+
+    Args:
+        batch_size: that of the evaluation.
+    """
     errors, n_targets = evaluation.errors.scaled_error(), len(task.store.variates.targets)
     order = np.flatnonzero(np.isfinite(errors))
     order = order[np.argsort(errors[order], kind="stable")]
@@ -142,12 +146,13 @@ def examples(task: Task, evaluation: Evaluation, forecast: Forecast) -> list[Exa
         return []
     places = {"best": 0, "worst": len(order) - 1, "median": len(order) // 2}
     chosen = {which: int(order[places[which]]) for which in ("best", "median", "worst")[: len(order)]}
-    cuts = [(int(evaluation.series[row]), int(evaluation.starts[row])) for row in chosen.values()]
-    histories, target = windows_at(task, cuts)
-    quantiles, rows = forecast(histories, task.prediction_length), target_rows(histories)
+    cuts = list(zip(evaluation.series[::n_targets].tolist(), evaluation.starts[::n_targets].tolist()))
     found = []
-    for position, (which, row) in enumerate(chosen.items()):
-        at, name = position * n_targets + row % n_targets, task.store.item_ids[cuts[position][0]]
-        end = rows[at][-4 * task.prediction_length :]
-        found.append(Example(task.name, name, which, float(errors[row]), end, target[at], quantiles[at]))
+    for which, row in chosen.items():
+        # In the batch that it was scored in: the samples of a token model follow from that too.
+        batch, at = divmod(row, batch_size * n_targets)
+        histories, target = windows_at(task, cuts[batch * batch_size : (batch + 1) * batch_size])
+        quantiles = forecast(histories, task.prediction_length)[at]
+        name, end = task.store.item_ids[int(evaluation.series[row])], target_rows(histories)[at][-4 * len(quantiles) :]
+        found.append(Example(task.name, name, which, float(errors[row]), end, target[at], quantiles))
     return found

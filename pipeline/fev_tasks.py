@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.config import Config
 from pipeline.errors import UserError
-from pipeline.forecasting import Forecaster
+from pipeline.forecasting import Forecaster, refuse_no_numbers
 from pipeline.report.tables import Row
 from pipeline.series import History, Panel, Variates
 
@@ -78,6 +78,7 @@ def _predictions(task: Any, forecaster: Forecaster, past: Any, future: Any, batc
             before, beyond = past[index], future[index]
             histories += [_panel(before, beyond, variates, task.horizon)] if together else _targets(before, variates)
         of_batch = forecaster.quantiles(histories, task.horizon, levels)
+        refuse_no_numbers(histories, of_batch[1], [f"series {index + 1}" for index in range(len(histories))])
         # fev takes no unknown forecasts; a series without a known value has nothing better than nought.
         for kept, part in zip((quantiles, point), of_batch):
             kept.append(np.nan_to_num(part).reshape(len(batch), len(variates.targets), *part.shape[1:]))

@@ -91,6 +91,17 @@ def check_folder(path: str | Path) -> None:
         raise UserError(f"{existing} cannot be written to; choose another path or change its permissions")
 
 
+def check_file(path: str | Path) -> None:
+    """Refuse, before long work is done, a file that could not be written.
+
+    Raises:
+        UserError: it is a folder, or lies in what cannot be written to.
+    """
+    if Path(path).is_dir():
+        raise UserError(f"{path} is a folder; give the path of a file")
+    check_folder(Path(path).parent)
+
+
 def write_json(path: str | Path, content: Any) -> None:
     """Write `content` as indented JSON, whole or not at all."""
     with whole_file(path) as temporary:

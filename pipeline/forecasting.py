@@ -23,6 +23,8 @@ from pipeline.series import History, Panel, target_rows
 if TYPE_CHECKING:
     from chronos import BaseChronosPipeline
 
+_UNROLLED = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # what Chronos-2's pipeline goes on from
+
 
 class Forecaster:
     """A stock Chronos pipeline behind one way of asking for quantiles."""
@@ -48,10 +50,7 @@ class Forecaster:
         """
         from chronos import BaseChronosPipeline
 
-        if model.startswith(PREFIX):
-            model = str(builtin_folder(model))
-        if Path(model).exists() or model.count("/") != 1:
-            read_checkpoint(model)
+        model = checked(model)
         try:
             where = torch_device(device)
             if where == "cuda":
@@ -132,7 +131,7 @@ class Forecaster:
                 around.enter_context(_chronos_quiet())
             if self.trained_levels is None:
                 around.enter_context(_seeded(self.seed))
-            raw = self.pipeline.predict(contexts, prediction_length=prediction_length)
+            raw = self.pipeline.predict(contexts, prediction_length=prediction_length, **self._unrolling())
         if self.trained_levels is None:
             samples = raw.float().cpu().numpy()  # [n, n_samples, prediction_length]
             quantiles = np.quantile(samples, levels, axis=1).transpose(1, 2, 0)
@@ -142,6 +141,12 @@ class Forecaster:
         trained = np.sort(stacked.float().cpu().numpy().transpose(0, 2, 1), axis=2)
         order = np.asarray(self.trained_levels)
         return at_levels(trained, order, levels), at_levels(trained, order, np.array([0.5]))[:, :, 0]
+
+    def _unrolling(self) -> dict[str, Any]:
+        """Return what Chronos-2 goes on from beyond its horizon: its own levels where it lacks those that it would take."""
+        if self.family != "chronos-2" or set(_UNROLLED) <= set(self.trained_levels or ()):
+            return {}
+        return {"unrolled_quantiles": self.trained_levels}
 
 
 def _prepared(panel: Panel, context_length: int) -> dict[str, Any]:
@@ -154,6 +159,37 @@ def _prepared(panel: Panel, context_length: int) -> dict[str, Any]:
         "n_covariates": len(panel.variates.covariates),
         "n_future_covariates": len(panel.variates.known),
     }
+
+
+def checked(model: str) -> str:
+    """Return the folder or Hub id of a model; what lies on this machine is looked at, its weights are not read.
+
+    Raises:
+        UserError: there is no such model here, or it is no checkpoint.
+    """
+    if model.startswith(PREFIX):
+        model = str(builtin_folder(model))
+    if Path(model).exists() or model.count("/") != 1:
+        read_checkpoint(model)
+    return model
+
+
+def refuse_no_numbers(histories: Sequence[History], point: np.ndarray, names: Sequence[str]) -> None:
+    """Refuse forecasts that are NaN where something is known to forecast from: the weights of the model are broken.
+
+    Args:
+        point: of every target, [n targets, prediction_length].
+        names: of the histories.
+
+    Raises:
+        UserError: there are some; it names the first few.
+    """
+    rows = target_rows(histories)
+    known = np.array([not np.isnan(row).all() for row in rows])
+    broken = np.flatnonzero(known & np.isnan(point).any(axis=1)) // (len(rows) // len(histories))
+    if len(broken):
+        wrong = named([names[index] for index in dict.fromkeys(broken.tolist())])
+        raise UserError(f"the model forecasts no numbers for {wrong}: its weights are broken; train it again")
 
 
 def at_levels(quantiles: np.ndarray, trained: np.ndarray, levels: np.ndarray) -> np.ndarray:

@@ -11,11 +11,13 @@ def check_upload(repository: str) -> None:
     """Refuse, before anything is trained, an upload that cannot succeed.
 
     Raises:
-        UserError: the Hub cannot be reached, or there is no valid token.
+        UserError: the Hub knows no such names, cannot be reached, or there is no valid token.
     """
     from huggingface_hub import HfApi
+    from huggingface_hub.utils import validate_repo_id
 
     try:
+        validate_repo_id(repository)
         HfApi().whoami()
     except Exception as error:  # the client's own errors, those of its transport, and OSError share no other base class
         raise UserError(

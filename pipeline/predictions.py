@@ -17,8 +17,8 @@ import torch
 
 from pipeline.arrow_store import Store
 from pipeline.errors import UserError
-from pipeline.files import check_folder, read_json, whole_file, write_json
-from pipeline.forecasting import Forecaster, named
+from pipeline.files import check_file, read_json, whole_file, write_json
+from pipeline.forecasting import Forecaster, named, refuse_no_numbers
 from pipeline.frequency import UNKNOWN, timestamps
 from pipeline.future import Future
 from pipeline.series import History, Panel
@@ -100,7 +100,7 @@ def forecast_part(forecaster: Forecaster, store: Store, items: range, request: R
     """Forecast some consecutive items of a store.
 
     Raises:
-        UserError: a single item does not fit into memory.
+        UserError: a single item does not fit into memory, or the model is broken.
     """
     names = list(request.target_names or store.variates.targets)
     indices = np.arange(items.start, items.stop)
@@ -123,6 +123,7 @@ def forecast_part(forecaster: Forecaster, store: Store, items: range, request: R
             torch.cuda.empty_cache()
             logger.warning("a batch does not fit into memory: going on with %d series at once", request.batch_size)
             continue
+        refuse_no_numbers(histories, of_batch[1], [store.item_ids[int(index)] for index in batch])
         quantiles[batch - items.start], point[batch - items.start] = (
             part.reshape(len(batch), len(names), *part.shape[1:]) for part in of_batch
         )
@@ -274,9 +275,7 @@ def check_predictions_path(path: Path) -> None:
     """
     if path.suffix not in _SUFFIXES:
         raise UserError(f"{path}: forecasts are written as {', '.join(_SUFFIXES)}; give the file one of these suffixes")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; give the path of a file")
-    check_folder(path.parent)
+    check_file(path)
 
 
 def _writer(suffix: str, path: Path, schema: pa.Schema) -> Any:

@@ -31,7 +31,7 @@ class Rank:
 
     model: str
     relative: dict[str, Estimate]
-    """By score: geometric mean over data sets of the score over the yardstick's."""
+    """By score: geometric mean, over the data sets where the yardstick's is above 0, of the score over the yardstick's."""
     win_rate: dict[str, float]
     """By score: share of the (data set, other model) pairs in which this model's is lower, a tie for half a win. With one
     data set its series stand in for data sets."""
@@ -80,11 +80,12 @@ def geometric_mean(ratios: np.ndarray) -> np.ndarray:
 def win_rates(scores: np.ndarray) -> np.ndarray:
     """Return the share of (unit, other model) pairs that each model wins: [n_units, n_models] to [n_models].
 
-    A tie is half a win; a unit in which either has no score is no pair.
+    A tie is half a win; a unit in which either has no score is no pair. An infinite score, of forecasts that are no numbers,
+    loses to any other.
     """
     n_models = scores.shape[1]
     one, other = scores[:, :, None], scores[:, None, :]
-    pairs = (np.isfinite(one) & np.isfinite(other)) & ~np.eye(n_models, dtype=bool)
+    pairs = ~(np.isnan(one) | np.isnan(other)) & ~np.eye(n_models, dtype=bool)
     wins = np.where(one < other, 1.0, np.where(one == other, 0.5, 0.0))
     with np.errstate(invalid="ignore"):
         return (wins * pairs).sum(axis=(0, 2)) / pairs.sum(axis=(0, 2))
@@ -97,6 +98,9 @@ def _overall(evaluations: Evaluations, models: list[str], yardstick: str, score:
         return [of_set[model][score] for model in models]
     base = models.index(yardstick)
     ratios = np.stack([_ratio(_column(of_set, models, score), base) for of_set in evaluations.values()])
+    ratios = ratios[~np.isnan(ratios[:, base])]
+    if not len(ratios):
+        return [_estimate(float("nan"), np.empty(0))] * len(models)
     draws = np.random.default_rng(seed).integers(len(ratios), size=(_DRAWS, len(ratios)))
     means, drawn = geometric_mean(ratios), geometric_mean(ratios[draws].swapaxes(0, 1))
     return [_estimate(float(means[position]), drawn[:, position]) for position in range(len(models))]
@@ -137,7 +141,7 @@ class _Sums:
     @staticmethod
     def of(errors: WindowErrors) -> "_Sums":
         scaled = errors.scaled_error()
-        defined = np.isfinite(scaled)
+        defined = ~np.isnan(scaled)
         return _Sums(
             {
                 "WQL": (np.nansum(errors.pinball, axis=1), np.nansum(errors.magnitude, axis=1)),
@@ -147,8 +151,9 @@ class _Sums:
 
     def score(self, name: str, times: np.ndarray) -> float:
         above, below = self.parts[name]
-        under = float(times @ below)
-        return float(times @ above) / under if under > 0 else float("nan")
+        drawn = times > 0  # nought times infinity is no number
+        under = float(times[drawn] @ below[drawn])
+        return float(times[drawn] @ above[drawn]) / under if under > 0 else float("nan")
 
 
 def _ratio(scores: np.ndarray, base: int) -> np.ndarray:
@@ -159,6 +164,17 @@ def _ratio(scores: np.ndarray, base: int) -> np.ndarray:
 
 
 def _estimate(value: float, drawn: np.ndarray) -> Estimate:
-    known = drawn[np.isfinite(drawn)]
-    low, high = np.percentile(known, _CONFIDENCE) if len(known) else (float("nan"), float("nan"))
+    known = drawn[~np.isnan(drawn)]
+    if not len(known):
+        return Estimate(value, float("nan"), float("nan"))
+    with np.errstate(invalid="ignore"):  # between two infinite draws
+        low, high = np.nan_to_num(np.percentile(known, _CONFIDENCE), nan=np.inf, posinf=np.inf)
     return Estimate(value, float(low), float(high))
+
+
+def undefined(evaluations: Evaluations, yardstick: str) -> dict[str, list[str]]:
+    """Return, by score, the data sets that are in no mean of relative scores: the yardstick's is 0, or not defined."""
+    return {
+        score: [name for name, of_set in evaluations.items() if not of_set[yardstick].scores()[score] > 0]
+        for score in RANKED_BY
+    }

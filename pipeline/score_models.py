@@ -13,12 +13,12 @@ import numpy as np
 
 from pipeline.baselines import SEASONAL_NAIVE, STATISTICAL, naive_forecast, statistical_forecast
 from pipeline.checkpoint import TRAINING_INFO
-from pipeline.config import Config, EvaluationSet
+from pipeline.config import Config, EvaluationConfig, EvaluationSet
 from pipeline.data_source import open_configured, store_fingerprint
 from pipeline.errors import UserError
-from pipeline.evaluation import Evaluation, Forecast, Task, evaluate, examples, task_of
-from pipeline.files import read_json, whole_file
-from pipeline.forecasting import Forecaster
+from pipeline.evaluation import Evaluation, Example, Forecast, Task, evaluate, examples, task_of
+from pipeline.files import check_folder, read_json, whole_file
+from pipeline.forecasting import Forecaster, checked
 from pipeline.metrics import WQL_LEVELS
 from pipeline.ranking import rank
 from pipeline.report.page import Findings, score_page, shown_model
@@ -35,6 +35,8 @@ from pipeline.report.tables import Row, markdown_table, write_csv
 from pipeline.series import History
 
 ForecastOf = Callable[[Task], Forecast]
+PAGE = "report.html"
+TABLES = ("scores", "ranking", "scores_by_series", "scores_by_step", "calibration", "forecasts", "training")
 _COURSE = {"loss": "loss", "WQL": "eval_wql", "MASE": "eval_mase"}
 logger = logging.getLogger(__name__)
 
@@ -86,6 +88,8 @@ def score_models(models: Sequence[str], tasks: Sequence[Task], config: Config) -
     """
     for task in tasks:
         task.cuts()
+    for name in models:
+        checked(name)
     scored: dict[str, dict[str, Evaluation]] = {task.name: {} for task in tasks}
     for name in models:
         for task in tasks:
@@ -118,6 +122,18 @@ def forecaster_named(name: str, config: Config) -> ForecastOf:
     return lambda _: partial(_quantiles, forecaster)
 
 
+def check_report_folder(folder: Path) -> None:
+    """Refuse, before anything is scored, a folder that a report could not be written to, or whose files it would replace.
+
+    Raises:
+        UserError: it cannot be written to, or holds files of a report's names that no report wrote.
+    """
+    check_folder(folder)
+    others = [f"{name}.csv" for name in TABLES if (folder / f"{name}.csv").exists()]
+    if others and not (folder / PAGE).exists():
+        raise UserError(f"evaluation.report_path: {folder} holds {', '.join(others)} of your own; give another folder")
+
+
 def report_on(
     scored: dict[str, dict[str, Evaluation]], tasks: Sequence[Task], config: Config, command: str, folder: Path
 ) -> list[Row]:
@@ -129,32 +145,36 @@ def report_on(
     ranks = rank(scored, SEASONAL_NAIVE, config.chronos.seed)
     shown = shown_model(ranks)
     forecast_of = forecaster_named(shown, config)
+
+    def of_task(task: Task) -> list[Example]:
+        return examples(task, scored[task.name][shown], forecast_of(task), config.evaluation.batch_size)
+
     findings = Findings(
         ranks=ranks,
         evaluations=scored,
-        scores=score_rows(scored, ranks, SEASONAL_NAIVE),
+        scores=score_rows(scored, ranks, SEASONAL_NAIVE, config.chronos.seed),
         calibration=calibration_rows(scored),
         steps=step_rows(scored),
-        examples=[one for task in tasks for one in examples(task, scored[task.name][shown], forecast_of(task))],
+        examples=[one for task in tasks for one in of_task(task)],
         curves=[row for one in ranks for row in _curve_of(one.model)],
         command=command,
     )
-    tables = {
-        "scores": findings.scores,
-        "ranking": ranking_rows(ranks),
-        "scores_by_series": series_rows(scored, tasks),
-        "scores_by_step": findings.steps,
-        "calibration": findings.calibration,
-        "forecasts": example_rows(findings.examples),
-        "training": findings.curves,
-    }
-    for name, rows in tables.items():
+    of_tables = (
+        findings.scores,
+        ranking_rows(ranks),
+        series_rows(scored, tasks),
+        findings.steps,
+        findings.calibration,
+        example_rows(findings.examples),
+        findings.curves,
+    )
+    texts = {"scores.md": markdown_table(findings.scores, SHOWN), PAGE: score_page(findings)}
+    for name, rows in zip(TABLES, of_tables):
         if rows:
             write_csv(folder / f"{name}.csv", rows)
-    for name, text in {
-        "scores.md": markdown_table(findings.scores, SHOWN),
-        "report.html": score_page(findings),
-    }.items():
+        else:
+            (folder / f"{name}.csv").unlink(missing_ok=True)  # of a report before this one
+    for name, text in texts.items():
         with whole_file(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return findings.scores
@@ -187,10 +207,22 @@ def _quantiles(forecaster: Forecaster, histories: Sequence[History], prediction_
 def _datasets(config: Config) -> list[EvaluationSet]:
     listed = config.evaluation.data_path or config.inference.data_path or str(config.dummy_path())
     if isinstance(listed, str):
-        if Path(listed).suffix == ".json" and isinstance(read_json(listed), list):
-            return [_of_index(Path(listed), entry) for entry in read_json(listed)]
-        return [EvaluationSet(listed)]
+        return _listed_in(Path(listed)) or [EvaluationSet(listed)]
     return [EvaluationSet(dataset) if isinstance(dataset, str) else dataset for dataset in listed]
+
+
+def _listed_in(path: Path) -> list[EvaluationSet]:
+    """Return the data sets of a JSON index; none for any other source."""
+    if path.suffix != ".json" or not path.is_file():
+        return []
+    with open(path, encoding="utf-8", errors="replace") as file:
+        if not file.read(1 << 10).lstrip().startswith("["):
+            return []
+    found = [_of_index(path, entry) for entry in read_json(path)]
+    if not found:
+        raise UserError(f"{path} lists no data set")
+    EvaluationConfig(data_path=list(found))  # whose ranges hold for them too
+    return found
 
 
 def _of_index(index: Path, entry: Any) -> EvaluationSet:
@@ -200,5 +232,9 @@ def _of_index(index: Path, entry: Any) -> EvaluationSet:
         raise UserError(
             f"{index}: each entry is an object with a file and, where you like, name, freq, prediction_length"
         )
-    keys = ("name", "freq", "prediction_length", "seasonality")
+    keys = {"name": str, "freq": str, "prediction_length": int, "seasonality": int}
+    for key, kind in keys.items():
+        if not isinstance(entry.get(key), (kind, type(None))) or isinstance(entry.get(key), bool):
+            said = "a text" if kind is str else "a whole number"
+            raise UserError(f"{index}: {key} of {file} must be {said}, got {entry[key]!r}")
     return EvaluationSet(path=str(index.parent / file), **{key: entry[key] for key in keys if key in entry})

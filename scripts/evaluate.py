@@ -13,27 +13,28 @@ logger = logging.getLogger("pipeline")
 
 def main(config: Config) -> None:
     """Score every model on every data set, print the table and write the report."""
-    from pipeline.files import check_folder
     from pipeline.report.scores import SHOWN
     from pipeline.report.tables import markdown_table
-    from pipeline.score_models import report_on, score_models, tasks_of
+    from pipeline.score_models import PAGE, check_report_folder, report_on, score_models, tasks_of
 
     folder = config.report_path()
-    check_folder(folder)
     if config.evaluation.fev_tasks is not None:
         return score_on_fev(config, folder)
+    check_report_folder(folder)
     tasks = tasks_of(config)
     scored = score_models(config.scored_models(), tasks, config)
     rows = report_on(scored, tasks, config, shlex.join(["python", *sys.argv]), folder)
     print(markdown_table(rows, SHOWN))
-    logger.info("report: %s; its tables are beside it", folder / "report.html")
+    logger.info("report: %s; its tables are beside it", folder / PAGE)
 
 
 def score_on_fev(config: Config, folder: Path) -> None:
     """Score every model on the tasks of fev, print their errors and write one file a model."""
     from pipeline.fev_tasks import score_fev_tasks
+    from pipeline.files import check_folder
     from pipeline.report.tables import markdown_table, write_csv
 
+    check_folder(folder / "fev")
     results = score_fev_tasks(config.evaluation.fev_tasks or "", config.scored_models(), config)
     rows = [row for of_model in results.values() for row in of_model]
     print(markdown_table(rows, ("task_name", "model_name", "eval_metric", "test_error", "num_forecasts")))

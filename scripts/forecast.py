@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pipeline.command import Processes, progress, run
 from pipeline.config import Config
+from pipeline.errors import UserError
 
 logger = logging.getLogger("pipeline")
 
@@ -12,15 +13,18 @@ logger = logging.getLogger("pipeline")
 def main(config: Config) -> None:
     """Load the model and the series, forecast, and write the predictions and, where asked for, a picture."""
     from pipeline.data_source import open_configured
-    from pipeline.files import check_folder
+    from pipeline.files import check_file
     from pipeline.future import open_future
     from pipeline.load_model import ChronosLoader
     from pipeline.predictions import Parts, Request, check_predictions_path, check_request, identity_of, parts_of
 
     inference, output = config.inference, config.predictions_path()
     check_predictions_path(output)
+    for given in (inference.data_path, inference.future_path):
+        if given is not None and Path(given).exists() and output.exists() and output.samefile(given):
+            raise UserError(f"inference.output_path: {output} is what is forecast from; give another file")
     if inference.plot_path is not None:
-        check_folder(Path(inference.plot_path).parent)
+        check_file(inference.plot_path)
     processes, device = Processes(), config.chronos.device
     model = inference.model_path or str(config.trained_path())
     loader = ChronosLoader(model)

@@ -221,3 +221,38 @@ def test_errors_of_training_info_that_is_no_json(refused, nano, csv, tmp_path):
     assert "run.json" in refused("train", *train_arguments(nano, csv, "--training.output_path", "out"))
     (run / "run.json").write_text(json.dumps({"seed": 5}))
     assert "differs" in refused("train", *train_arguments(nano, csv, "--training.output_path", "out"))
+
+
+def test_what_would_be_noticed_only_after_long_work(refused, nano, csv, tmp_path):
+    own = ["--inference.model_path", nano["bolt"], "--inference.data_path", csv]
+    assert "what is forecast from" in refused("forecast", *own, "--inference.output_path", csv)
+    assert "pictures" in refused(
+        "forecast", *own, "--inference.plot_path", (tmp_path / "pictures").mkdir() or "pictures"
+    )
+    models = ["--evaluation.models", f"[{nano['bolt']}, trainde]", "--evaluation.data_path", csv]
+    assert "trainde" in refused("evaluate", *models)
+    named = ["--base_model.model_name", nano["bolt"], "--base_model.revision", "v9"]
+    assert "has no revisions" in refused("base_model", *named)
+
+
+def test_a_model_whose_forecasts_are_no_numbers(run_script, nano, csv, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(nano["bolt"], tmp_path / "broken")
+    weights = load_file(tmp_path / "broken" / "model.safetensors")
+    broken = {name: value * float("nan") for name, value in weights.items()}
+    save_file(broken, tmp_path / "broken" / "model.safetensors", {"format": "pt"})
+    own = ["--inference.model_path", "broken", "--inference.data_path", csv, "--inference.prediction_length", 2]
+    code, _, err = run_script("forecast", *own)
+    assert code == 2 and "its weights are broken" in err
+    assert not (tmp_path / "data" / "predictions" / "predictions.parquet").exists()
+
+
+@pytest.mark.parametrize("text, said", [
+    ("inference: {prediction_length: 7}\ninference: {batch_size: 3}", "'inference' stands there twice"),
+    ("inference: {batch_size: 7, batch_size: 3}", "'batch_size' stands there twice"), ("inference: 5", "must hold keys"),
+])  # fmt: skip
+@pytest.mark.parametrize("joined", [True, False])
+def test_keys_that_would_be_passed_over(refused, tmp_path, text, said, joined):
+    (tmp_path / "c.yaml").write_text(text)
+    assert said in refused("train", *(["--config=c.yaml"] if joined else ["--config", "c.yaml"]))

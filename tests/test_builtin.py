@@ -115,3 +115,13 @@ def test_nothing_lies_between_models_of_other_sizes(tmp_path, nano):
     with pytest.raises(UserError, match="other shapes"):
         between(FOLDER, Path(nano["bolt"]), 0.5, tmp_path / "mixed")
     assert not (tmp_path / "mixed").exists()
+
+
+def test_what_is_no_checkpoint_is_not_replaced_by_one(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="something else"):
+        between(FOLDER, FOLDER, 0.5, tmp_path / "mine")
+    with pytest.raises(UserError, match="from 0"):
+        between(FOLDER, FOLDER, 7, tmp_path / "mixed")
+    assert (tmp_path / "mine" / "notes.txt").exists() and not (tmp_path / "mixed").exists()

@@ -9,10 +9,13 @@ from conftest import long_frame
 
 from pipeline.arrow_store import store_of_arrays
 from pipeline.baselines import naive_forecast
+from pipeline.config import Config, EvaluationConfig, PathsConfig
 from pipeline.errors import UserError
 from pipeline.evaluation import evaluate, examples, task_of
+from pipeline.forecasting import Forecaster
 from pipeline.metrics import WQL_LEVELS
 from pipeline.report.tables import markdown_table
+from pipeline.score_models import tasks_of
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -174,3 +177,39 @@ def test_scores_on_steps_that_a_model_comes_from_are_told(nano, csv, tmp_path, r
     code, out, err = run_script("evaluate", *scored, "--evaluation.models", "[data/models/trained]")
     assert code == 0, err
     assert ("train it with data.test_length 8" in out + err) == warned
+
+
+def test_the_examples_of_a_token_model_are_the_forecasts_that_were_scored(nano):
+    rng = np.random.default_rng(0)
+    series = [rng.normal(5, 1, int(length)).astype(np.float32) for length in rng.integers(40, 90, 13)]
+    task = task_of("t", store_of_arrays(series), 4, 1, 1)
+    forecaster = Forecaster.load(str(nano["t5"]), seed=3)
+
+    def forecast(histories, length):
+        return forecaster.quantiles(histories, length, WQL_LEVELS)[0]
+
+    for one in examples(task, evaluate(task, forecast, 5), forecast, 5):
+        scale = np.abs(np.diff(series[int(one.item_id)][:-4])).mean()
+        assert np.abs(one.target - one.quantiles[:, 4]).mean() / scale == pytest.approx(one.scaled_error, rel=1e-5)
+
+
+@pytest.mark.parametrize("entry, said", [
+    ({"prediction_length": 0}, "prediction_length"), ({"seasonality": -7}, "seasonality"),
+    ({"prediction_length": "7"}, "prediction_length of s.csv must be a whole number, got '7'"),
+    ({"prediction_length": 7.5}, "whole number"), ({"seasonality": True}, "whole number"),
+    ({"name": 5}, "name of s.csv must be a text"), (None, "lists no data set"),
+])  # fmt: skip
+def test_a_wrong_entry_of_an_index_is_refused(tmp_path, entry, said):
+    long_frame().to_csv(tmp_path / "s.csv", index=False)
+    (tmp_path / "index.json").write_text(json.dumps([] if entry is None else [{"file": "s.csv", **entry}]))
+    with pytest.raises(UserError, match=said):
+        tasks_of(Config(evaluation=EvaluationConfig(data_path=str(tmp_path / "index.json"))))
+
+
+def test_a_json_file_of_series_is_no_index(tmp_path):
+    (tmp_path / "s.json").write_text(
+        '{"item_id": "A", "target": [1, 2, 3, 4, 5]}\n{"item_id": "B", "target": [1, 5]}\n'
+    )
+    config = Config(evaluation=EvaluationConfig(data_path=str(tmp_path / "s.json")), paths=PathsConfig(str(tmp_path)))
+    (task,) = tasks_of(config)
+    assert list(task.store.item_ids) == ["A", "B"]

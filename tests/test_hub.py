@@ -11,6 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from conftest import ROOT, long_frame
 
+from pipeline.errors import UserError
+from pipeline.hub import check_upload
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPOSITORY = "someone/chronos-nano"
 
@@ -212,3 +215,9 @@ def test_an_upload_that_cannot_succeed_is_refused_before_training(hub, nano, tmp
     done = train(hub, nano, tmp_path, "hf_wrong")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "push_to_hub" in done.stderr and not (tmp_path / "trained").exists()
+
+
+@pytest.mark.parametrize("repository", ["/x", "owner/", "a b/c?d"])
+def test_a_repository_that_the_hub_would_not_make_is_refused_before_anything_is_asked_of_it(repository):
+    with pytest.raises(UserError, match="push_to_hub"):
+        check_upload(repository)

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.arrow_store import store_of_arrays
 from pipeline.evaluation import evaluate, task_of
-from pipeline.ranking import geometric_mean, rank, relative_scores, win_rates
+from pipeline.ranking import geometric_mean, rank, relative_scores, undefined, win_rates
 
 
 def off_by(errors):
@@ -67,3 +67,22 @@ def test_a_tie_is_half_a_win_and_an_unknown_score_no_pair():
 def test_a_geometric_mean_over_a_nought_is_unknown():
     found = geometric_mean(np.array([[2.0, 0.0], [8.0, 1.0]]))
     assert found[0] == pytest.approx(4.0) and np.isnan(found[1])
+
+
+def test_a_data_set_whose_yardstick_is_exact_is_in_no_mean():
+    exact = {"naive": off_by([0.0]), "m": off_by([1.0])}
+    others = {"a": {"naive": off_by([1.0]), "m": off_by([0.5])}, "b": {"naive": off_by([1.0]), "m": off_by([0.8])}}
+    with_it, without = rank({**others, "exact": exact}, "naive"), rank(others, "naive")
+    assert [one.model for one in with_it] == ["m", "naive"]
+    assert (
+        with_it[0].relative["WQL"].value == pytest.approx(without[0].relative["WQL"].value) == pytest.approx(0.4**0.5)
+    )
+    assert undefined({**others, "exact": exact}, "naive") == {"WQL": ["exact"], "MASE": ["exact"]}
+    assert all(np.isnan(one.relative["WQL"].value) for one in rank({"exact": exact, "again": exact}, "naive"))
+
+
+def test_a_model_without_numbers_loses_every_pair_and_its_interval_is_infinite():
+    best, worst = rank({"a": {"naive": off_by([1.0, 1.0, 1.0]), "broken": off_by([0.5, np.nan, np.nan])}}, "naive")
+    assert (best.model, best.win_rate["WQL"]) == ("naive", pytest.approx(2 / 3))
+    assert worst.relative["WQL"].value == worst.relative["MASE"].high == np.inf
+    assert worst.relative["MASE"].low == pytest.approx(0.5)  # one draw in 27 holds the good series alone

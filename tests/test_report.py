@@ -1,6 +1,7 @@
 """The page of scores: whole, alone, and in the colours of the reader."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 from pipeline.arrow_store import store_of_arrays
 from pipeline.baselines import SEASONAL_NAIVE, naive_forecast
 from pipeline.config import Config, EvaluationConfig
+from pipeline.errors import UserError
 from pipeline.evaluation import evaluate, task_of
-from pipeline.score_models import report_on, score_models
+from pipeline.report.figures import DrawnForecast, forecast_figure, save_figure
+from pipeline.score_models import check_report_folder, report_on, score_models
 
 VOID = {"meta", "br", "hr", "img", "link"}
 
@@ -101,4 +104,32 @@ def test_seasonal_naive_alone_is_a_report_too(tmp_path):
     task = task_of("one", store_of_arrays([np.arange(30.0) % 7]), 4, 7, 1)
     scored = {"one": {SEASONAL_NAIVE: evaluate(task, naive_forecast(7))}}
     report_on(scored, [task], Config(), "python", tmp_path)
+    assert "Nobody can be said to be better" in (tmp_path / "report.html").read_text()
+    noisy = task_of("one", store_of_arrays([np.random.default_rng(0).normal(size=30)]), 4, 7, 1)
+    report_on({"one": {SEASONAL_NAIVE: evaluate(noisy, naive_forecast(7))}}, [noisy], Config(), "python", tmp_path)
     assert "No model is better" in (tmp_path / "report.html").read_text()
+
+
+def test_names_of_any_kind_are_drawn(nano, tmp_path):
+    values = np.random.default_rng(0).normal(5, 1, (2, 60)).astype(np.float32)
+    store = replace(store_of_arrays(values), item_ids=["price_$_in_$", r"a\1 \d <&>"])
+    task = task_of(r"north\south\d $x$", store, 6, 7, 1)
+    config = Config(evaluation=EvaluationConfig(models=[str(nano["bolt"])], baselines=[]))
+    report_on(score_models(config.scored_models(), [task], config), [task], config, "python", tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "price_$_in_$" in page and r"a\1 \d &lt;&amp;&gt;" in page and r"north\south\d $x$" in page
+    drawn = DrawnForecast("price_$_in_$", values[0], *values[1, :18].reshape(3, 6))
+    save_figure(forecast_figure([drawn]), tmp_path / "p.png")
+    assert (tmp_path / "p.png").stat().st_size > 5000
+
+
+def test_a_folder_with_tables_that_no_report_wrote_is_refused_and_old_tables_go(report, tmp_path):
+    _, _, scored = report
+    (tmp_path / "training.csv").write_text("mine")
+    with pytest.raises(UserError, match="training.csv of your own"):
+        check_report_folder(tmp_path)
+    (tmp_path / "report.html").write_text("an older report")
+    check_report_folder(tmp_path)
+    task = task_of("one", store_of_arrays([np.random.default_rng(0).normal(size=30)]), 4, 7, 1)
+    report_on({"one": {SEASONAL_NAIVE: evaluate(task, naive_forecast(7))}}, [task], Config(), "python", tmp_path)
+    assert not (tmp_path / "training.csv").exists() and (tmp_path / "scores.csv").exists()

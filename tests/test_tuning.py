@@ -14,6 +14,7 @@ from pipeline.base_model import load_model
 from pipeline.config import LoraConfig
 from pipeline.cpu import ByteDropout, DroppedAttention, ScaleNorm, for_cpu
 from pipeline.errors import UserError
+from pipeline.forecasting import Forecaster
 from pipeline.report.figures import curve_figure
 from pipeline.tuning import Blend, freeze, reshape, with_adapters
 
@@ -255,3 +256,14 @@ def test_training_gives_the_saved_model_the_shape_that_was_asked_for(nano, tmp_p
     assert (config["prediction_length"], config["context_length"]) == (70, 2064)
     assert config["quantiles"] == [0.25, 0.5, 0.75]
     assert torch.isfinite(forecast(tmp_path / "out", 70, (0.25, 0.5, 0.75))).all()
+
+
+@pytest.mark.parametrize("levels", [[0.05, 0.5, 0.95], [0.2, 0.5, 0.8]])
+@pytest.mark.parametrize("horizon", [5, 1100])
+def test_a_chronos_2_of_other_levels_forecasts(nano, levels, horizon):
+    model = load_model(nano["chronos-2"])
+    reshape(model, "chronos-2", quantiles=levels)
+    history = np.sin(np.arange(60, dtype=np.float32))
+    quantiles, point = Forecaster.of_model(model).quantiles([history], horizon, levels)
+    assert quantiles.shape == (1, horizon, len(levels)) and np.isfinite(quantiles).all()
+    np.testing.assert_array_equal(point, quantiles[:, :, 1])

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -144,7 +145,9 @@ def _chart(name: str, height: float = _HEIGHT) -> Iterator[tuple[Axes, list[str]
 
     done: list[str] = []
     # Text stays text; ids that follow from the name are the same in every run, and differ between the charts of a page.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.size": _POINTS}):
+    with matplotlib.rc_context(
+        {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": _POINTS, "text.parse_math": False}
+    ):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         axes = figure.subplots()
         yield axes, done
@@ -159,13 +162,10 @@ def _chart(name: str, height: float = _HEIGHT) -> Iterator[tuple[Axes, list[str]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     for variable, colour in _DRAWN.items():
         svg = svg.replace(colour, f"var({variable})")
-    done.append(re.sub(r"<svg [^>]*?viewBox=", f'<svg role="img" aria-label="{_escaped(name)}" viewBox=', svg, count=1))
+    labelled = f'<svg role="img" aria-label="{escape(name)}" viewBox='
+    done.append(re.sub(r"<svg [^>]*?viewBox=", lambda _: labelled, svg, count=1))
 
 
 def _count_steps(axes: Axes, what: str) -> None:
     axes.set_xlabel(what)
     axes.locator_params(axis="x", integer=True)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

@@ -36,6 +36,13 @@ class DrawnForecast:
 
 def forecast_figure(forecasts: Sequence[DrawnForecast]) -> Figure:
     """Draw the end of each history, the median forecast, the 80% band, and what came."""
+    from matplotlib import rc_context
+
+    with rc_context({"text.parse_math": False}):  # a name may hold a dollar sign
+        return _drawn(forecasts)
+
+
+def _drawn(forecasts: Sequence[DrawnForecast]) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -16,7 +16,7 @@ from pipeline import __version__
 from pipeline.baselines import SEASONAL_NAIVE, STATISTICAL
 from pipeline.evaluation import Example
 from pipeline.metrics import INTERVALS, SCORES
-from pipeline.ranking import Evaluations, Rank
+from pipeline.ranking import Evaluations, Rank, undefined
 from pipeline.report import charts
 from pipeline.report.tables import Row
 
@@ -110,12 +110,15 @@ class _Page:
         sure = (
             f" (95% interval {_number(estimate.low)} to {_number(estimate.high)})" if np.isfinite(estimate.low) else ""
         )
-        said = (
-            "No model is better than repeating the last season."
-            if first.model == SEASONAL_NAIVE
-            else f"<b>{escape(self.labels[first.model])}</b> forecasts best: its WQL is {_number(estimate.value)} of "
-            f"seasonal naive's{sure}."
-        )
+        if np.isnan(estimate.value):
+            said = "Nobody can be said to be better than repeating the last season: its own WQL is 0 or not defined."
+        elif first.model == SEASONAL_NAIVE:
+            said = "No model is better than repeating the last season."
+        else:
+            said = (
+                f"<b>{escape(self.labels[first.model])}</b> forecasts best: its WQL is {_number(estimate.value)} of "
+                f"seasonal naive's{sure}."
+            )
         scale, drawn = ("geometric mean over the data sets", "data sets")
         if len(evaluations) == 1:
             scale, drawn = "of the one data set", "series"
@@ -123,7 +126,15 @@ class _Page:
             f"<h1>Forecast scores</h1>\n"
             f"<p>{len(self.models)} forecasters on {escape(over)}, {n_series:,} series. {said}</p>\n"
             f'<p class="note">Relative scores are over seasonal naive\'s, {scale}: below 1 is better than repeating the '
-            f"last season. Intervals are 95% bootstrap intervals over {drawn}.</p>"
+            f"last season. Intervals are 95% bootstrap intervals over {drawn}.{self._left_out()}</p>"
+        )
+
+    def _left_out(self) -> str:
+        of_score = undefined(self.found.evaluations, SEASONAL_NAIVE)
+        return "".join(
+            f" Relative {score} leaves out {escape(', '.join(names))}: there seasonal naive's is 0 or not defined."
+            for score, names in of_score.items()
+            if names
         )
 
     def _ranking(self) -> str:
@@ -291,7 +302,9 @@ def _charts(drawn: Sequence[str]) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None or not np.isfinite(value) else f"{value:.3f}"
+    if value is None or np.isnan(value):
+        return "–"
+    return f"{value:.3f}" if np.isfinite(value) else "∞"
 
 
 def _percent(value: float | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pipeline.evaluation import Example, Task
 from pipeline.metrics import SCORES, WQL_LEVELS
-from pipeline.ranking import RANKED_BY, Estimate, Evaluations, Rank, relative_scores
+from pipeline.ranking import RANKED_BY, Estimate, Evaluations, Rank, relative_scores, undefined
 from pipeline.report.tables import Row
 
 SHOWN = (
@@ -23,18 +23,20 @@ SHOWN = (
 )
 
 
-def score_rows(evaluations: Evaluations, ranks: list[Rank], yardstick: str) -> list[Row]:
+def score_rows(evaluations: Evaluations, ranks: list[Rank], yardstick: str, seed: int = 0) -> list[Row]:
     """Return one row for each data set and model, and, over several sets, one of geometric means for each model."""
     rows: list[Row] = []
     for dataset, of_set in evaluations.items():
-        relative = relative_scores(of_set, yardstick)
+        relative = relative_scores(of_set, yardstick, seed)
         for model, evaluation in of_set.items():
             rows.append({"data set": dataset, "model": model, **evaluation.scores(), **_estimates(relative[model])})
     if len(evaluations) > 1:
         by_model = {one.model: one for one in ranks}
+        n_in_mean = len(evaluations) - len(undefined(evaluations, yardstick)["WQL"])
+        mean = f"geometric mean of {n_in_mean}" + (f" of {len(evaluations)}" if n_in_mean < len(evaluations) else "")
         for model in next(iter(evaluations.values())):
             row: Row = dict.fromkeys(rows[0])
-            row |= {"data set": f"geometric mean of {len(evaluations)}", "model": model}
+            row |= {"data set": mean, "model": model}
             rows.append(row | _estimates(by_model[model].relative))
     return rows
 
