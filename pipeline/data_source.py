@@ -116,9 +116,8 @@ def _open_path(source: str, cache_dir: str | Path, columns: Columns, freq: str |
     freq = freq or gluonts_freq(source)
     commit = None if files else hub_commit(source)
     cached = _cached(cache_dir, fingerprint(files, _LAYOUT, columns, freq, "" if files else source, commit))
-    if not cached.is_file() or not (
-        files or commit
-    ):  # what the Hub holds now is not known, so an older one is not taken
+    may_be_older = not files and commit is None
+    if may_be_older or not cached.is_file():
         logger.info("converting %s to %s", source, cached)
         _convert(partial(read_tables, source, columns), source, cached, columns, freq)
     return _filled(open_store(cached), source)
