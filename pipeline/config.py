@@ -288,6 +288,10 @@ class TrainingConfig:
         if self.push_to_hub is not None and self.push_to_hub.count("/") != 1:
             raise UserError(f"training.push_to_hub must have the form owner/name, got {self.push_to_hub}")
         _at_least("training.patience", self.patience, 1)
+        if self.patience is not None and self.validation_split == 0:
+            raise UserError(
+                "training.patience goes by validation scores, of which there are none: set training.validation_split"
+            )
         if not 0 <= self.validation_split < 1:
             raise UserError(f"training.validation_split must be at least 0 and below 1, got {self.validation_split}")
         if not 0 <= self.drop_prob < 1:

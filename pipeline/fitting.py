@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
-from transformers import TrainerState, TrainingArguments, set_seed
+from transformers import Trainer, TrainerState, TrainingArguments, set_seed
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from pipeline.callbacks import Bar, ForecastPictures, Lines
 from pipeline.config import Config
+from pipeline.errors import UserError
 from pipeline.frequency import seasonality
 from pipeline.guard import BaseIsFirstBest, GuardedTrainer, Patience, forecaster_of
 from pipeline.memory import fit_batch, take_step
@@ -66,6 +69,24 @@ class Fitting:
         set_seed(self.config.chronos.seed)
         # The layers for a CPU would break a compiled model into many pieces.
         return self.start.to_train(cpu_layers=arguments.device.type == "cpu" and not is_compiled(arguments))
+
+    def check(self, model: Any, arguments: TrainingArguments) -> None:
+        """Refuse, before anything is written, what the Trainer would refuse when it trains.
+
+        Raises:
+            UserError: an optimizer, a schedule or a loader cannot be made as training.trainer says.
+        """
+        if arguments.gradient_checkpointing and not model.supports_gradient_checkpointing:
+            raise UserError("training.trainer.activation_checkpointing: this model cannot; lower training.batch_size")
+        windows = WindowDataset(self.windows, arguments.max_steps * self.config.training.batch_size, lambda *_: {})
+        tried = copy.copy(arguments)
+        try:
+            with tempfile.TemporaryDirectory(prefix="chronos-run-") as tried.output_dir:
+                trainer = Trainer(model=model, args=tried, train_dataset=windows, eval_dataset=windows)
+                trainer.create_optimizer_and_scheduler(self.recipe.steps)
+                trainer.get_train_dataloader()
+        except (TypeError, ValueError, ImportError, KeyError, AttributeError) as error:
+            raise UserError(f"training.trainer: {' '.join(str(error).split())}") from error
 
     def fit_batch(self, model: Any, arguments: TrainingArguments) -> None:
         """Lower what a GPU takes at once until it has the memory; more batches then make a step.

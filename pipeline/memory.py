@@ -35,13 +35,29 @@ class StepMemory:
         return self.weights + self.gradients + self.optimizer + self.activations
 
 
-def step_memory(model: torch.nn.Module, inputs: dict[str, Any], n_windows: float, bf16: bool) -> StepMemory:
-    """Estimate the memory of a step with AdamW from a forward pass over a few windows.
+def step_memory(
+    model: torch.nn.Module, inputs_of: Callable[[int], dict[str, Any]], n_windows: int, bf16: bool
+) -> StepMemory:
+    """Estimate the memory of a step with AdamW from forward passes over one window and over two.
 
     Args:
-        inputs: what the model takes, of a few windows.
-        n_windows: how many times as many windows a step has.
+        inputs_of: gives what the model takes of so many windows.
+        n_windows: how many a step has.
     """
+    model.train()
+    of_one, of_two = (_saved_bytes(model, inputs_of(count), bf16) for count in (1, 2))
+    trained = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
+    return StepMemory(
+        weights=sum(parameter.nbytes for parameter in model.parameters()),
+        gradients=trained,
+        optimizer=_ADAM_MOMENTS * trained,
+        # Copies of weights, in another precision or joined, are of no window.
+        activations=of_one + (n_windows - 1) * (of_two - of_one),
+    )
+
+
+def _saved_bytes(model: torch.nn.Module, inputs: dict[str, Any], bf16: bool) -> int:
+    """Return the bytes that a forward pass keeps for the backward one, the weights themselves left out."""
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     saved: dict[int, int] = {}
 
@@ -51,20 +67,13 @@ def step_memory(model: torch.nn.Module, inputs: dict[str, Any], n_windows: float
             saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    model.train()
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast("cpu", torch.bfloat16, enabled=bf16),
     ):
         loss = model(**inputs).loss
     del loss
-    trained = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
-    return StepMemory(
-        weights=sum(parameter.nbytes for parameter in model.parameters()),
-        gradients=trained,
-        optimizer=_ADAM_MOMENTS * trained,
-        activations=int(sum(saved.values()) * n_windows),
-    )
+    return sum(saved.values())
 
 
 def fit_batch(arguments: TrainingArguments, attempt: Callable[[int], None]) -> None:

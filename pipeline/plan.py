@@ -75,7 +75,7 @@ class Plan:
                 if self.refit
                 else "none"
             ),
-            "memory": f"about {_megabytes(memory.total)} a process: {', '.join(parts)}",
+            "memory": f"about {_megabytes(memory.total)} a process with AdamW: {', '.join(parts)}",
         }
         yield from (f"{name:<12}{fact}" for name, fact in facts.items())
 

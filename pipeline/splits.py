@@ -64,7 +64,7 @@ def split_store(
 def _split_at(store: Store, train_ends: np.ndarray, ends: np.ndarray, min_past: int) -> Split:
     # The last training step is never in a context: a series that changes only there teaches nothing.
     low, high = _ranges(store, train_ends - 1)
-    infinite = np.isinf(low) | np.isinf(high)
+    infinite = np.array([np.isinf(store.rows(index)[:, :end]).any() for index, end in enumerate(ends)], bool)
     if infinite.any():
         raise UserError(
             f"{store.path or 'the array'}: series {store.item_ids[int(infinite.argmax())]} holds an infinite value; "
@@ -96,15 +96,14 @@ def pool_of(split: Split) -> Pool:
 def _ranges(store: Store, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the least and greatest known value before `ends` of each item's target that varies most: [n], [n].
 
-    NaN where there is none; infinite where any row holds an infinite value.
+    NaN where there is none.
     """
     low, high = np.full(len(store), np.nan), np.full(len(store), np.nan)
     for index, end in enumerate(ends):
         if end > 0:
-            rows = store.rows(index)[:, :end]
-            least, most = np.fmin.reduce(rows, axis=1), np.fmax.reduce(rows, axis=1)
-            infinite = np.isinf(least) | np.isinf(most)
-            spread = (most - least)[: len(store.variates.targets)]
-            at = int(infinite.argmax()) if infinite.any() else int(np.where(np.isnan(spread), -1, spread).argmax())
+            targets = store.rows(index)[: len(store.variates.targets), :end]
+            least, most = np.fmin.reduce(targets, axis=1), np.fmax.reduce(targets, axis=1)
+            spread = most - least
+            at = int(np.where(np.isnan(spread), -1, spread).argmax())
             low[index], high[index] = least[at], most[at]
     return low, high

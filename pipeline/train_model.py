@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import logging
+import math
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from pipeline.guard import GuardedTrainer
     from pipeline.starting_point import StartingPoint
 
-_WINDOWS_MEASURED = 2
 logger = logging.getLogger(__name__)
 
 
@@ -62,6 +62,8 @@ class ChronosTrainer:
         self.verdict = ""
         self.recipe: Recipe | None = None
         self.history: list[dict[str, Any]] = []
+        self.steps_trained = 0
+        self._epochs: float | Literal["auto"] = "auto"
         self.adapter: tuple[Any, dict[str, Any]] | None = None
         self.identity: dict[str, Any] = {}
         self.variates = UNIVARIATE
@@ -105,7 +107,7 @@ class ChronosTrainer:
         Raises:
             UserError: an argument of training.trainer is wrong, or the run folder holds another run.
         """
-        self.candidates, self.refit, self.drawn = [], None, None
+        self.candidates, self.refit, self.drawn, self._epochs = [], None, None, epochs
         with tempfile.TemporaryDirectory(prefix="chronos-run-") as temporary:
             run = self._run_folder(temporary)
             fitting = self._fitting(train_data, epochs)
@@ -119,6 +121,7 @@ class ChronosTrainer:
             self.identity = self._identity(train_data, arguments)
             _check_agreement(self.identity)
             model = fitting.model(arguments)
+            fitting.check(model, arguments)
             fitting.fit_batch(model, arguments)
             with contextlib.ExitStack() as lock:
                 with arguments.main_process_first(local=False):
@@ -130,7 +133,7 @@ class ChronosTrainer:
                             overwrite=self.config.training.overwrite,
                         )
                 trainer = fitting.train(model, run, arguments)
-                self.history = trainer.state.log_history
+                self.history, self.steps_trained = trainer.state.log_history, trainer.state.global_step
                 model, winner = trainer.whole_model(), None
                 if fitting.validation is not None:
                     winner = self._decide(trainer, model, fitting.start)
@@ -153,7 +156,10 @@ class ChronosTrainer:
             run = RunFolder(Path(temporary))
             arguments = fitting.arguments(run, steps=recipe.steps, compared=validation is not None)
         model = fitting.model(arguments)
-        held = arguments.per_device_train_batch_size
+        fitting.check(model, arguments)
+        if arguments.gradient_checkpointing:
+            model.gradient_checkpointing_enable()
+        held, every = arguments.per_device_train_batch_size, float(arguments.eval_steps or 0)
         return Plan(
             config=self.config,
             recipe=recipe,
@@ -165,16 +171,14 @@ class ChronosTrainer:
             n_series=sum(source.n_series for source in windows.sources),
             windows_per_epoch=windows.windows_per_epoch(),
             n_validation=0 if validation is None else len(validation),
-            evaluated_every=int(arguments.eval_steps or 0),
+            evaluated_every=math.ceil(every * recipe.steps if every < 1 else every),
             processes=arguments.world_size,
             batch=held,
             accumulated=arguments.gradient_accumulation_steps,
             refit=self._fitting_of_all(fitting) is not None,
             bf16=arguments.bf16,
             device=arguments.device.type,
-            memory=step_memory(
-                model, fitting.widest_inputs(model, _WINDOWS_MEASURED), held / _WINDOWS_MEASURED, arguments.bf16
-            ),
+            memory=step_memory(model, partial(fitting.widest_inputs, model), held, arguments.bf16),
         )
 
     def save_trained_model(self, output_path: str) -> None:
@@ -211,7 +215,7 @@ class ChronosTrainer:
             report = run_report(info, self.recipe.words, list(pictures))
             (folder / "report.md").write_text(report, encoding="utf-8")
             (folder / "config.yaml").write_text(
-                yaml.safe_dump(self.config.as_dict(), sort_keys=False), encoding="utf-8"
+                yaml.safe_dump(self._told().as_dict(), sort_keys=False), encoding="utf-8"
             )
             (folder / "README.md").write_text(training_card(info), encoding="utf-8")
             write_json(folder / TRAINING_INFO, info)
@@ -318,7 +322,6 @@ class ChronosTrainer:
     def _conclude(self, model: Any, winner: Candidate | None) -> None:
         """Keep the model that is to be saved, low-rank adapters merged into its weights and beside it, and say why it is."""
         from pipeline.candidates import verdict
-        from pipeline.tuning import adapter_of
 
         assert self.recipe is not None
         if winner is None:
@@ -328,8 +331,19 @@ class ChronosTrainer:
         self.model, self.adapter = model, None
         if self.config.training.method == "lora":
             if winner is None or winner.share > 0:
-                self.adapter = adapter_of(model, self._start().name)
+                self.adapter = self._adapter(model)
             self.model = model.merge_and_unload()
+
+    def _adapter(self, model: Any) -> tuple[Any, dict[str, Any]] | None:
+        """Return the adapters as they fit on the base, None where the model has another head than that."""
+        from pipeline.tuning import adapter_of
+
+        shape, name = model.config.chronos_config, self._start().name
+        longer = self.checkpoint.family == "bolt" and shape["prediction_length"] != self.checkpoint.prediction_length
+        if longer or shape.get("quantiles") != self.checkpoint.quantiles:
+            logger.warning("the adapter is merged and not kept beside: its head does not fit on the base's")
+            return None
+        return adapter_of(model, str(self.base_model_path) if name.startswith("scratch:") else name)
 
     def _identity(self, train_data: tuple, arguments: TrainingArguments) -> dict[str, Any]:
         """Return what makes a run the same run: settings that its weights depend on, the base, the data, the arithmetic."""
@@ -349,6 +363,12 @@ class ChronosTrainer:
             "rate": self.recipe.learning_rate,
         }
 
+    def _told(self) -> Config:
+        """Return the configuration with what was told in Python beside it: the base and the epochs."""
+        training = dataclasses.replace(self.config.training, epochs=self._epochs)
+        base = dataclasses.replace(self.config.base_model, output_path=str(self.base_model_path))
+        return dataclasses.replace(self.config, training=training, base_model=base)
+
     def _training_info(self) -> dict[str, Any]:
         assert self.recipe is not None
         libraries = ("torch", "transformers", "accelerate", "chronos-forecasting", "peft", "numpy")
@@ -356,13 +376,14 @@ class ChronosTrainer:
             "verdict": self.verdict,
             "base_model": self._start().name,
             "steps": self.recipe.steps,
+            "steps trained": self.steps_trained,
             "learning_rate": self.recipe.learning_rate,
             "candidates": [candidate.row() for candidate in self.candidates],
             "refit": self.refit and self.refit.row(),
             "history": self.history,
             "identity": self.identity,
             "variates": dataclasses.asdict(self.variates),
-            "config": self.config.as_dict(),
+            "config": self._told().as_dict(),
             "versions": {library: importlib.metadata.version(library) for library in libraries},
         }
 

@@ -56,6 +56,10 @@ _FIXED = (
     "eval_on_start",
     "label_smoothing_factor",
     "accelerator_config",
+    "per_device_eval_batch_size",
+    "eval_accumulation_steps",
+    "bf16_full_eval",
+    "fp16_full_eval",
 )
 
 
@@ -78,7 +82,12 @@ def training_arguments(
     """
     training, own = config.training, config.training.trainer
     _check_own(own)
-    shares = int(os.environ.get("WORLD_SIZE", 1)) * own.get("gradient_accumulation_steps", 1)
+    accumulated = own.get("gradient_accumulation_steps", 1)
+    if not isinstance(accumulated, int) or accumulated < 1:
+        raise UserError(
+            f"training.trainer.gradient_accumulation_steps must be a whole number from 1 on, got {accumulated!r}"
+        )
+    shares = int(os.environ.get("WORLD_SIZE", 1)) * accumulated
     if training.batch_size % shares:
         raise UserError(
             f"training.batch_size: {training.batch_size} windows cannot be shared evenly by {shares} "
@@ -95,7 +104,6 @@ def training_arguments(
         "output_dir": str(run.checkpoints),
         "max_steps": recipe.steps,
         "per_device_train_batch_size": training.batch_size // shares,
-        "per_device_eval_batch_size": 64,
         "learning_rate": recipe.learning_rate,
         "warmup_steps": recipe.warmup_share,
         "seed": config.chronos.seed,
@@ -126,7 +134,7 @@ def training_arguments(
         }
     try:
         arguments = TrainingArguments(**{**settings, **own})
-    except (TypeError, ValueError, ImportError) as error:
+    except (TypeError, ValueError, ImportError, KeyError, AttributeError) as error:
         raise UserError(f"training.trainer: {' '.join(str(error).split())}") from error
     # The Trainer would else take what `accelerate launch` was started with.
     arguments.mixed_precision = "bf16" if arguments.bf16 else "no"
@@ -170,13 +178,20 @@ def uses_bf16(precision: str, device: str, width: int) -> bool:
 
 
 def _check_own(own: dict[str, Any]) -> None:
-    known = {field.name for field in dataclasses.fields(TrainingArguments)}
-    for key in own:
+    known = {field.name: field.default for field in dataclasses.fields(TrainingArguments)}
+    for key, value in own.items():
         if key in _SET_ELSEWHERE:
             raise UserError(f"training.trainer.{key}: set it with {_SET_ELSEWHERE[key]}")
         if key in _FIXED:
             raise UserError(f"training.trainer.{key}: the pipeline depends on its value, so it cannot be set")
         if key not in known:
             raise UserError(f"training.trainer.{key}: transformers.TrainingArguments has no such field")
+        is_switch, is_number = isinstance(known[key], bool), isinstance(known[key], (int, float))
+        if is_switch != isinstance(value, bool) and (is_switch or is_number):
+            raise UserError(
+                f"training.trainer.{key} must be {'true or false' if is_switch else 'a number'}, got {value!r}"
+            )
+        if is_number and not is_switch and not isinstance(value, (int, float)):
+            raise UserError(f"training.trainer.{key} must be a number, got {value!r}")
     if own.get("eval_steps", own.get("save_steps")) != own.get("save_steps", own.get("eval_steps")):
         raise UserError("training.trainer: eval_steps and save_steps must be equal, so that the best can be saved")

@@ -136,20 +136,25 @@ def freeze(model: Any, patterns: Sequence[str]) -> None:
 class Blend:
     """A model's weights anywhere between those of its base and those it has been trained to.
 
-    Of low-rank adapters the second factor is scaled, which scales what they add.
+    Of low-rank adapters the second factor is scaled, which scales what they add; the first is made finite at the base, where
+    nought times what it has become would be no number.
     """
 
     def __init__(self, model: nn.Module, base: nn.Module) -> None:
         self.trained = {
             name: (parameter, parameter.detach().clone())
             for name, parameter in model.named_parameters()
-            if parameter.requires_grad and "lora_A" not in name
+            if parameter.requires_grad
         }
         start = dict(base.named_parameters())
-        self.start = {
-            name: torch.zeros_like(tuned) if "lora_B" in name else start[name].detach().to(tuned.device, copy=True)
-            for name, (_, tuned) in self.trained.items()
-        }
+        self.start = {}
+        for name, (_, tuned) in self.trained.items():
+            if "lora_A" in name:
+                self.start[name] = tuned.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+            elif "lora_B" in name:
+                self.start[name] = torch.zeros_like(tuned)
+            else:
+                self.start[name] = start[name].detach().to(tuned.device, copy=True)
 
     @torch.no_grad()
     def set(self, share: float) -> None:

@@ -175,9 +175,11 @@ class TrainingWindows:
     def windows_per_epoch(self) -> int | None:
         """Return how many windows it takes for their horizons to cover every training step once on average.
 
-        None where all series are made as they are needed: there is no end of them.
+        Those of series that are made as they are needed cover none; None where all are, for there is no end of them.
         """
-        return -(-self._n_steps() // self.prediction_length) or None
+        shares = np.diff(self.bounds, prepend=0.0)
+        share = sum(share for share, source in zip(shares, self.sources) if source.n_steps)
+        return math.ceil(self._n_steps() / (self.prediction_length * share) - 1e-6) if share else None
 
     def to_the_end(self) -> "TrainingWindows | None":
         """Return such windows with the held-out steps among them, None where nothing is held out of the sources."""

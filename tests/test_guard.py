@@ -48,6 +48,15 @@ def trainer_validation(trainer, tmp_path):
     return trainer.prepare_training_data([open_source(long_frame(), tmp_path / "cache")])[1]
 
 
+@pytest.mark.parametrize("family", ["bolt", "t5", "chronos-2"])
+def test_adapters_that_are_no_numbers_any_more_save_the_base_itself_to_the_last_bit(nano, tmp_path, family):
+    settings = {"method": "lora", "learning_rate": 1e38, "max_steps": 3, "validation_windows": 6}
+    trainer = trained(nano[family], tmp_path / "out", tmp_path, **settings)
+    assert not np.isfinite(info(tmp_path / "out")["candidates"][-1]["WQL"])
+    assert "so the base itself is saved" in trainer.verdict
+    assert same(weights(tmp_path / "out"), weights(nano[family]))
+
+
 def test_a_rate_far_too_high_saves_the_base_itself_to_the_last_bit(nano, tmp_path):
     better = trained(nano["bolt"], tmp_path / "better", tmp_path, max_steps=60)
     assert "is saved" in better.verdict

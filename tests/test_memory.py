@@ -1,16 +1,17 @@
 """What a step takes in memory, and batches that are lowered until they fit."""
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from transformers import TrainingArguments
 
-from pipeline.config import Config
+from pipeline.config import Config, TrainingConfig
 from pipeline.errors import UserError
 from pipeline.fitting import Fitting
-from pipeline.memory import fit_batch, step_memory, take_step
+from pipeline.memory import _saved_bytes, fit_batch, step_memory, take_step
 from pipeline.train_model import ChronosTrainer
 
 
@@ -25,10 +26,10 @@ class Product(torch.nn.Module):
 
 
 def test_memory_is_counted_as_by_hand():
-    memory = step_memory(Product(), {"x": torch.zeros(4, 10)}, n_windows=3, bf16=False)
+    memory = step_memory(Product(), lambda count: {"x": torch.zeros(count, 10)}, n_windows=12, bf16=False)
     assert (memory.weights, memory.gradients, memory.optimizer) == (4 * 250, 4 * 200, 8 * 200)
     # Saved for the way back: the input of the layer, and the output of exp.
-    assert memory.activations == 3 * 4 * (4 * 10 + 4 * 20)
+    assert memory.activations == 12 * (4 * 10 + 4 * 20)
     assert memory.total == 1000 + 800 + 1600 + 3 * 480
 
 
@@ -113,3 +114,15 @@ def test_a_plan_says_what_a_run_would_do(nano, run_script, csv, tmp_path):
     assert "learning_rate: 0.003" in out and "max_steps: 3000" in out and "context_length: 512" in out
     assert "24 windows x 1 accumulated" in out and "6 series" in out and "MB" in out
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("family", ["bolt", "t5", "chronos-2"])
+@pytest.mark.parametrize("bf16", [True, False])
+def test_the_memory_of_a_batch_is_that_of_the_batch_itself(nano, family, bf16):
+    trainer = ChronosTrainer(str(nano[family]))
+    trainer.config = Config(training=TrainingConfig(context_length=64, prediction_length=16))
+    fitting = trainer._fitting(trainer.prepare_training_data(np.random.default_rng(0).normal(size=(4, 200))), "auto")
+    model = fitting.start.to_train(cpu_layers=True)
+    estimated = step_memory(model, partial(fitting.widest_inputs, model), 16, bf16).activations
+    measured = _saved_bytes(model, fitting.widest_inputs(model, 16), bf16)
+    assert estimated == pytest.approx(measured, rel=0.1)

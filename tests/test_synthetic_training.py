@@ -99,7 +99,7 @@ def test_real_and_synthetic_sources_are_drawn_by_weight(nano, tmp_path):
     _, target = training.batch(range(2000))
     real = ((target > 0) & (target < 20)).all(axis=1) & (np.abs(np.diff(target, axis=1)).std(axis=1) > 0.4)
     assert abs(real.mean() - 0.25) < 0.08
-    assert set(validation.windows[:, 0]) == {0, 1} and training.windows_per_epoch() == -(-4 * (300 - 3 * 16) // 16)
+    assert set(validation.windows[:, 0]) == {0, 1} and training.windows_per_epoch() == 4 * (300 - 3 * 16) * 4 // 16
 
 
 def test_a_folder_of_shards_is_opened_where_it_lies(run_script, tmp_path, nano):

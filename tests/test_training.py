@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import long_frame
-from trained import logged, same, trained, weights, without_dropout
+from trained import SHORT, info, logged, same, trained, weights, without_dropout
 
 from pipeline import train_model
-from pipeline.config import Config
+from pipeline.command_line import parse_config
+from pipeline.config import Config, TrainingConfig
 from pipeline.data_source import open_source
 from pipeline.errors import UserError
+from pipeline.recipes import recipe_of
 from pipeline.train_model import ChronosTrainer
 
 
@@ -68,6 +70,19 @@ def test_the_log_holds_losses_and_scores(nano, tmp_path):
         ({"trainer": {"optim": "magic"}}, "magic"),
         ({"trainer": {"label_smoothing_factor": 0.1}}, "cannot be set"),
         ({"trainer": {"gradient_accumulation_steps": 3}}, "cannot be shared"),
+        ({"trainer": {"gradient_accumulation_steps": 0}}, "from 1 on"),
+        ({"trainer": {"gradient_accumulation_steps": "2"}}, "must be a number, got '2'"),
+        ({"trainer": {"weight_decay": "abc"}}, "weight_decay must be a number"),
+        ({"trainer": {"max_grad_norm": None}}, "max_grad_norm must be a number"),
+        ({"trainer": {"torch_compile": "yes"}}, "must be true or false"),
+        ({"trainer": {"adam_beta1": 2}}, "Invalid beta"),
+        ({"trainer": {"log_level": "foo"}}, "foo"),
+        ({"trainer": {"optim": "galore_adamw"}}, "training.trainer: "),
+        ({"trainer": {"lr_scheduler_type": "warmup_stable_decay"}}, "training.trainer: "),
+        ({"trainer": {"lr_scheduler_kwargs": {"foo": 1}}}, "foo"),
+        ({"trainer": {"dataloader_num_workers": -1}}, "num_workers"),
+        ({"trainer": {"per_device_eval_batch_size": 2}}, "cannot be set"),
+        ({"patience": 3, "validation_split": 0.0}, "training.patience"),
         ({"trainer": {"eval_steps": 2, "save_steps": 3}}, "must be equal"),
         ({"blends": [1.5]}, "training.blends"),
         ({"quantiles": [0.5, 0.1]}, "must rise"),
@@ -140,3 +155,48 @@ def test_bfloat16_trains(nano, tmp_path):
     two = trained(nano["bolt"], tmp_path / "fp32", tmp_path, precision="fp32", max_steps=2)
     assert one.candidates[1].scores["wql"] == pytest.approx(two.candidates[1].scores["wql"], rel=0.05)
     assert not same(weights(tmp_path / "bf16"), weights(tmp_path / "fp32"))
+
+
+def test_layers_that_cannot_be_computed_again_are_refused(nano, tmp_path):
+    with pytest.raises(UserError, match="activation_checkpointing"):
+        trained(nano["chronos-2"], tmp_path / "out", tmp_path, trainer={"activation_checkpointing": True})
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_saved_tells_how_it_was_trained_in_python(nano, tmp_path):
+    trainer = ChronosTrainer(str(nano["bolt"]))
+    trainer.config = Config(training=TrainingConfig(**SHORT | {"max_steps": None}, refit=False))
+    trainer.train_model(trainer.prepare_training_data(np.random.default_rng(0).normal(size=(4, 200))), epochs=2)
+    trainer.save_trained_model(str(tmp_path / "out"))
+    told = parse_config(["--config", str(tmp_path / "out" / "config.yaml")], "")
+    assert (told.training.epochs, told.base_model.output_path) == (2, str(nano["bolt"]))
+    again = recipe_of(
+        told.training, told.training.epochs, family="bolt", width=64, scratch_size=None, windows_per_epoch=100
+    )
+    assert again.steps == 25
+
+
+def test_a_run_that_stopped_early_tells_its_steps(nano, tmp_path):
+    settings = {"max_steps": 10, "learning_rate": 10.0, "patience": 1, "refit": False, "validation_windows": 6}
+    trained(nano["bolt"], tmp_path / "out", tmp_path, trainer={"eval_steps": 1, "save_steps": 1}, **settings)
+    done = info(tmp_path / "out")["steps trained"]
+    assert done < 10 == info(tmp_path / "out")["steps"]
+    assert f"It stopped after {done} steps." in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_the_dry_run_counts_evaluations_that_are_given_as_a_share(nano):
+    trainer = ChronosTrainer(str(nano["bolt"]))
+    settings = {**SHORT, "max_steps": 20, "trainer": {"eval_steps": 0.5, "save_steps": 0.5}}
+    trainer.config = Config(training=TrainingConfig(**settings))
+    plan = trainer.plan(trainer.prepare_training_data(np.random.default_rng(0).normal(size=(4, 200))))
+    assert plan.evaluated_every == 10
+
+
+@pytest.mark.parametrize("place", [-1, -5, -30])
+def test_an_infinite_value_anywhere_is_named(nano, tmp_path, place):
+    data = np.random.default_rng(0).normal(size=(4, 200))
+    data[2, place] = np.inf
+    trainer = ChronosTrainer(str(nano["bolt"]))
+    trainer.config = Config(training=TrainingConfig(**SHORT))
+    with pytest.raises(UserError, match="series 2 holds an infinite value"):
+        trainer.prepare_training_data(data)

@@ -1,6 +1,7 @@
 """Reshaped models, frozen weights, blends, adapters and the fast dropout."""
 
 import copy
+import shutil
 
 import numpy as np
 import pytest
@@ -267,3 +268,19 @@ def test_a_chronos_2_of_other_levels_forecasts(nano, levels, horizon):
     quantiles, point = Forecaster.of_model(model).quantiles([history], horizon, levels)
     assert quantiles.shape == (1, horizon, len(levels)) and np.isfinite(quantiles).all()
     np.testing.assert_array_equal(point, quantiles[:, :, 1])
+
+
+@pytest.mark.parametrize("longer", [False, True])
+def test_the_adapter_beside_a_model_loads_on_its_base_or_is_not_kept(nano, tmp_path, longer):
+    from trained import trained
+
+    settings = {"method": "lora", "max_steps": 2, "refit": False, "prediction_length": 80 if longer else 16}
+    base = tmp_path / "base"
+    shutil.copytree(nano["bolt"], base)
+    trainer = trained(base, tmp_path / "out", tmp_path, validation_split=0.0, **settings)
+    assert trainer.model.config.chronos_config["prediction_length"] == (80 if longer else 64)
+    assert (tmp_path / "out" / "adapter").exists() != longer
+    if not longer:
+        merged = load_model(tmp_path / "out" / "adapter")
+        for name, value in trainer.model.state_dict().items():
+            torch.testing.assert_close(merged.state_dict()[name], value)

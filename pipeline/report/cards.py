@@ -17,7 +17,7 @@ def training_card(info: dict[str, Any]) -> str:
     config = info["config"]
     facts = {
         "started from": info["base_model"],
-        "steps": info["steps"],
+        "steps": info["steps trained"],
         "learning rate": info["learning_rate"],
         "batch size": config["training"]["batch_size"],
         "method": config["training"]["method"],
@@ -49,9 +49,11 @@ def run_report(info: dict[str, Any], words: str, pictures: Sequence[str]) -> str
     drawn = "".join(f"![{captions[name]}]({name})\n\n{captions[name]}\n\n" for name in pictures)
     rates = [entry["windows_per_second"] for entry in info["history"] if "windows_per_second" in entry]
     speed = f"{np.median(rates):,.0f} windows a second (median)." if rates else ""
+    early = "" if info["steps trained"] == info["steps"] else f" It stopped after {info['steps trained']} steps."
     versions = [{"library": name, "version": version} for name, version in info["versions"].items()]
     return (
-        f"# Training run from {info['base_model']}\n\n{info['verdict']}\n\n{words[0].upper()}{words[1:]}. {speed}\n\n{drawn}"
+        f"# Training run from {info['base_model']}\n\n{info['verdict']}\n\n"
+        f"{words[0].upper()}{words[1:]}.{early} {speed}\n\n{drawn}"
         + _candidates(info)
         + "## To do it again\n\n```bash\npython scripts/train.py --config config.yaml --training.output_path NEW\n```\n\n"
         + f"with the same data, base and versions:\n\n{markdown_table(versions, ('library', 'version'))}"
