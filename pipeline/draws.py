@@ -7,20 +7,26 @@ generator (Salmon et al., 2011) keyed by row.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import gammaincinv, ndtri
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FACTORS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
 _AT_ONCE = 96
 _STREAMS = 1 << 62
 
 
 def mix(x: np.ndarray) -> np.ndarray:
     """The finaliser of SplitMix64 (Steele et al., 2014): a bijection of 64-bit words that passes for random."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    x = x ^ (x >> _SHIFTS[0])
+    x *= _FACTORS[0]
+    x ^= x >> _SHIFTS[1]
+    x *= _FACTORS[1]
+    x ^= x >> _SHIFTS[2]
+    return x
 
 
 def word(keys: np.ndarray, draw: int | np.ndarray) -> np.ndarray:
@@ -35,7 +41,12 @@ def uniform(keys: np.ndarray, draw: int | np.ndarray) -> np.ndarray:
 
 def keys_of(seed: int, indices: np.ndarray) -> np.ndarray:
     """Return one key for each index, uint64 [n]; other seeds give others."""
-    return mix(mix(np.array([seed], np.uint64) ^ _GOLDEN) ^ np.asarray(indices, np.uint64))
+    return mix(_start(seed) ^ np.asarray(indices, np.uint64))
+
+
+@lru_cache
+def _start(seed: int) -> np.ndarray:
+    return mix(np.array([seed], np.uint64) ^ _GOLDEN)
 
 
 class Draws:

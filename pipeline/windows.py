@@ -23,7 +23,7 @@ _ATTEMPTS = 1000
 _SERIES_AND_START = np.array([1, 2], np.uint64)
 _EXTREME = 100.0
 _WHOLE = 1 / 3
-_BATCHES = 2  # of the words of a seed, that of its batches
+_BATCHES = 2  # of the words of a batch, that of its contexts' length
 
 
 class Source(Protocol):
@@ -118,7 +118,7 @@ class SyntheticSource:
         self, keys: np.ndarray, batches: np.ndarray, context_length: int, prediction_length: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return one window for each key: context [n, context_length], target [n, prediction_length], float32."""
-        of_batch, own = Draws(batches), Draws(keys)
+        of_batch, own = Draws(word(batches, _BATCHES)), Draws(keys)
         least = min(self.min_past, context_length)
         short = of_batch.log_uniform(least, context_length + 1).astype(np.int64)
         history = np.where(of_batch.chance(_WHOLE), context_length, short.clip(least, context_length))[:, 0]
@@ -196,44 +196,56 @@ class TrainingWindows:
         Columns of the context that are padding in every window are left out.
         """
         first = keys_of(self.seed, np.asarray(indices))
-        batches = word(keys_of(self.seed, np.asarray(indices) // self.batch_size), _BATCHES)
-        n_rows, n_targets = len(self.variates), len(self.variates.targets)
-        context = np.empty((len(first), n_rows, self.context_length), np.float32)
-        target = np.empty((len(first), n_rows, self.prediction_length), np.float32)
+        batches = keys_of(self.seed, np.asarray(indices) // self.batch_size)
+        n_targets = len(self.variates.targets)
         # Drawn anew within its source, so that sources keep their weights.
-        chosen = np.searchsorted(self.bounds, uniform(first, 0), side="right").clip(max=len(self.sources) - 1)
+        chosen = np.zeros(len(first), np.int64)
+        if len(self.sources) > 1:
+            chosen = np.searchsorted(self.bounds, uniform(first, 0), side="right").clip(max=len(self.sources) - 1)
         pending = np.arange(len(first))
         for attempt in range(_ATTEMPTS):
             keys = mix(first[pending] ^ np.uint64(attempt))
-            for which, source in enumerate(self.sources):
-                at = np.flatnonzero(chosen[pending] == which)
-                if len(at):
-                    past, future = source.draw(
-                        keys[at], batches[pending[at]], self.context_length, self.prediction_length
-                    )
-                    context[pending[at]] = past.reshape(len(at), n_rows, -1)
-                    target[pending[at]] = future.reshape(len(at), n_rows, -1)
+            past, future = self._drawn(keys, batches[pending], chosen[pending])
             if self.drop_prob > 0:
-                self._drop(keys, pending, context, target)
+                self._drop(keys, past, future)
+            if attempt == 0:
+                context, target = past, future
+            else:
+                context[pending], target[pending] = past, future
             learnable = _learnable(
-                context[pending, :n_targets].reshape(-1, self.context_length),
-                target[pending, :n_targets].reshape(-1, self.prediction_length),
+                past[:, :n_targets].reshape(-1, self.context_length),
+                future[:, :n_targets].reshape(-1, self.prediction_length),
             )
             pending = pending[~learnable.reshape(-1, n_targets).any(axis=1)]
             if not len(pending):
                 break
-        target[pending, :n_targets] = np.nan
+        else:
+            target[pending, :n_targets] = np.nan
         return _trimmed(context.reshape(-1, self.context_length)), target.reshape(-1, self.prediction_length)
 
-    def _drop(self, keys: np.ndarray, rows: np.ndarray, context: np.ndarray, target: np.ndarray) -> None:
+    def _drawn(self, keys: np.ndarray, batches: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return one window of the chosen source for each key: [n, n_variates, length] of context and of target."""
+        shape, lengths = (-1, len(self.variates)), (self.context_length, self.prediction_length)
+        if len(self.sources) == 1:
+            past, future = self.sources[0].draw(keys, batches, *lengths)
+            return past.reshape(*shape, lengths[0]), future.reshape(*shape, lengths[1])
+        context, target = (np.empty((len(keys), shape[1], length), np.float32) for length in lengths)
+        for which, source in enumerate(self.sources):
+            at = np.flatnonzero(chosen == which)
+            if len(at):
+                past, future = source.draw(keys[at], batches[at], *lengths)
+                context[at], target[at] = past.reshape(*shape, lengths[0]), future.reshape(*shape, lengths[1])
+        return context, target
+
+    def _drop(self, keys: np.ndarray, context: np.ndarray, target: np.ndarray) -> None:
         """Leave out values of the targets, at the same steps in all of them."""
         keys, n_targets = word(keys, 1 << 48), len(self.variates.targets)
         width = self.context_length + self.prediction_length
         steps = np.arange(1, 1 + width, dtype=np.uint64)
         dropped = uniform(keys[:, None], steps) < self.drop_prob * uniform(keys, 0)[:, None]
         past, future = dropped[:, None, : self.context_length], dropped[:, None, self.context_length :]
-        context[rows, :n_targets] = np.where(past, np.nan, context[rows, :n_targets])
-        target[rows, :n_targets] = np.where(future, np.nan, target[rows, :n_targets])
+        context[:, :n_targets] = np.where(past, np.nan, context[:, :n_targets])
+        target[:, :n_targets] = np.where(future, np.nan, target[:, :n_targets])
 
 
 def held_out(
@@ -384,14 +396,13 @@ def _windows(
     prediction_length: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the context before `starts` and the target from it, each counted from `origin`, NaN where there is none."""
-    context = np.full((len(starts), context_length), np.nan, np.float32)
-    target = np.full((len(starts), prediction_length), np.nan, np.float32)
+    whole = np.full((len(starts), context_length + prediction_length), np.nan, np.float32)
+    pasts, aheads = np.minimum(starts, context_length), np.minimum(ends - starts, prediction_length)
     # A copy a row is faster than one gather of all, which first makes as many indices as there are values.
-    for row, (first, start, end) in enumerate(zip(origin.tolist(), starts.tolist(), ends.tolist())):
-        past, ahead = min(start, context_length), min(end - start, prediction_length)
-        context[row, context_length - past :] = values[first + start - past : first + start]
-        target[row, :ahead] = values[first + start : first + start + ahead]
-    return context, target
+    rows = zip((origin + starts).tolist(), pasts.tolist(), aheads.tolist())
+    for row, (start, past, ahead) in enumerate(rows):
+        whole[row, context_length - past : context_length + ahead] = values[start - past : start + ahead]
+    return whole[:, :context_length], whole[:, context_length:]
 
 
 def _learnable(context: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -408,6 +419,8 @@ def _learnable(context: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _trimmed(context: np.ndarray) -> np.ndarray:
+    if not np.isnan(context[:, 0]).all():
+        return context
     known = ~np.isnan(context).all(axis=0)
     return context[:, known.argmax() if known.any() else -1 :]
 
