@@ -127,6 +127,8 @@ def _read_file(path: Path, columns: Columns) -> Iterator[pa.Table]:
         else:
             yield from _read_arrow(path)
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in str(error):
+            raise UserError(f"{path} is not written in UTF-8; save it anew in that encoding") from error
         raise UserError(
             f"cannot read {path}: {' '.join(str(error).split())}; is it whole, and what its suffix says?"
         ) from error
@@ -313,7 +315,8 @@ def _present(names: list[str], columns: Columns, where: object) -> list[str]:
     for name in required:
         if name not in names:
             raise UserError(
-                f"{where} has no column {name!r}, only {', '.join(names)}; " f"name the right ones with {_KEYS}"
+                f"{where} has no column {name!r}, only {', '.join(names)}; name the right ones with {_KEYS}; a table with a "
+                "column a series must first be melted to a row a time step"
             )
     wanted = dict.fromkeys((columns.item_id, columns.timestamp, "start", *columns.variates.names))
     return [name for name in wanted if name in names]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from pipeline.arrow_store import Store, store_of_arrays
@@ -15,8 +16,9 @@ from pipeline.files import read_json
 from pipeline.forecasting import Forecaster, named
 from pipeline.future import Future
 from pipeline.metrics import WQL_LEVELS
-from pipeline.predictions import Request, history_of, write_predictions
+from pipeline.predictions import Request, check_request, history_of, write_predictions
 from pipeline.report.figures import DrawnForecast, forecast_figure, save_figure
+from pipeline.series import History
 
 
 class ChronosLoader:
@@ -38,29 +40,44 @@ class ChronosLoader:
         general, precision = self.config.chronos, self.config.inference.precision
         self.forecaster = Forecaster.load(self.model_path, general.device, general.seed, precision)
 
-    def predict(self, context: np.ndarray, prediction_length: int = 48) -> np.ndarray:
+    def predict(self, context: np.ndarray | Store, prediction_length: int = 48) -> np.ndarray:
         """Forecast a batch of series at the levels of inference.quantiles.
 
         Args:
-            context: [batch, length] or [length], NaN where a value is missing or a shorter series is padded.
+            context: [batch, length] or [length], NaN where a value is missing or a shorter series is padded; or a store, as
+                `open_source` gives it, whose items are forecast in its order.
 
         Returns:
-            float32, [batch, prediction_length, n_quantiles].
+            float32, [batch, prediction_length, n_quantiles]; of items of several targets a row for each.
 
         Raises:
             UserError: no model is loaded, or the context is no array of numbers of one or two dimensions.
         """
-        context = np.asarray(context)
+        if prediction_length < 1:
+            raise UserError(f"prediction_length must be at least 1, got {prediction_length}")
+        batch_size, levels = self.config.inference.batch_size, self.config.inference.quantiles
+        histories: list[History] = []
+        if isinstance(context, Store):
+            request = Request(prediction_length, levels)
+            check_request(self.loaded(), context, request)
+            histories += [history_of(context, index, request) for index in range(len(context))]
+        else:
+            histories += list(self._rows(context))
+        batches = [histories[start : start + batch_size] for start in range(0, len(histories), batch_size)]
+        return np.concatenate([self.loaded().quantiles(batch, prediction_length, levels)[0] for batch in batches])
+
+    def _rows(self, context: np.ndarray) -> np.ndarray:
+        if isinstance(context, pd.DataFrame):
+            raise UserError("a DataFrame says by its columns what it holds; give what open_source makes of it")
+        try:
+            context = np.asarray(context)
+        except ValueError as error:
+            raise UserError("series of unequal length are padded with NaN on the left, or come as a store") from error
         if context.ndim not in (1, 2) or not np.issubdtype(context.dtype, np.number):
             raise UserError(
                 f"context must be numbers of shape [batch, length], got {context.dtype} {list(context.shape)}"
             )
-        if prediction_length < 1:
-            raise UserError(f"prediction_length must be at least 1, got {prediction_length}")
-        rows = np.atleast_2d(context).astype(np.float32)
-        batch_size, levels = self.config.inference.batch_size, self.config.inference.quantiles
-        batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-        return np.concatenate([self.loaded().quantiles(list(batch), prediction_length, levels)[0] for batch in batches])
+        return np.atleast_2d(context).astype(np.float32)
 
     def evaluate_on_test_data(self, test_data: np.ndarray) -> dict:
         """Score the forecast of the last inference.prediction_length steps of each series.

@@ -91,15 +91,8 @@ def score_models(models: Sequence[str], tasks: Sequence[Task], config: Config) -
     for name in models:
         checked(name)
     scored: dict[str, dict[str, Evaluation]] = {task.name: {} for task in tasks}
-    for name in models:
-        for task in tasks:
-            if _has_seen(name, task):
-                logger.warning(
-                    "%s was trained or chosen on steps of %s that it is now scored on; train it with data.test_length %d",
-                    name,
-                    task.name,
-                    task.windows * task.prediction_length,
-                )
+    for warning in _leaks(models, tasks):
+        logger.warning(warning)
     for name in (SEASONAL_NAIVE, *baselines_of(config), *models):
         forecast_of = forecaster_named(name, config)
         for task in tasks:
@@ -158,6 +151,7 @@ def report_on(
         examples=[one for task in tasks for one in of_task(task)],
         curves=[row for one in ranks for row in _curve_of(one.model)],
         command=command,
+        warnings=_leaks(list(next(iter(scored.values()))), tasks),
     )
     of_tables = (
         findings.scores,
@@ -168,7 +162,8 @@ def report_on(
         example_rows(findings.examples),
         findings.curves,
     )
-    texts = {"scores.md": markdown_table(findings.scores, SHOWN), PAGE: score_page(findings)}
+    warnings = "".join(f"\n{warning}\n" for warning in findings.warnings)
+    texts = {"scores.md": markdown_table(findings.scores, SHOWN) + warnings, PAGE: score_page(findings)}
     for name, rows in zip(TABLES, of_tables):
         if rows:
             write_csv(folder / f"{name}.csv", rows)
@@ -178,6 +173,17 @@ def report_on(
         with whole_file(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return findings.scores
+
+
+def _leaks(models: Sequence[str], tasks: Sequence[Task]) -> list[str]:
+    """Return a sentence for each model and data set on whose scored steps it was trained or chosen."""
+    return [
+        f"{name} was trained or chosen on steps of {task.name} that it is now scored on; train it with data.test_length "
+        f"{task.windows * task.prediction_length}"
+        for name in models
+        for task in tasks
+        if _has_seen(name, task)
+    ]
 
 
 def _has_seen(model: str, task: Task) -> bool:

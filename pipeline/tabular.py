@@ -27,6 +27,7 @@ _N_BUCKETS = 128
 _SERIES_FOR_FREQ = 1000
 _MISSING = ("", "na", "n/a", "nan", "null", "none", "-")
 _ZONE = r"(?<=:\d{2})(?P<fraction>\.\d+)?\s*(?P<zone>[Zz]|(?P<sign>[+-])(?P<hours>\d{2})(?::?(?P<minutes>\d{2}))?)$"
+_DECIMAL_COMMA = r"^[+-]?[\d.]*,\d+$"
 _SLASHED = r"^(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})"
 
 
@@ -315,7 +316,9 @@ def _numbers(column: pa.ChunkedArray, row: np.ndarray, where: str, name: str = "
             wrong = (
                 read.isna() & text.is_valid().to_pandas() & ~text.to_pandas().str.lower().isin(_MISSING)
             ).to_numpy()
-            _refuse(wrong, row, where, f"has a {name} that is no number", text)
+            comma = pc.match_substring_regex(text, _DECIMAL_COMMA).fill_null(False).to_numpy()
+            hint = " (decimals are written with a point)" if (wrong & comma).any() else ""
+            _refuse(wrong, row, where, f"has a {name} that is no number{hint}", text)
             values = read.to_numpy(np.float64)
     else:
         raise UserError(

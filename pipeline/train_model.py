@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from pipeline.arrow_store import Store, store_of_arrays
 from pipeline.checkpoint import TRAINING_INFO, Checkpoint, read_checkpoint, weight_files
 from pipeline.config import Config
+from pipeline.data_source import columns_of, open_source
 from pipeline.errors import UserError
 from pipeline.files import fingerprint, write_json
 from pipeline.frequency import seasonality
@@ -75,12 +77,12 @@ class ChronosTrainer:
         dummy = self.config.training.dummy_data
         return dummy_array(n_samples, dummy.n_series, dummy.length, dummy.patterns, self.config.chronos.seed)
 
-    def prepare_training_data(self, data: np.ndarray | Sequence[Store | Bank | TrainingSet]) -> tuple:
+    def prepare_training_data(self, data: np.ndarray | pd.DataFrame | Sequence[Store | Bank | TrainingSet]) -> tuple:
         """Part series into training and validation windows.
 
         Args:
-            data: an array [n_series, length], or what windows are drawn from: stores and synthetic banks, each with a
-                weight or all alike.
+            data: an array [n_series, length]; a long DataFrame with the columns that the configuration names; or what
+                windows are drawn from: stores and synthetic banks, each with a weight or all alike.
 
         Returns:
             (TrainingWindows, ValidationWindows), the second None where training.validation_split is 0.
@@ -88,7 +90,12 @@ class ChronosTrainer:
         Raises:
             UserError: no series can be trained on, or the horizon is beyond what the model's head forecasts.
         """
-        given = [store_of_arrays(data)] if isinstance(data, np.ndarray) else data
+        given: Sequence[Store | Bank | TrainingSet]
+        if isinstance(data, pd.DataFrame):
+            cache = Path(self.config.paths.data_dir, "cache")
+            given = [open_source(data, cache, columns_of(self.config), self.config.data.freq)]
+        else:
+            given = [store_of_arrays(data)] if isinstance(data, np.ndarray) else data
         sets = [one if isinstance(one, TrainingSet) else TrainingSet(one, 1.0) for one in given]
         start = self._start()
         horizon = start.horizon(

@@ -84,7 +84,9 @@ def whole_contexts(
 
     def padded(context: torch.Tensor, target: torch.Tensor) -> Inputs:
         missing = context_length - context.shape[1]
-        return to_inputs(torch.nn.functional.pad(context, (missing, 0), value=math.nan).contiguous(), target.contiguous())
+        return to_inputs(
+            torch.nn.functional.pad(context, (missing, 0), value=math.nan).contiguous(), target.contiguous()
+        )
 
     return padded
 

@@ -6,9 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from chronos import BaseChronosPipeline
+from conftest import long_frame
 
 from pipeline.base_model import ChronosBaseModel
 from pipeline.config import Config
+from pipeline.data_source import columns_of, open_source
 from pipeline.errors import UserError
 from pipeline.load_model import ChronosLoader
 from pipeline.train_model import ChronosTrainer
@@ -80,3 +82,22 @@ def test_methods_called_out_of_turn_say_what_comes_first(nano, tmp_path):
         ChronosBaseModel().save_base_model(str(tmp_path / "x"))
     with pytest.raises(UserError, match="train_model"):
         ChronosTrainer(str(nano["bolt"])).save_trained_model(str(tmp_path / "x"))
+
+
+def test_a_table_is_trained_on_and_its_store_is_forecast(nano, tmp_path):
+    frame = long_frame(n_series=4, length=90).rename(columns={"target": "sold"})
+    trainer = ChronosTrainer(str(nano["bolt"]))
+    paths, data = replace(Config().paths, data_dir=str(tmp_path)), replace(Config().data, target="sold")
+    trainer.config = replace(Config(), paths=paths, data=data)
+    training, _ = trainer.prepare_training_data(frame)
+    assert training.sources[0].n_series == 4
+    loader = ChronosLoader(str(nano["bolt"]))
+    loader.load_trained_model()
+    store = open_source(frame[7:], tmp_path / "cache", columns_of(trainer.config))  # the first is shorter
+    found = loader.predict(store, prediction_length=5)
+    assert found.shape == (4, 5, 3)
+    for index in range(4):
+        np.testing.assert_allclose(found[index], loader.predict(store.target(index), 5)[0], rtol=1e-4)
+    for wrong, said in ((frame, "open_source"), ([[1.0, 2.0], [3.0]], "unequal length")):
+        with pytest.raises(UserError, match=said):
+            loader.predict(wrong)

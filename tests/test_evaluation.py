@@ -177,6 +177,8 @@ def test_scores_on_steps_that_a_model_comes_from_are_told(nano, csv, tmp_path, r
     code, out, err = run_script("evaluate", *scored, "--evaluation.models", "[data/models/trained]")
     assert code == 0, err
     assert ("train it with data.test_length 8" in out + err) == warned
+    for name in ("report.html", "scores.md"):
+        assert ("train it with data.test_length 8" in Path("data", "reports", name).read_text()) == warned
 
 
 def test_the_examples_of_a_token_model_are_the_forecasts_that_were_scored(nano):

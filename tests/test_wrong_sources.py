@@ -289,3 +289,17 @@ def test_a_frame_whose_dates_are_an_index_without_a_name_is_refused(tmp_path):
     frame = pd.DataFrame({"target": np.arange(5.0)}, index=pd.date_range("2020-01-01", periods=5))
     with pytest.raises(UserError, match="index of dates has no name"):
         open_source(frame, tmp_path)
+
+
+def test_what_spreadsheets_write_is_refused_with_what_to_mend(tmp_path):
+    (tmp_path / "s.csv").write_text("item_id;timestamp;target\nA;2020-01-01;1.459,37\nA;2020-01-02;2,5\n")
+    with pytest.raises(
+        UserError, match="row 1 has a target that is no number .decimals are written with a point.: 1.459,37"
+    ):
+        open_source(tmp_path / "s.csv", tmp_path / "cache")
+    (tmp_path / "t.csv").write_bytes("item_id,timestamp,target\nKöln,2020-01-01,1\n".encode("latin-1"))
+    with pytest.raises(UserError, match="not written in UTF-8"):
+        open_source(tmp_path / "t.csv", tmp_path / "cache")
+    (tmp_path / "w.csv").write_text("date,a,b\n2020-01-01,1,2\n")
+    with pytest.raises(UserError, match="must first be melted"):
+        open_source(tmp_path / "w.csv", tmp_path / "cache")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
@@ -64,6 +64,8 @@ class Findings:
     """`model, step`, and of each step what is known of `loss`, `WQL` and `MASE`."""
     command: str
     """What makes the report again."""
+    warnings: list[str] = field(default_factory=list)
+    """What the scores must not be read without."""
 
 
 def score_page(found: Findings) -> str:
@@ -123,8 +125,9 @@ class _Page:
         if len(evaluations) == 1:
             scale, drawn = "of the one data set", "series"
         return (
-            f"<h1>Forecast scores</h1>\n"
-            f"<p>{len(self.models)} forecasters on {escape(over)}, {n_series:,} series. {said}</p>\n"
+            "<h1>Forecast scores</h1>\n"
+            + "".join(f"<p><b>{escape(warning)}</b></p>\n" for warning in self.found.warnings)
+            + f"<p>{len(self.models)} forecasters on {escape(over)}, {n_series:,} series. {said}</p>\n"
             f'<p class="note">Relative scores are over seasonal naive\'s, {scale}: below 1 is better than repeating the '
             f"last season. Intervals are 95% bootstrap intervals over {drawn}.{self._left_out()}</p>"
         )
