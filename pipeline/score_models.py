@@ -164,7 +164,7 @@ def report_on(
     )
     warnings = "".join(f"\n{warning}\n" for warning in findings.warnings)
     texts = {"scores.md": markdown_table(findings.scores, SHOWN) + warnings, PAGE: score_page(findings)}
-    for name, rows in zip(TABLES, of_tables):
+    for name, rows in zip(TABLES, of_tables, strict=True):
         if rows:
             write_csv(folder / f"{name}.csv", rows)
         else:
