@@ -96,7 +96,7 @@ class ChronosBaseModel:
         elsewhere = self.model_name.startswith(("scratch:", PREFIX, "s3://")) or Path(self.model_name).is_dir()
         if self.revision is not None and elsewhere:
             raise UserError(
-                f"base_model.revision: {self.model_name} has no revisions, only a repository on the Hub has"
+                f"base_model.revision: {self.model_name} has no revisions, only a repository on the Hub has; leave it out"
             )
         if self.model_name.startswith("scratch:"):
             self.model = scratch_model(self.model_name.removeprefix("scratch:"), self.seed)

@@ -45,7 +45,7 @@ def open_source(
         if source.ndim != 2:
             raise UserError(f"an array of series must have the shape [n_series, length], got {list(source.shape)}")
         if not len(source):
-            raise UserError("the array holds no series")
+            raise UserError("the array holds no series; give one of shape [n_series, length]")
         return store_of_arrays(source, freq or "")
     if isinstance(source, pd.DataFrame):
         if source.empty:
@@ -66,17 +66,17 @@ def open_source(
     return _open_path(str(source), cache_dir, columns, freq)
 
 
-def open_configured(config: Config, path: str | None, freq: str | None = None) -> Store:
+def open_configured(config: Config, source: str | pd.DataFrame | None, freq: str | None = None) -> Store:
     """Open one source by the column names, frequency and cache of a configuration; None is the generated dummy data.
 
     Raises:
         UserError: the source is missing or wrong.
     """
-    if path is None:
-        path = str(config.dummy_path())
+    if source is None:
+        source = str(config.dummy_path())
         if not config.dummy_path().is_file():
-            raise UserError(f"no data is named and {path} is not there; name a file, or run scripts/generate_data.py")
-    return open_source(path, Path(config.paths.data_dir, "cache"), columns_of(config), freq or config.data.freq)
+            raise UserError(f"no data is named and {source} is not there; name a file, or run scripts/generate_data.py")
+    return open_source(source, Path(config.paths.data_dir, "cache"), columns_of(config), freq or config.data.freq)
 
 
 def columns_of(config: Config) -> Columns:

@@ -14,10 +14,13 @@ def check_upload(repository: str) -> None:
         UserError: the Hub knows no such names, cannot be reached, or there is no valid token.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
 
     try:
         validate_repo_id(repository)
+    except HFValidationError as error:
+        raise UserError(f"training.push_to_hub: {' '.join(str(error).split())}; write it as owner/name") from error
+    try:
         HfApi().whoami()
     except Exception as error:  # the client's own errors, those of its transport, and OSError share no other base class
         raise UserError(

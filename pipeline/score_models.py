@@ -226,7 +226,7 @@ def _listed_in(path: Path) -> list[EvaluationSet]:
             return []
     found = [_of_index(path, entry) for entry in read_json(path)]
     if not found:
-        raise UserError(f"{path} lists no data set")
+        raise UserError(f"{path} lists no data set; name at least one")
     EvaluationConfig(data_path=list(found))  # whose ranges hold for them too
     return found
 

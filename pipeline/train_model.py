@@ -20,7 +20,7 @@ import pandas as pd
 from pipeline.arrow_store import Store, store_of_arrays
 from pipeline.checkpoint import TRAINING_INFO, Checkpoint, read_checkpoint, weight_files
 from pipeline.config import Config
-from pipeline.data_source import columns_of, open_source
+from pipeline.data_source import open_configured
 from pipeline.errors import UserError
 from pipeline.files import fingerprint, write_json
 from pipeline.frequency import seasonality
@@ -92,8 +92,7 @@ class ChronosTrainer:
         """
         given: Sequence[Store | Bank | TrainingSet]
         if isinstance(data, pd.DataFrame):
-            cache = Path(self.config.paths.data_dir, "cache")
-            given = [open_source(data, cache, columns_of(self.config), self.config.data.freq)]
+            given = [open_configured(self.config, data)]
         else:
             given = [store_of_arrays(data)] if isinstance(data, np.ndarray) else data
         sets = [one if isinstance(one, TrainingSet) else TrainingSet(one, 1.0) for one in given]

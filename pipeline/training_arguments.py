@@ -186,12 +186,13 @@ def _check_own(own: dict[str, Any]) -> None:
             raise UserError(f"training.trainer.{key}: the pipeline depends on its value, so it cannot be set")
         if key not in known:
             raise UserError(f"training.trainer.{key}: transformers.TrainingArguments has no such field")
-        is_switch, is_number = isinstance(known[key], bool), isinstance(known[key], (int, float))
-        if is_switch != isinstance(value, bool) and (is_switch or is_number):
-            raise UserError(
-                f"training.trainer.{key} must be {'true or false' if is_switch else 'a number'}, got {value!r}"
-            )
-        if is_number and not is_switch and not isinstance(value, (int, float)):
-            raise UserError(f"training.trainer.{key} must be a number, got {value!r}")
+        if isinstance(known[key], bool):
+            right, kind = isinstance(value, bool), "true or false"
+        elif isinstance(known[key], (int, float)):
+            right, kind = isinstance(value, (int, float)) and not isinstance(value, bool), "a number"
+        else:
+            continue
+        if not right:
+            raise UserError(f"training.trainer.{key} must be {kind}, got {value!r}")
     if own.get("eval_steps", own.get("save_steps")) != own.get("save_steps", own.get("eval_steps")):
         raise UserError("training.trainer: eval_steps and save_steps must be equal, so that the best can be saved")
