@@ -1,11 +1,15 @@
 """From a command line and YAML files to a configuration."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import fields
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
 from pathlib import Path
+from typing import get_type_hints
 
 from pipeline.config import Config
 from pipeline.errors import UserError
+
+_SWITCHES = ("help", "print_config")
 
 
 def parse_config(argv: list[str], description: str) -> Config:
@@ -38,10 +42,13 @@ def parse_command_line(argv: list[str], description: str, flags: Mapping[str, st
         parser.add_argument(f"--{name}", type=section, default=section())
     for flag, text in flags.items():
         parser.add_argument(f"--{flag}", action="store_true", help=text)
+    keys = list(_keys(Config))
     for option, following in zip(argv, [*argv[1:], ""]):
         name, equals, value = option.partition("=")
         if name == "--config":
-            _check_sections(Path(value if equals else following), sections)
+            _check_file(Path(value if equals else following), keys)
+        elif name.startswith("--"):
+            _refuse_unknown(name.removeprefix("--").removesuffix("+"), [*keys, *_SWITCHES, *flags], "")
     try:
         parsed = parser.instantiate(parser.parse_args(argv))
     except UserError:
@@ -51,8 +58,29 @@ def parse_command_line(argv: list[str], description: str, flags: Mapping[str, st
     return Config(**{name: parsed[name] for name in sections}), {flag: parsed[flag] for flag in flags}
 
 
-def _check_sections(path: Path, sections: Collection[str]) -> None:
-    """Refuse what jsonargparse would pass over without a word: a top level that is not sections of keys, a key twice."""
+def _keys(section: type, parent: str = "") -> Iterator[str]:
+    """Yield the dotted name of every key and section."""
+    kinds = get_type_hints(section)
+    for one in fields(section):
+        yield parent + one.name
+        if is_dataclass(kinds[one.name]):
+            yield from _keys(kinds[one.name], f"{parent}{one.name}.")
+
+
+def _refuse_unknown(key: str, keys: Collection[str], where: str) -> None:
+    """Refuse a key that there is not, with the one that may be meant. A key that holds a mapping takes any below it."""
+    parents = [key[:at] for at, letter in enumerate(key) if letter == "."]
+    sections = {one.rpartition(".")[0] for one in keys}
+    if key in keys or any(parent in keys and parent not in sections for parent in parents):
+        return
+    close = get_close_matches(key, keys, n=1)
+    raise UserError(
+        f"{where}there is no key {key}" + (f"; is {close[0]} meant?" if close else "; see --help for the keys")
+    )
+
+
+def _check_file(path: Path, keys: Collection[str]) -> None:
+    """Refuse unknown keys, and what jsonargparse would pass over: a top level that is not sections of keys, a key twice."""
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -63,14 +91,20 @@ def _check_sections(path: Path, sections: Collection[str]) -> None:
                     raise UserError(f"{path}: {key!r} stands there twice; keep one of the two")
             return super().construct_mapping(node, deep)
 
+    def check(section: dict, parent: str) -> None:
+        for name, value in section.items():
+            _refuse_unknown(f"{parent}{name}", keys, f"{path}: ")
+            if isinstance(value, dict):
+                check(value, f"{parent}{name}.")
+
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return  # the parser's own message says it better
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no sections; write them as in config/chronos_config.yaml")
-    for name, keys in content.items():
-        if name not in sections:
-            raise UserError(f"{path}: there is no section {name!r}; known are {', '.join(sections)}")
-        if not isinstance(keys, dict):
+    for name, values in content.items():
+        _refuse_unknown(str(name), keys, f"{path}: ")
+        if not isinstance(values, dict):
             raise UserError(f"{path}: section {name!r} must hold keys and their values")
+    check(content, "")

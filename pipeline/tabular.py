@@ -28,6 +28,7 @@ _SERIES_FOR_FREQ = 1000
 _MISSING = ("", "na", "n/a", "nan", "null", "none", "-")
 _ZONE = r"(?<=:\d{2})(?P<fraction>\.\d+)?\s*(?P<zone>[Zz]|(?P<sign>[+-])(?P<hours>\d{2})(?::?(?P<minutes>\d{2}))?)$"
 _DECIMAL_COMMA = r"^[+-]?[\d.]*,\d+$"
+_DOTTED = r"^\d{1,2}\."
 _SLASHED = r"^(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})"
 
 
@@ -373,6 +374,8 @@ def _dates(text: pd.Series, row: np.ndarray, where: str) -> pd.Series:
     how: dict[str, Any] = {"format": "ISO8601"}
     if slashed[0].notna().all():
         day_first, month_first = bool((slashed[0] > 12).any()), bool((slashed[1] > 12).any())
+        # Who parts dates by points has the day first; slashes and dashes are used both ways.
+        day_first = day_first or (not month_first and bool(text.str.contains(_DOTTED).all()))
         if day_first == month_first:
             raise UserError(f"{where}: timestamps like {text.iloc[0]} can mean two days; write them as 2024-01-31")
         how = {"dayfirst": day_first}

@@ -137,6 +137,29 @@ def test_a_file_that_does_not_parse_or_has_unknown_keys_is_refused(text, tmp_pat
         parse_config(["--config", str(path)], "")
 
 
+@pytest.mark.parametrize("argument, meant", [
+    ("--training.max_step=5", "is training.max_steps meant"), ("--max_steps=5", "is training.max_steps meant"),
+    ("--trainng.lora.rank=5", "is training.lora.rank meant"), ("--nothing=5", "see --help"),
+])  # fmt: skip
+def test_a_mistyped_key_is_answered_with_the_one_that_is_meant(argument, meant):
+    for arguments in ([argument], argument.split("=")):
+        with pytest.raises(UserError, match=f"no key {arguments[0][2:].split('=')[0]}; {meant}"):
+            parse_config(arguments, "")
+
+
+def test_a_mistyped_key_in_a_file_is_answered_with_the_one_that_is_meant(tmp_path):
+    path = tmp_path / "c.yaml"
+    for text, meant in (("training: {lora: {rnk: 5}}", "training.lora.rank"), ("trainng: {}", "training")):
+        path.write_text(text)
+        with pytest.raises(UserError, match=f"c.yaml: there is no key .*; is {meant} meant"):
+            parse_config(["--config", str(path)], "")
+
+
+def test_keys_below_one_that_holds_a_mapping_and_lists_that_grow_are_known():
+    config = parse_config(["--training.trainer.weight_decay", "0.1", "--training.freeze+", "encoder"], "")
+    assert (config.training.trainer, config.training.freeze) == ({"weight_decay": 0.1}, ["encoder"])
+
+
 def test_paths_that_are_not_given_lie_in_the_folders_of_the_paths_section():
     config = parse_config(["--paths.models_dir", "m", "--paths.predictions_dir", "p"], "")
     assert [str(config.base_path()), str(config.trained_path())] == ["m/base", "m/trained"]
