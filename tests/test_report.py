@@ -123,6 +123,16 @@ def test_names_of_any_kind_are_drawn(nano, tmp_path):
     assert (tmp_path / "p.png").stat().st_size > 5000
 
 
+def test_values_without_neighbours_and_horizons_of_one_step_are_drawn():
+    gap = np.nan
+    history = np.array([3, gap, gap, 4])
+    axis = forecast_figure([DrawnForecast("A", history, *np.array([[5.0], [4.0], [6.0]]))]).axes[0]
+    points = [line.get_xydata().tolist() for line in axis.lines if line.get_linestyle() == "None"]
+    assert points == [[[-3, 3], [0, 4]], [[1, 5]]]
+    band = axis.collections[0].get_paths()[0].get_extents()
+    assert (band.x0, band.x1, band.y0, band.y1) == (0.5, 1.5, 4, 6)
+
+
 def test_a_folder_with_tables_that_no_report_wrote_is_refused_and_old_tables_go(report, tmp_path):
     _, _, scored = report
     (tmp_path / "training.csv").write_text("mine")

@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.evaluation import Example
 from pipeline.metrics import INTERVALS, WQL_LEVELS
 from pipeline.ranking import Rank
+from pipeline.report.figures import draw_band, draw_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -100,9 +101,8 @@ def step_chart(
     """Draw the MASE of each model by step of the horizon."""
     with _chart(f"steps {name}") as (axes, done):
         for model, values in errors.items():
-            marker = "o" if len(values) == 1 else ""
             steps = np.arange(1, len(values) + 1)
-            axes.plot(steps, values, marker=marker, color=_DRAWN[colours[model]], label=labels[model], linewidth=1.3)
+            draw_line(axes, steps, np.asarray(values), color=_DRAWN[colours[model]], label=labels[model], linewidth=1.3)
         axes.set_title(name, loc="left", color=_INK, fontsize=_POINTS + 1)
         _count_steps(axes, "step of the horizon")
         axes.set_ylabel("MASE")
@@ -116,11 +116,10 @@ def example_chart(example: Example, colour: str) -> str:
     with _chart(f"{example.task} {example.which}") as (axes, done):
         ahead = np.arange(1, len(median) + 1)
         past = np.arange(1 - len(example.history), 1)
-        alone = "o" if len(ahead) == 1 else ""
-        axes.fill_between(ahead, low, high, color=_DRAWN[colour], alpha=0.22, linewidth=0)
-        axes.plot(past, example.history, color=_MUTED, linewidth=1)
-        axes.plot(ahead, example.target, color=_INK, linewidth=1, marker=alone)
-        axes.plot(ahead, median, color=_DRAWN[colour], linewidth=1.5, marker=alone)
+        draw_band(axes, ahead, low, high, color=_DRAWN[colour])
+        draw_line(axes, past, example.history, color=_MUTED, linewidth=1)
+        draw_line(axes, ahead, example.target, color=_INK, linewidth=1)
+        draw_line(axes, ahead, median, color=_DRAWN[colour], linewidth=1.5)
         axes.axvline(0.5, color=_RULE, linewidth=0.8)
         axes.set_title(f"{example.which}: {example.item_id}", loc="left", color=_INK, fontsize=_POINTS + 1)
         _count_steps(axes, f"steps from the forecast start, MASE {example.scaled_error:.2f}")

@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.files import whole_file
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _INK, _MUTED, _BAND = "#1f2430", "#8a8f98", "#3b6fb6"
@@ -56,19 +57,36 @@ def _drawn(forecasts: Sequence[DrawnForecast]) -> Figure:
     for axis, one in zip(axes, forecasts):
         history = one.history[-4 * len(one.median) :]
         ahead = np.arange(len(one.median)) + 1
-        axis.plot(np.arange(1 - len(history), 1), history, color=_INK, linewidth=1.1, label="history")
-        axis.fill_between(ahead, one.low, one.high, color=_BAND, alpha=0.22, linewidth=0, label="80% band")
+        draw_line(axis, np.arange(1 - len(history), 1), history, color=_INK, linewidth=1.1, label="history")
+        draw_band(axis, ahead, one.low, one.high, color=_BAND, label="80% band")
         if one.target is not None:
-            axis.plot(ahead, one.target, color=_MUTED, linewidth=1.1, label="what came")
-        axis.plot(ahead, one.median, color=_BAND, linewidth=1.6, label="median forecast")
+            draw_line(axis, ahead, one.target, color=_MUTED, linewidth=1.1, label="what came")
+        draw_line(axis, ahead, one.median, color=_BAND, linewidth=1.6, label="median forecast")
         axis.axvline(0.5, color=_MUTED, linewidth=0.8, linestyle=":")
         axis.set_title(one.name, loc="left", fontsize=10, color=_INK)
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8, colors=_MUTED)
         axis.margins(x=0.01)
+        axis.locator_params(axis="x", integer=True)
     figure.legend(*axes[0].get_legend_handles_labels(), fontsize=9, frameon=False, ncols=4, loc="outside upper right")
     figure.supxlabel("steps from the forecast start", fontsize=9, color=_MUTED)
     return figure
+
+
+def draw_line(axis: Axes, steps: np.ndarray, values: np.ndarray, **style: Any) -> None:
+    """Draw a line through values that may be missing; one that has no neighbour is a point."""
+    known = np.isfinite(np.concatenate([[np.nan], values, [np.nan]]))
+    lonely = known[1:-1] & ~known[:-2] & ~known[2:]
+    axis.plot(steps, values, **style)
+    if lonely.any():
+        axis.plot(steps[lonely], values[lonely], "o", color=style["color"], markersize=3)
+
+
+def draw_band(axis: Axes, steps: np.ndarray, low: np.ndarray, high: np.ndarray, **style: Any) -> None:
+    """Shade what lies between two bounds, half a step to each side."""
+    edges = np.concatenate([[steps[0] - 0.5], steps, [steps[-1] + 0.5]])
+    bounds = (np.pad(bound, 1, mode="edge") for bound in (low, high))
+    axis.fill_between(edges, *bounds, alpha=0.22, linewidth=0, **style)
 
 
 def curve_figure(history: Sequence[dict[str, Any]]) -> Figure:
