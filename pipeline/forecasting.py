@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from chronos import BaseChronosPipeline
 
 _UNROLLED = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # what Chronos-2's pipeline goes on from
+logger = logging.getLogger(__name__)
 
 
 class Forecaster:
@@ -37,6 +39,7 @@ class Forecaster:
         self.horizon = horizon_of(config)
         self.context_length: int = config["chronos_config"]["context_length"]
         self.trained_levels: list[float] | None = config["chronos_config"].get("quantiles")
+        self._at_once = sys.maxsize
 
     @staticmethod
     def load(model: str, device: str = "cpu", seed: int = 0, precision: str = "auto") -> Forecaster:
@@ -131,16 +134,44 @@ class Forecaster:
                 around.enter_context(_chronos_quiet())
             if self.trained_levels is None:
                 around.enter_context(_seeded(self.seed))
-            raw = self.pipeline.predict(contexts, prediction_length=prediction_length, **self._unrolling())
+            raw = self._predicted(contexts, prediction_length)
         if self.trained_levels is None:
             samples = raw.float().cpu().numpy()  # [n, n_samples, prediction_length]
             quantiles = np.quantile(samples, levels, axis=1).transpose(1, 2, 0)
             return np.sort(quantiles, axis=2)[:, :, _ranks(levels)], samples.mean(axis=1)
-        # [n, n_trained_levels, prediction_length]; Chronos-2 gives a list of [n_targets, n_trained_levels, ...].
-        stacked = torch.cat(raw) if isinstance(raw, list) else raw
-        trained = np.sort(stacked.float().cpu().numpy().transpose(0, 2, 1), axis=2)
+        # [n, n_trained_levels, prediction_length]
+        trained = np.sort(raw.float().cpu().numpy().transpose(0, 2, 1), axis=2)
         order = np.asarray(self.trained_levels)
         return at_levels(trained, order, levels), at_levels(trained, order, np.array([0.5]))[:, :, 0]
+
+    def _predicted(self, contexts: list[Any], prediction_length: int) -> torch.Tensor:
+        """Return what the pipeline predicts, from as many contexts at once as fit into memory."""
+        parts: list[torch.Tensor] = []
+        while contexts:
+            try:
+                raw = self.pipeline.predict(
+                    contexts[: self._at_once], prediction_length=prediction_length, **self._unrolling()
+                )
+            except torch.OutOfMemoryError:
+                raw = None
+            if raw is None:
+                self._lower(min(self._at_once, len(contexts)))
+                continue
+            parts += raw if isinstance(raw, list) else [raw]  # Chronos-2 gives a list, [n_targets, ...] each
+            contexts = contexts[self._at_once :]
+        return torch.cat(parts)
+
+    def _lower(self, tried: int) -> None:
+        """Take half as many contexts at once from now on.
+
+        Raises:
+            UserError: it was one.
+        """
+        if tried == 1:
+            raise UserError("the forecast of one series does not fit into memory; lower inference.context_length")
+        self._at_once = tried // 2
+        torch.cuda.empty_cache()
+        logger.warning("a batch does not fit into memory: going on with %d series at once", self._at_once)
 
     def _unrolling(self) -> dict[str, Any]:
         """Return what Chronos-2 goes on from beyond its horizon: its own levels where it lacks those that it would take."""

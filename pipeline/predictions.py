@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from pipeline.arrow_store import Store
 from pipeline.errors import UserError
@@ -30,7 +29,7 @@ _SETTINGS = "settings.json"
 logger = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Request:
     """What is asked of a forecaster."""
 
@@ -39,7 +38,7 @@ class Request:
     context_length: int | None = None
     """Steps of history that it may see; None for all."""
     batch_size: int = 64
-    """Items at once; halved for good where they do not fit into memory."""
+    """Items at once."""
     target_names: Sequence[str] | None = None
     """What the targets are called in the table; None calls them as the store does."""
     future: Future | None = None
@@ -108,26 +107,14 @@ def forecast_part(forecaster: Forecaster, store: Store, items: range, request: R
     by_length = indices[np.argsort(np.minimum(store.lengths[indices], width), kind="stable")]
     quantiles = np.empty((len(indices), len(names), request.prediction_length, len(request.levels)), np.float32)
     point = np.empty((len(indices), len(names), request.prediction_length), np.float32)
-    done = 0
-    while done < len(by_length):
-        batch = by_length[done : done + request.batch_size]
+    for first in range(0, len(by_length), request.batch_size):
+        batch = by_length[first : first + request.batch_size]
         histories = [history_of(store, int(index), request) for index in batch]
-        try:
-            of_batch = forecaster.quantiles(histories, request.prediction_length, request.levels)
-        except torch.OutOfMemoryError as error:
-            if request.batch_size == 1:
-                raise UserError(
-                    f"one series does not fit into memory: {error}; lower inference.context_length"
-                ) from error
-            request.batch_size //= 2
-            torch.cuda.empty_cache()
-            logger.warning("a batch does not fit into memory: going on with %d series at once", request.batch_size)
-            continue
+        of_batch = forecaster.quantiles(histories, request.prediction_length, request.levels)
         refuse_no_numbers(histories, of_batch[1], [store.item_ids[int(index)] for index in batch])
         quantiles[batch - items.start], point[batch - items.start] = (
             part.reshape(len(batch), len(names), *part.shape[1:]) for part in of_batch
         )
-        done += len(batch)
     store.forget()
     empty = [store.item_ids[int(index)] for index in indices if np.isnan(point[index - items.start]).all()]
     if empty:

@@ -124,21 +124,22 @@ def test_torchrun_forecasts_as_one_process_does(nano, tmp_path):
     assert (tmp_path / "one.csv").read_text() == (tmp_path / "two.csv").read_text()
 
 
-def test_a_batch_that_does_not_fit_is_halved(nano, store, monkeypatch):
-    forecaster, forecast, sizes = Forecaster.load(str(nano["bolt"])), Forecaster.quantiles, []
-    expected = whole(forecaster, store, Request(6, LEVELS))
+@pytest.mark.parametrize("family", ["bolt", "chronos-2"])
+def test_a_batch_that_does_not_fit_is_halved(nano, store, monkeypatch, family):
+    forecaster, sizes, most = Forecaster.load(str(nano[family])), [], 3
+    expected, predict = whole(forecaster, store, Request(6, LEVELS)), forecaster.pipeline.predict
 
-    def limited(self, histories, *rest):
-        sizes.append(len(histories))
-        if len(histories) > 3:
+    def limited(contexts, **settings):
+        sizes.append(len(contexts))
+        if len(contexts) > most:
             raise torch.OutOfMemoryError("no more")
-        return forecast(self, histories, *rest)
+        return predict(contexts, **settings)
 
-    monkeypatch.setattr(Forecaster, "quantiles", limited)
+    monkeypatch.setattr(forecaster.pipeline, "predict", limited)
     found = whole(forecaster, store, Request(6, LEVELS, batch_size=8))
     assert sizes == [8, 4, 2, 2, 2, 2, 2]
     np.testing.assert_allclose(found["0.9"], expected["0.9"], rtol=1e-4)
-    monkeypatch.setattr(Forecaster, "quantiles", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("no more")))
+    most = 0
     with pytest.raises(UserError, match="one series"):
         whole(forecaster, store, Request(6, LEVELS, batch_size=8))
 
