@@ -174,7 +174,7 @@ def _autogluon(
     ends = store.lengths - task.windows * length
     training = [_frame(store, index, store.target(index)[:end]) for index, end in enumerate(ends) if end > 0]
     pd.concat(training).to_parquet(folder / "series.parquet")
-    cuts = task.cuts()
+    cuts = task.cuts
     histories, _ = windows_at(task, cuts)
     frames = [
         _frame(store, series, history, number) for number, ((series, _), history) in enumerate(zip(cuts, histories))

@@ -13,14 +13,15 @@ import json
 import mmap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.errors import UserError
-from pipeline.files import check_stream_end, whole_file
+from pipeline.errors import UserError, one_line
+from pipeline.files import check_stream_end, fingerprint, whole_file
 from pipeline.series import UNIVARIATE, Series, Variates
 
 ROWS_PER_BATCH = 1024
@@ -72,6 +73,13 @@ class Store:
         """Return all values of one item: float32, [n_variates, length], a view."""
         start, length = self.offsets[index], self.lengths[index]
         return self.values[start : start + len(self.variates) * length].reshape(len(self.variates), length)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of all that the store holds: 24 hex digits."""
+        if self.path is not None:
+            return fingerprint([self.path])
+        return fingerprint([], self.freq, list(self.item_ids), self.lengths.tobytes(), self.values.tobytes())
 
     def forget(self) -> None:
         """Give back the memory of what was read from disk so far; it is read again when it is asked for."""
@@ -170,7 +178,7 @@ def open_store(path: str | Path) -> Store:
             if number % _BATCHES_IN_MEMORY == 0:
                 _forget(mapped)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} is no whole Arrow file ({_one_line(error)}); make the file anew") from error
+        raise UserError(f"{path} is no whole Arrow file ({one_line(error)}); make the file anew") from error
     _forget(mapped)
     variates = _variates(reader.schema.metadata)
     # The rows of an item lie one behind the other, so that the first one's place is the item's.
@@ -242,7 +250,3 @@ def _record_batch(series: list[Series]) -> pa.RecordBatch:
         ],
         schema=_SCHEMA,
     )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import __version__
 from pipeline.builtin import PREFIX, builtin_folder, builtin_names
 from pipeline.checkpoint import MODEL_INFO, PIPELINE_CLASSES, Family, family_of, horizon_of, read_checkpoint
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.files import read_json, whole_folder, write_json
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def _from_s3(prefix: str) -> Path:
     except ImportError as error:
         raise UserError("loading from s3:// needs boto3; install it with: pip install boto3") from error
     except Exception as error:  # botocore's errors, without importing it
-        raise UserError(f"cannot load {prefix}: {' '.join(str(error).split())}") from error
+        raise UserError(f"cannot load {prefix}: {one_line(error)}") from error
 
 
 def _from_hub(name: str, revision: str | None) -> Path:
@@ -236,7 +236,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
             f"check the network and HF_ENDPOINT, or start from a local folder or from {' or '.join(builtin_names())}, inside"
         ) from error
     except Exception as error:  # the errors of the client's HTTP library, which differs between its versions
-        raise UserError(f"cannot download {name}{at}: {' '.join(str(error).split())}; try again") from error
+        raise UserError(f"cannot download {name}{at}: {one_line(error)}; try again") from error
 
 
 def not_native(folder: Path) -> list[str]:
@@ -285,7 +285,7 @@ def load_model(folder: str | Path) -> PreTrainedModel:
             model._input_embed_layer = "shared"
         return model
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
-        raise UserError(f"cannot load the model in {folder}: {' '.join(str(error).split())}") from error
+        raise UserError(f"cannot load the model in {folder}: {one_line(error)}") from error
 
 
 def _model_class(kind: Family | str | None, folder: Path) -> type[PreTrainedModel]:
@@ -318,7 +318,7 @@ def _merged_adapter(folder: Path) -> PreTrainedModel:
     try:
         return PeftModel.from_pretrained(model, folder).merge_and_unload()
     except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"cannot merge the adapter in {folder} into {base}: {' '.join(str(error).split())}") from error
+        raise UserError(f"cannot merge the adapter in {folder} into {base}: {one_line(error)}") from error
 
 
 def _become_token_model(model: PreTrainedModel) -> None:

@@ -133,3 +133,9 @@ def check_safetensors(path: Path) -> None:
         raise UserError(
             f"{path} is no whole safetensors file ({error}); make or download the checkpoint anew"
         ) from error
+
+
+def training_info(model: str | Path) -> dict[str, Any]:
+    """Return what a checkpoint that was trained here says of its training; nothing for any other model."""
+    file = Path(model, TRAINING_INFO)
+    return read_json(file) if file.is_file() else {}

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.command_line import parse_command_line
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 
 
 def run(main: Callable[..., None], **flags: str) -> None:
@@ -35,8 +35,8 @@ def run(main: Callable[..., None], **flags: str) -> None:
         main(config, **switches)
         _part_from_the_others()
     except UserError as error:
-        if is_main:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # once a machine: what is missing may be so on one alone
+            print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; an unfinished training run is continued by the same command", file=sys.stderr)

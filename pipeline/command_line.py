@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 from pipeline.config import Config
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 
 _SWITCHES = ("help", "print_config")
 
@@ -54,7 +54,7 @@ def parse_command_line(argv: list[str], description: str, flags: Mapping[str, st
     except UserError:
         raise
     except (ArgumentError, ValueError) as error:
-        raise UserError(" ".join(str(error).split()) + "; see --help for the keys and their ranges") from error
+        raise UserError(one_line(error) + "; see --help for the keys and their ranges") from error
     return Config(**{name: parsed[name] for name in sections}), {flag: parsed[flag] for flag in flags}
 
 

@@ -51,12 +51,15 @@ class BaseModelConfig:
 
 @dataclass(frozen=True)
 class WeightedSource:
-    """One of several training sets."""
+    """One of several sources of series, by its path."""
 
     path: str
     """Whatever data.train takes."""
     weight: float = 1.0
     """Share of the training windows drawn from it, relative to the others' weights."""
+
+    def __post_init__(self) -> None:
+        _above(f"data.train: the weight of {self.path}", self.weight, 0)
 
 
 @dataclass(frozen=True)
@@ -88,9 +91,6 @@ class DataConfig:
         _at_least("data.test_length", self.test_length, 0)
         if self.train == []:
             raise UserError("data.train is an empty list; name at least one data set, or leave it null")
-        for source in self.sources():
-            _above(f"data.train: the weight of {source.path}", source.weight, 0)
-
         names = (self.id_column, self.timestamp_column, *self.variates().names)
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice or not self.target:
@@ -346,6 +346,10 @@ class EvaluationSet:
     seasonality: int | None = None
     """Steps of the season that the yardstick repeats; null follows from the frequency."""
 
+    def __post_init__(self) -> None:
+        _at_least(f"evaluation.data_path: prediction_length of {self.path}", self.prediction_length, 1)
+        _at_least(f"evaluation.data_path: seasonality of {self.path}", self.seasonality, 1)
+
 
 @dataclass(frozen=True)
 class EvaluationConfig:
@@ -382,10 +386,6 @@ class EvaluationConfig:
             )
         if self.data_path == []:
             raise UserError("evaluation.data_path is an empty list; name at least one data set, or leave it null")
-        for dataset in self.data_path if isinstance(self.data_path, list) else []:
-            if isinstance(dataset, EvaluationSet):
-                _at_least(f"evaluation.data_path: prediction_length of {dataset.path}", dataset.prediction_length, 1)
-                _at_least(f"evaluation.data_path: seasonality of {dataset.path}", dataset.seasonality, 1)
 
 
 @dataclass(frozen=True)
@@ -422,6 +422,10 @@ class Config:
     def trained_path(self) -> Path:
         """Return the folder of the trained model."""
         return Path(self.training.output_path or Path(self.paths.models_dir, "trained"))
+
+    def cache_path(self) -> Path:
+        """Return the folder of converted series."""
+        return Path(self.paths.data_dir, "cache")
 
     def dummy_path(self) -> Path:
         """Return the file of the generated dummy data."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline.arrow_store import NotAStore, Store, open_store, store_of_arrays, write_store
 from pipeline.config import Config
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.files import fingerprint
 from pipeline.formats import Columns, gluonts_freq, hub_commit, named_tables, read_tables, source_files
 from pipeline.series import UNIVARIATE, Series
@@ -56,7 +56,7 @@ def open_source(
             hashed = pd.util.hash_pandas_object(source, index=True).to_numpy().tobytes()
             rows = pa.Table.from_pandas(source)  # named levels of its index become columns
         except (pa.ArrowException, TypeError, ValueError) as error:
-            raise UserError(f"the DataFrame has a column of no plain type: {' '.join(str(error).split())}") from error
+            raise UserError(f"the DataFrame has a column of no plain type: {one_line(error)}") from error
         kinds = [str(kind) for kind in source.dtypes]
         names = [*source.index.names, *source.columns]
         cached = _cached(cache_dir, fingerprint([], _LAYOUT, columns, freq, names, kinds, hashed))
@@ -66,7 +66,7 @@ def open_source(
     return _open_path(str(source), cache_dir, columns, freq)
 
 
-def open_configured(config: Config, source: str | pd.DataFrame | None, freq: str | None = None) -> Store:
+def open_configured(config: Config, source: str | pd.DataFrame | np.ndarray | None, freq: str | None = None) -> Store:
     """Open one source by the column names, frequency and cache of a configuration; None is the generated dummy data.
 
     Raises:
@@ -76,7 +76,7 @@ def open_configured(config: Config, source: str | pd.DataFrame | None, freq: str
         source = str(config.dummy_path())
         if not config.dummy_path().is_file():
             raise UserError(f"no data is named and {source} is not there; name a file, or run scripts/generate_data.py")
-    return open_source(source, Path(config.paths.data_dir, "cache"), columns_of(config), freq or config.data.freq)
+    return open_source(source, config.cache_path(), columns_of(config), freq or config.data.freq)
 
 
 def columns_of(config: Config) -> Columns:
@@ -97,13 +97,6 @@ def holding(store: Store, columns: Columns) -> Store:
             "covariates name, make one from the table"
         )
     return store
-
-
-def store_fingerprint(store: Store) -> str:
-    """Return a hash of all that a store holds: 24 hex digits."""
-    if store.path is not None:
-        return fingerprint([store.path])
-    return fingerprint([], store.freq, list(store.item_ids), store.lengths.tobytes(), store.values.tobytes())
 
 
 def _open_path(source: str, cache_dir: str | Path, columns: Columns, freq: str | None) -> Store:

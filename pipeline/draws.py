@@ -64,9 +64,9 @@ class Draws:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def fork(self, rows: np.ndarray | slice = slice(None)) -> Draws:
-        """Return a stream of their own for some rows; it is the same whatever the fork before it drew."""
-        return Draws(word(self.keys, self._next_stream())[rows])
+    def fork(self) -> Draws:
+        """Return another stream for each row, which does not depend on what earlier forks drew."""
+        return Draws(word(self.keys, self._next_stream()))
 
     def uniform(self, low: float = 0.0, high: float = 1.0, width: int = 1) -> np.ndarray:
         """Return numbers uniform in [low, high): [n, width]."""
@@ -81,9 +81,9 @@ class Draws:
         """Return numbers whose logarithm is uniform between those of `low` and `high`: [n, width]."""
         return np.exp(self.uniform(np.log(low), np.log(high), width))
 
-    def integers(self, low: int, high: int, width: int = 1) -> np.ndarray:
-        """Return integers uniform in low, ..., high: int64, [n, width]."""
-        return np.floor(self.uniform(low, high + 1, width)).astype(np.int64)
+    def integers(self, low: int, high: int) -> np.ndarray:
+        """Return integers uniform in low, ..., high: int64, [n, 1]."""
+        return np.floor(self.uniform(low, high + 1)).astype(np.int64)
 
     def normal(self, width: int = 1) -> np.ndarray:
         """Return standard normal numbers: [n, width]. `white` is faster where there are many a row."""

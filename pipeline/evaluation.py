@@ -1,22 +1,17 @@
 """Scores of any forecaster on the last windows of real series."""
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from pipeline.arrow_store import Store
 from pipeline.errors import UserError
 from pipeline.frequency import seasonality
-from pipeline.metrics import WindowErrors, seasonal_error, window_errors
+from pipeline.metrics import Forecast, WindowErrors, forecast_errors
 from pipeline.series import History, target_rows
 from pipeline.windows import history_at
-
-logger = logging.getLogger(__name__)
-
-Forecast = Callable[[Sequence[History], int], np.ndarray]
-"""From histories of n targets and a prediction_length to quantiles at `WQL_LEVELS`, [n, prediction_length, 9]."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +24,9 @@ class Task:
     seasonality: int
     windows: int = 1
 
+    @cached_property
     def cuts(self) -> list[tuple[int, int]]:
-        """Return (series, forecast start) of every window with a known history and a known target.
+        """(series, forecast start) of every window with a known history and a known target.
 
         Raises:
             UserError: there is none.
@@ -87,11 +83,7 @@ class Evaluation:
 def evaluate(task: Task, forecast: Forecast, batch_size: int = 64) -> Evaluation:
     """Forecast every window of a task, and compare with what came."""
     # Longest history first, so that a batch holds histories of like length.
-    cuts = sorted(task.cuts(), key=lambda cut: -cut[1])
-    n_series, n_targets = len({series for series, _ in cuts}), len(task.store.variates.targets)
-    left_out = len(task.store) - n_series
-    if left_out:
-        logger.info("%s: %d of %d series have no window that can be scored", task.name, left_out, len(task.store))
+    cuts, n_targets = sorted(task.cuts, key=lambda cut: -cut[1]), len(task.store.variates.targets)
     batches = [cuts[first : first + batch_size] for first in range(0, len(cuts), batch_size)]
     errors = WindowErrors.joined([_errors(task, forecast, batch) for batch in batches])
     series, starts = np.array(cuts, np.int64).repeat(n_targets, axis=0).T
@@ -100,11 +92,8 @@ def evaluate(task: Task, forecast: Forecast, batch_size: int = 64) -> Evaluation
 
 def _errors(task: Task, forecast: Forecast, cuts: Sequence[tuple[int, int]]) -> WindowErrors:
     histories, target = windows_at(task, cuts)
-    rows = target_rows(histories)
-    unknown = np.array([np.isnan(row).all() for row in rows])
-    scale = np.array([seasonal_error(row, task.seasonality) for row in rows])
-    target = np.where(unknown[:, None], np.nan, target)
-    return window_errors(target, forecast(histories, task.prediction_length), scale)
+    quantiles = forecast(histories, task.prediction_length)
+    return forecast_errors(histories, target, quantiles, [task.seasonality] * len(histories))
 
 
 def windows_at(task: Task, cuts: Sequence[tuple[int, int]]) -> tuple[list[History], np.ndarray]:

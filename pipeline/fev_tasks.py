@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import Config
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.forecasting import Forecaster, refuse_no_numbers
 from pipeline.report.tables import Row
 from pipeline.series import History, Panel, Variates
@@ -38,7 +38,7 @@ def score_fev_tasks(path: str, models: Sequence[str], config: Config) -> dict[st
     try:
         tasks = fev.Benchmark.from_yaml(path).tasks
     except Exception as error:  # its own errors, pydantic's and yaml's share no base class
-        raise UserError(f"evaluation.fev_tasks: {path}: {' '.join(str(error).split())}") from error
+        raise UserError(f"evaluation.fev_tasks: {path}: {one_line(error)}") from error
     names = [Path(model).name.replace(":", "-") for model in models]
     for name in names:
         if names.count(name) > 1:
@@ -56,7 +56,7 @@ def _summary(task: Any, forecaster: Forecaster, name: str, batch_size: int) -> R
     try:
         windows = [window.get_input_data() for window in task.iter_windows()]
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"evaluation.fev_tasks: {task.task_name}: {' '.join(str(error).split())}") from error
+        raise UserError(f"evaluation.fev_tasks: {task.task_name}: {one_line(error)}") from error
     begin = time.perf_counter()
     predictions = [_predictions(task, forecaster, past, future, batch_size) for past, future in windows]
     return task.evaluation_summary(predictions, model_name=name, inference_time_s=time.perf_counter() - begin)
@@ -78,7 +78,9 @@ def _predictions(task: Any, forecaster: Forecaster, past: Any, future: Any, batc
             before, beyond = past[index], future[index]
             histories += [_panel(before, beyond, variates, task.horizon)] if together else _targets(before, variates)
         of_batch = forecaster.quantiles(histories, task.horizon, levels)
-        refuse_no_numbers(histories, of_batch[1], [f"series {index + 1}" for index in range(len(histories))])
+        per_series = len(histories) // len(batch)
+        names = [f"series {index + 1}" for index in batch for _ in range(per_series)]
+        refuse_no_numbers(histories, of_batch[1], names)
         # fev takes no unknown forecasts; a series without a known value has nothing better than nought.
         for kept, part in zip((quantiles, point), of_batch):
             kept.append(np.nan_to_num(part).reshape(len(batch), len(variates.targets), *part.shape[1:]))

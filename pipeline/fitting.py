@@ -7,7 +7,6 @@ import logging
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,9 +16,8 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from pipeline.callbacks import Bar, ForecastPictures, Lines
 from pipeline.config import Config
-from pipeline.errors import UserError
-from pipeline.frequency import seasonality
-from pipeline.guard import BaseIsFirstBest, GuardedTrainer, Patience, forecaster_of
+from pipeline.errors import UserError, one_line
+from pipeline.guard import BaseIsFirstBest, GuardedTrainer, Patience
 from pipeline.memory import fit_batch, take_step
 from pipeline.recipes import Recipe
 from pipeline.run_folder import RunFolder
@@ -86,7 +84,7 @@ class Fitting:
                 trainer.create_optimizer_and_scheduler(self.recipe.steps)
                 trainer.get_train_dataloader()
         except (TypeError, ValueError, ImportError, KeyError, AttributeError) as error:
-            raise UserError(f"training.trainer: {' '.join(str(error).split())}") from error
+            raise UserError(f"training.trainer: {one_line(error)}") from error
 
     def fit_batch(self, model: Any, arguments: TrainingArguments) -> None:
         """Lower what a GPU takes at once until it has the memory; more batches then make a step.
@@ -151,8 +149,6 @@ class Fitting:
             train_dataset=WindowDataset(self.windows, arguments.max_steps * training.batch_size, to_inputs),
             eval_dataset=None if validation is None else WindowDataset(validation, len(validation), to_inputs),
             validation=validation,
-            seasons=[seasonality(split.store.freq) for split in validation.splits] if validation else [],
-            forecaster_of=partial(forecaster_of, seed=self.config.chronos.seed),
             scheduled_steps=self.recipe.steps,
         )
         for callback in (PrinterCallback, ProgressCallback):

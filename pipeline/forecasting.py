@@ -18,7 +18,8 @@ from scipy.special import ndtri
 from pipeline.builtin import PREFIX, builtin_folder
 from pipeline.checkpoint import family_of, horizon_of, read_checkpoint
 from pipeline.covariates import encoded
-from pipeline.errors import UserError
+from pipeline.errors import UserError, first_few, one_line
+from pipeline.metrics import WQL_LEVELS
 from pipeline.series import History, Panel, target_rows
 
 if TYPE_CHECKING:
@@ -53,15 +54,14 @@ class Forecaster:
         """
         from chronos import BaseChronosPipeline
 
-        model = checked(model)
+        model, where = checked(model), torch_device(device)
+        if where == "cuda":
+            where = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
         try:
-            where = torch_device(device)
-            if where == "cuda":
-                where = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
             dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}.get(precision, "auto")
             return Forecaster(BaseChronosPipeline.from_pretrained(model, device_map=where, dtype=dtype), seed)
         except (OSError, RuntimeError, ValueError) as error:
-            raise UserError(f"cannot load the model {model}: {' '.join(str(error).split())}") from error
+            raise UserError(f"cannot load the model {model}: {one_line(error)}") from error
 
     @staticmethod
     def of_model(model: Any, seed: int = 0) -> Forecaster:
@@ -120,6 +120,10 @@ class Forecaster:
             tensors = [torch.from_numpy(np.array(contexts[row][-self.context_length :], np.float32)) for row in varied]
             quantiles[varied], point[varied] = self._forecast(tensors, prediction_length, np.asarray(levels))
         return quantiles, point
+
+    def at_wql_levels(self, histories: Sequence[History], prediction_length: int) -> np.ndarray:
+        """Forecast one batch at the levels that scores are of: [n, prediction_length, 9]."""
+        return self.quantiles(histories, prediction_length, WQL_LEVELS)[0]
 
     def beyond_training(self, levels: Sequence[float]) -> list[float]:
         """Return the levels below the lowest and above the highest that the model was trained on."""
@@ -219,7 +223,7 @@ def refuse_no_numbers(histories: Sequence[History], point: np.ndarray, names: Se
     known = np.array([not np.isnan(row).all() for row in rows])
     broken = np.flatnonzero(known & np.isnan(point).any(axis=1)) // (len(rows) // len(histories))
     if len(broken):
-        wrong = named([names[index] for index in dict.fromkeys(broken.tolist())])
+        wrong = first_few([names[index] for index in dict.fromkeys(broken.tolist())])
         raise UserError(f"the model forecasts no numbers for {wrong}: its weights are broken; train it again")
 
 
@@ -243,11 +247,6 @@ def at_levels(quantiles: np.ndarray, trained: np.ndarray, levels: np.ndarray) ->
             reach = quantiles[..., [outermost]] - quantiles[..., [middle]]
             between[..., outside] = quantiles[..., [outermost]] + reach * steps.astype(np.float32)
     return between
-
-
-def named(names: Sequence[str], most: int = 5) -> str:
-    """Return the first few names, and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def torch_device(device: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.files import check_stream_end, read_json
 from pipeline.series import UNIVARIATE, Variates
 
@@ -129,9 +129,7 @@ def _read_file(path: Path, columns: Columns) -> Iterator[pa.Table]:
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in str(error):
             raise UserError(f"{path} is not written in UTF-8; save it anew in that encoding") from error
-        raise UserError(
-            f"cannot read {path}: {' '.join(str(error).split())}; is it whole, and what its suffix says?"
-        ) from error
+        raise UserError(f"cannot read {path}: {one_line(error)}; is it whole, and what its suffix says?") from error
 
 
 def named_tables(tables: Iterator[pa.Table], columns: Columns, where: str) -> Iterator[pa.Table]:
@@ -270,7 +268,7 @@ def _read_datasets_folder(path: Path, columns: Columns) -> Iterator[pa.Table]:
     try:
         dataset = datasets.load_from_disk(str(path))
     except Exception as error:  # whatever a broken folder makes `datasets` raise
-        raise UserError(f"cannot read the datasets folder {path}: {' '.join(str(error).split())}") from error
+        raise UserError(f"cannot read the datasets folder {path}: {one_line(error)}") from error
     if isinstance(dataset, datasets.DatasetDict):
         if "train" not in dataset:
             raise UserError(f"{path} has no train split, only {', '.join(dataset)}; give the folder of one of them")
@@ -298,7 +296,7 @@ def _read_hub(source: str, columns: Columns) -> Iterator[pa.Table]:
     except Exception as error:  # the Hub client's own errors, network errors and datasets' share no base class
         raise UserError(
             f"data.train: {source} is no file here, and cannot be loaded as a data set of the Hub: "
-            f"{' '.join(str(error).split())}"
+            f"{one_line(error)}"
         ) from error
     _present(dataset.column_names, columns, source)
     yield from dataset.with_format("arrow").iter(batch_size=1024)

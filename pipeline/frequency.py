@@ -31,7 +31,8 @@ UNKNOWN = ""
 
 _WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
-_SEASONS = {"s": 3600, "min": 1440, "h": 24, "D": 7, "W": 52, "B": 5, "M": 12, "Q": 4, "Y": 1}
+_DAY, _WEEK, _YEAR = 86400, 7 * 86400, 52 * 7 * 86400
+_BUSINESS_DAYS_A_WEEK = 5
 
 
 @lru_cache
@@ -66,12 +67,12 @@ def seasonality(freq: str) -> int:
     if months:
         return _whole(12, months)
     if seconds is None:
-        return _SEASONS["B"] if isinstance(offset, BusinessDay) else 1
-    if seconds >= 7 * 86400:
-        return _whole(_SEASONS["W"] * 7 * 86400, seconds)
-    if seconds >= 86400:
-        return _whole(_SEASONS["D"] * 86400, seconds)
-    return _whole(86400 if seconds >= 60 else 3600, seconds)
+        return _BUSINESS_DAYS_A_WEEK if isinstance(offset, BusinessDay) else 1
+    if seconds >= _WEEK:
+        return _whole(_YEAR, seconds)
+    if seconds >= _DAY:
+        return _whole(_WEEK, seconds)
+    return _whole(_DAY if seconds >= 60 else 3600, seconds)
 
 
 def timestamps(starts: np.ndarray, freq: str, steps: np.ndarray) -> np.ndarray:

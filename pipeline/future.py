@@ -1,13 +1,12 @@
 """Known covariates at the steps to forecast: a table of their own, fitted to the series it belongs to."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
 from pipeline.arrow_store import Store
 from pipeline.config import Config
-from pipeline.data_source import open_source, store_fingerprint
+from pipeline.data_source import open_source
 from pipeline.errors import UserError
 from pipeline.formats import Columns
 from pipeline.frequency import UNKNOWN, steps_between, timestamps
@@ -75,7 +74,7 @@ class Future:
 
     def fingerprint(self) -> str:
         """Return a hash of the table."""
-        return store_fingerprint(self._table)
+        return self._table.fingerprint
 
     def _rows(self, index: int) -> np.ndarray:
         rows, begin = self._table.rows(int(self._places[index])), int(self._begins[index])
@@ -104,7 +103,7 @@ def open_future(config: Config, store: Store) -> Future | None:
         )
     data = config.data
     columns = Columns(data.id_column, data.timestamp_column, Variates((), (), known))
-    table = open_source(path, Path(config.paths.data_dir, "cache"), columns, store.freq or None)
+    table = open_source(path, config.cache_path(), columns, store.freq or None)
     return Future(table, store, config.inference.prediction_length, path)
 
 

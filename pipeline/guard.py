@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,7 +23,7 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from pipeline.errors import UserError
 from pipeline.forecasting import Forecaster
-from pipeline.metrics import WQL_LEVELS, WindowErrors, seasonal_error, window_errors
+from pipeline.metrics import WQL_LEVELS, Forecast, WindowErrors, forecast_errors
 from pipeline.report.figures import DrawnForecast, forecast_figure
 from pipeline.run_folder import seal_checkpoint
 from pipeline.series import History, target_rows
@@ -41,9 +41,6 @@ _UNDEFINED = {
     "loss": "all their contexts are constant",
 }
 
-Forecast = Callable[[list[History], int], np.ndarray]
-"""From histories of n targets and a prediction_length to quantiles at `WQL_LEVELS`, [n, prediction_length, 9]."""
-
 
 class GuardedTrainer(Trainer):
     """A stock Trainer whose evaluation gives `loss`, and `wql` and `mase` of the model's own forecasts."""
@@ -52,8 +49,6 @@ class GuardedTrainer(Trainer):
         self,
         *args: Any,
         validation: ValidationWindows | None,
-        seasons: list[int],
-        forecaster_of: Callable[[Any], Forecast],
         scheduled_steps: int,
         **kwargs: Any,
     ) -> None:
@@ -63,8 +58,6 @@ class GuardedTrainer(Trainer):
         # and T5 does not. `compute_loss` does.
         self.model_accepts_loss_kwargs = False
         self.validation = validation
-        self.seasons = seasons
-        self.forecaster_of = forecaster_of
         self.pictured: list[DrawnForecast] = []
         # What shards the model keeps the weights of each module apart, and forecasts need them together.
         self._unsharded = None
@@ -156,7 +149,7 @@ class GuardedTrainer(Trainer):
         """
         assert self.validation is not None
         model.eval()
-        forecast = self.forecaster_of(model)
+        forecast = forecaster_of(model, self.args.seed)
         starts = range(0, len(self.validation), _BATCH)
         batches = [range(start, min(start + _BATCH, len(self.validation))) for start in starts]
         own = batches[self.args.process_index :: self.args.world_size]
@@ -174,7 +167,7 @@ class GuardedTrainer(Trainer):
         """Draw some validation forecasts of a model."""
         assert self.validation is not None
         model.eval()
-        self._errors(self.validation, self.forecaster_of(model), range(min(_BATCH, len(self.validation))))
+        self._errors(self.validation, forecaster_of(model, self.args.seed), range(min(_BATCH, len(self.validation))))
         return forecast_figure(self.pictured)
 
     def evaluation_loop(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> EvalLoopOutput:
@@ -212,13 +205,10 @@ class GuardedTrainer(Trainer):
     def _errors(self, validation: ValidationWindows, forecast: Forecast, batch: range) -> WindowErrors:
         # The model sees all the history that it can take, as it will in use, however short its training windows are.
         histories = [validation.history(index) for index in batch]
-        rows, target = target_rows(histories), validation.targets(batch)
-        seasons = np.repeat([self.seasons[validation.windows[index, 0]] for index in batch], len(rows) // len(batch))
-        scale = [seasonal_error(row, season) for row, season in zip(rows, seasons)]
-        quantiles = forecast(histories, validation.prediction_length)
+        target, quantiles = validation.targets(batch), forecast(histories, validation.prediction_length)
         if batch.start == 0:
-            self.pictured = _drawn(validation, rows, target, quantiles)
-        return window_errors(target, quantiles, np.array(scale))
+            self.pictured = _drawn(validation, target_rows(histories), target, quantiles)
+        return forecast_errors(histories, target, quantiles, [validation.season(index) for index in batch])
 
     @staticmethod
     def _scores(validation: ValidationWindows, errors: WindowErrors) -> tuple[float, float]:
@@ -270,11 +260,10 @@ def forecaster_of(model: Any, seed: int) -> Forecast:
     """Return the function by which a model, with adapters or without, forecasts quantiles."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     base.eval()
-    forecaster = Forecaster.of_model(base, seed)
-    return lambda histories, prediction_length: forecaster.quantiles(histories, prediction_length, WQL_LEVELS)[0]
+    return Forecaster.of_model(base, seed).at_wql_levels
 
 
-def _no_forecast(histories: list[History], prediction_length: int) -> np.ndarray:
+def _no_forecast(histories: Sequence[History], prediction_length: int) -> np.ndarray:
     return np.full((len(target_rows(histories)), prediction_length, len(WQL_LEVELS)), np.nan)
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 
 _NOT_UPLOADED = ("checkpoints/*", "logs/*", "refit/*", ".lock", ".finished/*")
 
@@ -19,12 +19,12 @@ def check_upload(repository: str) -> None:
     try:
         validate_repo_id(repository)
     except HFValidationError as error:
-        raise UserError(f"training.push_to_hub: {' '.join(str(error).split())}; write it as owner/name") from error
+        raise UserError(f"training.push_to_hub: {one_line(error)}; write it as owner/name") from error
     try:
         HfApi().whoami()
     except Exception as error:  # the client's own errors, those of its transport, and OSError share no other base class
         raise UserError(
-            f"training.push_to_hub: cannot write to {repository}: {' '.join(str(error).split())}; "
+            f"training.push_to_hub: cannot write to {repository}: {one_line(error)}; "
             "log in with `hf auth login`, or set HF_TOKEN"
         ) from error
 
@@ -51,7 +51,7 @@ def upload(folder: Path, repository: str) -> str:
         )
     except Exception as error:  # as above
         raise UserError(
-            f"training.push_to_hub: {folder} is saved but not uploaded to {repository}: {' '.join(str(error).split())}; "
+            f"training.push_to_hub: {folder} is saved but not uploaded to {repository}: {one_line(error)}; "
             f"when that is mended: hf upload {repository} {folder}"
         ) from error
     return str(commit.commit_url)

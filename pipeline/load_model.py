@@ -8,24 +8,25 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.arrow_store import Store, store_of_arrays
-from pipeline.checkpoint import TRAINING_INFO
+from pipeline.arrow_store import Store
+from pipeline.checkpoint import training_info
 from pipeline.config import Config
-from pipeline.errors import UserError
-from pipeline.files import read_json
-from pipeline.forecasting import Forecaster, named
+from pipeline.data_source import open_configured
+from pipeline.errors import UserError, first_few
+from pipeline.forecasting import Forecaster
 from pipeline.future import Future
-from pipeline.metrics import WQL_LEVELS
 from pipeline.predictions import Request, check_request, history_of, write_predictions
 from pipeline.report.figures import DrawnForecast, forecast_figure, save_figure
 from pipeline.series import History
+
+_PANELS = 6
 
 
 class ChronosLoader:
     """Loads the checkpoint in a folder and forecasts with it."""
 
     config = Config()
-    """All settings; quantile levels, device and seed are taken from here."""
+    """All settings: a script puts its own here; chronos, data and inference are read."""
 
     def __init__(self, model_path: str) -> None:
         self.model_path = model_path
@@ -40,29 +41,35 @@ class ChronosLoader:
         general, precision = self.config.chronos, self.config.inference.precision
         self.forecaster = Forecaster.load(self.model_path, general.device, general.seed, precision)
 
-    def predict(self, context: np.ndarray | Store, prediction_length: int = 48) -> np.ndarray:
-        """Forecast a batch of series at the levels of inference.quantiles.
+    def predict(
+        self, context: np.ndarray | Store, prediction_length: int = 48, future: Future | None = None
+    ) -> np.ndarray:
+        """Forecast a batch of series at the levels of inference.quantiles, from inference.context_length steps of history.
 
         Args:
             context: [batch, length] or [length], NaN where a value is missing or a shorter series is padded; or a store, as
                 `open_source` gives it, whose items are forecast in its order.
+            future: the known covariates of a store at the steps to forecast, as `open_future` gives them.
 
         Returns:
             float32, [batch, prediction_length, n_quantiles]; of items of several targets a row for each.
 
         Raises:
-            UserError: no model is loaded, or the context is no array of numbers of one or two dimensions.
+            UserError: no model is loaded, the context is no array of numbers of one or two dimensions, or a store has what
+                the model does not know.
         """
         if prediction_length < 1:
             raise UserError(f"prediction_length must be at least 1, got {prediction_length}")
-        batch_size, levels = self.config.inference.batch_size, self.config.inference.quantiles
+        inference = self.config.inference
+        batch_size, levels = inference.batch_size, inference.quantiles
         histories: list[History] = []
         if isinstance(context, Store):
-            request = Request(prediction_length, levels)
+            request = Request(prediction_length, levels, inference.context_length, future=future)
             check_request(self.loaded(), context, request)
+            self.check_categories(context, future)
             histories += [history_of(context, index, request) for index in range(len(context))]
         else:
-            histories += list(self._rows(context))
+            histories += [row[-(inference.context_length or len(row)) :] for row in self._rows(context)]
         batches = [histories[start : start + batch_size] for start in range(0, len(histories), batch_size)]
         return np.concatenate([self.loaded().quantiles(batch, prediction_length, levels)[0] for batch in batches])
 
@@ -87,11 +94,15 @@ class ChronosLoader:
 
         Returns:
             The scores of `pipeline.metrics.SCORES`, `series`, `windows` and `seasonality`.
+
+        Raises:
+            UserError: no model is loaded, or the array has another shape, or no series is longer than the horizon.
         """
         from pipeline.evaluation import evaluate, task_of
 
-        task = task_of("test data", store_of_arrays(np.atleast_2d(test_data)), self._horizon(), None, windows=1)
-        return evaluate(task, lambda batch, length: self.loaded().quantiles(batch, length, WQL_LEVELS)[0]).scores()
+        store = open_configured(self.config, np.atleast_2d(test_data))
+        task = task_of("test data", store, self.config.inference.prediction_length, None, windows=1)
+        return evaluate(task, self.loaded().at_wql_levels).scores()
 
     def save_predictions(self, predictions: np.ndarray, output_path: str) -> None:
         """Write what `predict` gave as a long table; series are named, and steps counted, by position.
@@ -101,20 +112,22 @@ class ChronosLoader:
             output_path: .parquet, .csv or .jsonl file, or a folder, then predictions.parquet in it.
 
         Raises:
-            UserError: the array does not have one column for each level of inference.quantiles.
+            UserError: the array does not have one column for each level of inference.quantiles, or the median is not among
+                them, which is the point forecast.
         """
         levels = self.config.inference.quantiles
+        if 0.5 not in levels:
+            raise UserError(f"inference.quantiles {levels} hold no 0.5, which is the point forecast; add it")
         if predictions.ndim != 3 or predictions.shape[2] != len(levels):
             raise UserError(
                 f"predictions must have shape [batch, prediction_length, {len(levels)}], got {predictions.shape}"
             )
         n, prediction_length, _ = predictions.shape
-        median = predictions[:, :, int(np.abs(np.asarray(levels) - 0.5).argmin())]
         columns = {
             "item_id": [str(row) for row in range(n) for _ in range(prediction_length)],
             "timestamp": np.tile(np.arange(prediction_length), n),
             "target_name": ["target"] * (n * prediction_length),
-            "predictions": median.ravel(),
+            "predictions": predictions[:, :, levels.index(0.5)].ravel(),
             **{str(level): predictions[:, :, position].ravel() for position, level in enumerate(levels)},
         }
         path = Path(output_path)
@@ -126,8 +139,7 @@ class ChronosLoader:
         Raises:
             UserError: there is such a category.
         """
-        info_file = Path(self.model_path) / TRAINING_INFO
-        trained = read_json(info_file).get("variates", {}).get("categories", {}) if info_file.is_file() else {}
+        trained = training_info(self.model_path).get("variates", {}).get("categories", {})
         for name, categories in trained.items():
             found = set(store.variates.categories.get(name, ())) | (
                 future.categories.get(name, set()) if future else set()
@@ -135,18 +147,18 @@ class ChronosLoader:
             unseen = sorted(found - set(categories))
             if unseen:
                 raise UserError(
-                    f"the covariate {name} holds {named(unseen)}, which the model was not trained with; it knows "
-                    f"{named(categories)}; write them alike, or train with them"
+                    f"the covariate {name} holds {first_few(unseen)}, which the model was not trained with; it knows "
+                    f"{first_few(categories)}; write them alike, or train with them"
                 )
 
-    def plot(self, store: Store, path: Path, future: Future | None = None, panels: int = 6) -> None:
-        """Draw history, median and 80% band of the first few series of a store, their first target, to a PNG.
+    def plot(self, store: Store, path: Path, future: Future | None = None) -> None:
+        """Draw history, median and 80% band of the first six series of a store, their first target, to a PNG.
 
         Raises:
             UserError: the file cannot be written.
         """
         inference = self.config.inference
-        shown = range(min(panels, len(store)))
+        shown = range(min(_PANELS, len(store)))
         request = Request(inference.prediction_length, (0.1, 0.5, 0.9), inference.context_length, future=future)
         histories = [history_of(store, index, request) for index in shown]
         quantiles, _ = self.loaded().quantiles(histories, inference.prediction_length, (0.1, 0.5, 0.9))
@@ -166,6 +178,3 @@ class ChronosLoader:
         if self.forecaster is None:
             raise UserError("no model is loaded yet; call load_trained_model first")
         return self.forecaster
-
-    def _horizon(self) -> int:
-        return self.config.inference.prediction_length

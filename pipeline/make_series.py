@@ -12,7 +12,6 @@ import numpy as np
 
 from pipeline.arrow_store import Store
 from pipeline.config import Config
-from pipeline.data_source import store_fingerprint
 from pipeline.errors import UserError
 from pipeline.splits import pool_of, split_store
 from pipeline.synthetic.bank import Bank
@@ -78,7 +77,7 @@ def _mixing(config: Config) -> tuple[Make, dict[str, Any]]:
             f"synthetic.mixup.min_length: no series has {settings.min_length} steps, the longest {mixup.longest()}; "
             "lower it"
         )
-    identity = {"mixup": asdict(settings), "weights": weights, "data": [store_fingerprint(store) for store in stores]}
+    identity = {"mixup": asdict(settings), "weights": weights, "data": [store.fingerprint for store in stores]}
     return partial(_mixed_series, mixup), identity
 
 

@@ -4,16 +4,21 @@ Shapes: a batch of n windows with horizon h and q quantile levels. NaN in a targ
 NaN in a forecast means that the model broke down: where the target is known, it is infinitely far off.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
+
+from pipeline.series import History, target_rows
 
 WQL_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 INTERVALS = (80, 60, 40, 20)
 """Per cent that the central intervals between two of the levels hold, the widest first."""
 SCORES = ("WQL", "MASE", "WAPE", "RMSSE", *(f"coverage_{interval}" for interval in INTERVALS))
 _UNKNOWN = -1
+
+Forecast = Callable[[Sequence[History], int], np.ndarray]
+"""From histories of n targets and a prediction_length to quantiles at `WQL_LEVELS`, [n, prediction_length, 9]."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,26 @@ def window_errors(target: np.ndarray, quantiles: np.ndarray, scale: np.ndarray) 
         scale=scale[:, 0],
         squared_scale=scale[:, 1],
     )
+
+
+def forecast_errors(
+    histories: Sequence[History], target: np.ndarray, quantiles: np.ndarray, seasons: Sequence[int]
+) -> WindowErrors:
+    """Score one batch of forecasts from the histories that they were made from.
+
+    A target without a known value in its history counts nowhere: nobody can forecast it.
+
+    Args:
+        histories: of n targets together.
+        target: [n, h].
+        quantiles: at `WQL_LEVELS`, [n, h, 9].
+        seasons: steps of each history's season.
+    """
+    rows = target_rows(histories)
+    of_rows = np.repeat(seasons, len(rows) // len(histories))
+    unknown = np.array([np.isnan(row).all() for row in rows])
+    scale = np.array([seasonal_error(row, season) for row, season in zip(rows, of_rows.tolist())])
+    return window_errors(np.where(unknown[:, None], np.nan, target), quantiles, scale)
 
 
 def _mean_known(values: np.ndarray) -> np.ndarray:

@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.arrow_store import Store
-from pipeline.errors import UserError
+from pipeline.errors import UserError, first_few
 from pipeline.files import check_file, read_json, whole_file, write_json
-from pipeline.forecasting import Forecaster, named, refuse_no_numbers
+from pipeline.forecasting import Forecaster, refuse_no_numbers
 from pipeline.frequency import UNKNOWN, timestamps
 from pipeline.future import Future
 from pipeline.series import History, Panel
@@ -68,8 +68,13 @@ def check_request(forecaster: Forecaster, store: Store, request: Request) -> Non
     """Refuse what the model cannot do, and say what it does beyond what it was trained for.
 
     Raises:
-        UserError: the series have covariates or several targets, and the model takes none.
+        UserError: the series have covariates or several targets, and the model takes none, or known covariates without
+            their future.
     """
+    if store.variates.known and request.future is None:
+        raise UserError(
+            f"the forecast needs {', '.join(store.variates.known)} at the steps to forecast; give them as `future`"
+        )
     if len(store.variates) > 1 and forecaster.family != "chronos-2":
         raise UserError(
             f"data: {', '.join(store.variates.names[1:])} beside {store.variates.targets[0]}: covariates and several "
@@ -118,7 +123,7 @@ def forecast_part(forecaster: Forecaster, store: Store, items: range, request: R
     store.forget()
     empty = [store.item_ids[int(index)] for index in indices if np.isnan(point[index - items.start]).all()]
     if empty:
-        logger.warning("%d series without a known value were forecast as missing: %s", len(empty), named(empty))
+        logger.warning("%d series without a known value were forecast as missing: %s", len(empty), first_few(empty))
     return _table(store, indices, quantiles, point, request.levels, names)
 
 

@@ -5,21 +5,18 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipeline.baselines import SEASONAL_NAIVE, STATISTICAL, naive_forecast, statistical_forecast
-from pipeline.checkpoint import TRAINING_INFO
-from pipeline.config import Config, EvaluationConfig, EvaluationSet
-from pipeline.data_source import open_configured, store_fingerprint
+from pipeline.checkpoint import training_info
+from pipeline.config import Config, EvaluationSet
+from pipeline.data_source import open_configured
 from pipeline.errors import UserError
-from pipeline.evaluation import Evaluation, Example, Forecast, Task, evaluate, examples, task_of
+from pipeline.evaluation import Evaluation, Example, Task, evaluate, examples, task_of
 from pipeline.files import check_folder, read_json, whole_file
 from pipeline.forecasting import Forecaster, checked
-from pipeline.metrics import WQL_LEVELS
+from pipeline.metrics import Forecast
 from pipeline.ranking import rank
 from pipeline.report.page import Findings, score_page, shown_model
 from pipeline.report.scores import (
@@ -32,10 +29,10 @@ from pipeline.report.scores import (
     step_rows,
 )
 from pipeline.report.tables import Row, markdown_table, write_csv
-from pipeline.series import History
 
 ForecastOf = Callable[[Task], Forecast]
 PAGE = "report.html"
+_SCORES = "scores.md"
 TABLES = ("scores", "ranking", "scores_by_series", "scores_by_step", "calibration", "forecasts", "training")
 _COURSE = {"loss": "loss", "WQL": "eval_wql", "MASE": "eval_mase"}
 logger = logging.getLogger(__name__)
@@ -86,10 +83,12 @@ def score_models(models: Sequence[str], tasks: Sequence[Task], config: Config) -
     Raises:
         UserError: a model is missing or broken, or a task has no window.
     """
-    for task in tasks:
-        task.cuts()
     for name in models:
         checked(name)
+    for task in tasks:
+        left_out = len(task.store) - len({series for series, _ in task.cuts})
+        if left_out:
+            logger.info("%s: %d of %d series have no window that can be scored", task.name, left_out, len(task.store))
     scored: dict[str, dict[str, Evaluation]] = {task.name: {} for task in tasks}
     for warning in _leaks(models, tasks):
         logger.warning(warning)
@@ -112,7 +111,7 @@ def forecaster_named(name: str, config: Config) -> ForecastOf:
     if name in STATISTICAL:
         return lambda task: statistical_forecast(name, task.seasonality)
     forecaster = Forecaster.load(name, config.chronos.device, config.chronos.seed)
-    return lambda _: partial(_quantiles, forecaster)
+    return lambda _: forecaster.at_wql_levels
 
 
 def check_report_folder(folder: Path) -> None:
@@ -122,7 +121,8 @@ def check_report_folder(folder: Path) -> None:
         UserError: it cannot be written to, or holds files of a report's names that no report wrote.
     """
     check_folder(folder)
-    others = [f"{name}.csv" for name in TABLES if (folder / f"{name}.csv").exists()]
+    names = [*(f"{name}.csv" for name in TABLES), _SCORES]
+    others = [name for name in names if (folder / name).exists()]
     if others and not (folder / PAGE).exists():
         raise UserError(f"evaluation.report_path: {folder} holds {', '.join(others)} of your own; give another folder")
 
@@ -163,7 +163,7 @@ def report_on(
         findings.curves,
     )
     warnings = "".join(f"\n{warning}\n" for warning in findings.warnings)
-    texts = {"scores.md": markdown_table(findings.scores, SHOWN) + warnings, PAGE: score_page(findings)}
+    texts = {_SCORES: markdown_table(findings.scores, SHOWN) + warnings, PAGE: score_page(findings)}
     for name, rows in zip(TABLES, of_tables, strict=True):
         if rows:
             write_csv(folder / f"{name}.csv", rows)
@@ -188,26 +188,19 @@ def _leaks(models: Sequence[str], tasks: Sequence[Task]) -> list[str]:
 
 def _has_seen(model: str, task: Task) -> bool:
     """Return whether a checkpoint folder says that it comes from steps which a task asks it to forecast."""
-    info_file = Path(model, TRAINING_INFO)
-    identity = read_json(info_file).get("identity") if info_file.is_file() else None
+    identity = training_info(model).get("identity")
     if identity is None or identity["test_length"] >= task.windows * task.prediction_length:
         return False
-    return store_fingerprint(task.store) in [store for source in identity["data"] for store in source.get("stores", ())]
+    return task.store.fingerprint in [store for source in identity["data"] for store in source.get("stores", ())]
 
 
 def _curve_of(model: str) -> list[Row]:
     """Return the course of training that a checkpoint folder tells: `model, step, loss, WQL, MASE`."""
-    info_file = Path(model, TRAINING_INFO)
-    history = read_json(info_file).get("history", []) if info_file.is_file() else []
     by_step: dict[int, Row] = {}
-    for entry in history:
+    for entry in training_info(model).get("history", []):
         row = by_step.setdefault(entry["step"], {"model": model, "step": entry["step"]})
         row |= {name: entry[key] for name, key in _COURSE.items() if key in entry}
     return [{**dict.fromkeys(_COURSE), **row} for row in by_step.values() if row.keys() & _COURSE.keys()]
-
-
-def _quantiles(forecaster: Forecaster, histories: Sequence[History], prediction_length: int) -> np.ndarray:
-    return forecaster.quantiles(histories, prediction_length, WQL_LEVELS)[0]
 
 
 def _datasets(config: Config) -> list[EvaluationSet]:
@@ -227,7 +220,6 @@ def _listed_in(path: Path) -> list[EvaluationSet]:
     found = [_of_index(path, entry) for entry in read_json(path)]
     if not found:
         raise UserError(f"{path} lists no data set; name at least one")
-    EvaluationConfig(data_path=list(found))  # whose ranges hold for them too
     return found
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.formats import is_list
 from pipeline.frequency import UNKNOWN, infer_freq, on_own_grid, parse_freq, steps_between
 from pipeline.series import UNIVARIATE, Series, Variates
@@ -212,9 +212,7 @@ def _parts(tables: Iterator[pa.Table], where: str, folder: Path, rows_in_memory:
     try:
         rows = pa.concat_tables(held, promote_options="permissive")
     except pa.ArrowException as error:
-        raise UserError(
-            f"{where}: its parts have columns of differing types: {' '.join(str(error).split())}"
-        ) from error
+        raise UserError(f"{where}: its parts have columns of differing types: {one_line(error)}") from error
     if "item_id" in rows.column_names:  # a part without the column has none
         _refuse(rows["item_id"].is_null().to_numpy(), rows["row"].to_numpy(), where, "has no item_id")
     stamped = _with_stamps(rows, where)

@@ -17,19 +17,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from pipeline.arrow_store import Store, store_of_arrays
+from pipeline.arrow_store import Store
 from pipeline.checkpoint import TRAINING_INFO, Checkpoint, read_checkpoint, weight_files
 from pipeline.config import Config
 from pipeline.data_source import open_configured
 from pipeline.errors import UserError
 from pipeline.files import fingerprint, write_json
-from pipeline.frequency import seasonality
 from pipeline.plan import Plan
 from pipeline.recipes import Recipe, recipe_of
 from pipeline.report.cards import run_report, training_card
 from pipeline.report.figures import curve_figure, save_figure
 from pipeline.run_folder import RunFolder, differing_keys
-from pipeline.series import UNIVARIATE, History, target_rows
+from pipeline.series import UNIVARIATE, History
 from pipeline.synthetic import dummy_array
 from pipeline.synthetic.bank import Bank
 from pipeline.training_sets import identity_of, training_windows
@@ -91,10 +90,9 @@ class ChronosTrainer:
             UserError: no series can be trained on, or the horizon is beyond what the model's head forecasts.
         """
         given: Sequence[Store | Bank | TrainingSet]
-        if isinstance(data, pd.DataFrame):
-            given = [open_configured(self.config, data)]
-        else:
-            given = [store_of_arrays(data)] if isinstance(data, np.ndarray) else data
+        given = [open_configured(self.config, data)] if isinstance(data, (np.ndarray, pd.DataFrame)) else data
+        if not given:
+            raise UserError("there is nothing to train on: the list of stores is empty")
         sets = [one if isinstance(one, TrainingSet) else TrainingSet(one, 1.0) for one in given]
         start = self._start()
         horizon = start.horizon(
@@ -158,9 +156,13 @@ class ChronosTrainer:
 
         fitting = self._fitting(train_data, epochs)
         recipe, windows, validation = fitting.recipe, fitting.windows, fitting.validation
+        again = self._fitting_of_all(fitting)
         with tempfile.TemporaryDirectory(prefix="chronos-run-") as temporary:
+            self._run_folder(temporary)
             run = RunFolder(Path(temporary))
             arguments = fitting.arguments(run, steps=recipe.steps, compared=validation is not None)
+            if again is not None:
+                again.arguments(run.refit, steps=recipe.steps, compared=False)
         model = fitting.model(arguments)
         fitting.check(model, arguments)
         if arguments.gradient_checkpointing:
@@ -181,7 +183,7 @@ class ChronosTrainer:
             processes=arguments.world_size,
             batch=held,
             accumulated=arguments.gradient_accumulation_steps,
-            refit=self._fitting_of_all(fitting) is not None,
+            refit=again is not None,
             bf16=arguments.bf16,
             device=arguments.device.type,
             memory=step_memory(model, partial(fitting.widest_inputs, model), held, arguments.bf16),
@@ -235,11 +237,11 @@ class ChronosTrainer:
                 [n, context_length], target [n, prediction_length]), two arrays.
 
         Returns:
-            `MASE`, `WQL` and `coverage_80`.
+            The scores of `pipeline.metrics.SCORES`.
         """
         from pipeline.base_model import load_model
         from pipeline.guard import forecaster_of
-        from pipeline.metrics import WindowErrors, seasonal_error, window_errors
+        from pipeline.metrics import WindowErrors, forecast_errors
 
         forecast = forecaster_of(self.model or load_model(self.base_model_path).float(), self.config.chronos.seed)
         first, second = test_data
@@ -247,18 +249,16 @@ class ChronosTrainer:
         target: Callable[[range], np.ndarray]
         if isinstance(second, ValidationWindows):
             histories = [second.history(index) for index in range(len(second))]
-            seasons, target = [seasonality(second.freq(index)) for index in range(len(second))], second.targets
+            seasons, target = [second.season(index) for index in range(len(second))], second.targets
         else:
             histories, seasons = list(np.asarray(first, np.float32)), [1] * len(first)
             target = partial(np.take, np.asarray(second, np.float32), axis=0)
         parts = []
         for start in range(0, len(histories), 64):
             batch = range(start, min(start + 64, len(histories)))
-            some, known = [histories[index] for index in batch], target(batch)
-            rows = target_rows(some)
-            of_rows = np.repeat([seasons[index] for index in batch], len(rows) // len(some))
-            scale = np.array([seasonal_error(row, season) for row, season in zip(rows, of_rows)])
-            parts.append(window_errors(known, forecast(some, known.shape[1]), scale))
+            some, known = histories[batch.start : batch.stop], target(batch)
+            seasonal = seasons[batch.start : batch.stop]
+            parts.append(forecast_errors(some, known, forecast(some, known.shape[1]), seasonal))
         return WindowErrors.joined(parts).scores()
 
     def _run_folder(self, temporary: str) -> RunFolder:

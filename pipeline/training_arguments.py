@@ -14,7 +14,7 @@ from transformers.integrations import get_available_reporting_integrations
 
 from pipeline.checkpoint import Family
 from pipeline.config import Config
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.forecasting import torch_device
 from pipeline.recipes import Recipe
 from pipeline.run_folder import RunFolder
@@ -135,7 +135,7 @@ def training_arguments(
     try:
         arguments = TrainingArguments(**{**settings, **own})
     except (TypeError, ValueError, ImportError, KeyError, AttributeError) as error:
-        raise UserError(f"training.trainer: {' '.join(str(error).split())}") from error
+        raise UserError(f"training.trainer: {one_line(error)}") from error
     # The Trainer would else take what `accelerate launch` was started with.
     arguments.mixed_precision = "bf16" if arguments.bf16 else "no"
     missing = sorted(set(cast(list[str], arguments.report_to)) - set(get_available_reporting_integrations()) - {"none"})

@@ -12,8 +12,7 @@ import numpy as np
 from pipeline.arrow_store import Store
 from pipeline.checkpoint import Family
 from pipeline.config import Config, MixupConfig
-from pipeline.data_source import store_fingerprint
-from pipeline.errors import UserError
+from pipeline.errors import UserError, first_few
 from pipeline.files import fingerprint
 from pipeline.recipes import few_data
 from pipeline.series import UNIVARIATE
@@ -32,7 +31,6 @@ from pipeline.windows import (
 )
 
 _VALIDATION_WINDOWS = {"t5": 64, "gpt2": 64, "bolt": 512, "chronos-2": 512}
-_NAMES_SHOWN = 5
 logger = logging.getLogger(__name__)
 
 
@@ -78,7 +76,7 @@ def training_windows(
     )
     if training.validation_split == 0:
         return windows, None
-    held = [held_out(source, most, seed=seed, **lengths) for source in made.values()]
+    held = [held_out(source, share, seed=seed, **lengths) for source in made.values()]
     validation = ValidationWindows([*splits.values(), *held], **lengths, max_windows=most)
     if not len(validation):
         raise UserError("no held-out step is known, so nothing can be validated; set training.validation_split 0")
@@ -111,11 +109,8 @@ def _split(store: Store, config: Config, lengths: dict[str, int], max_windows: i
     )
     where = store.path or "the array"
     for reason, series in split.unusable.items():
-        shown = ", ".join(store.item_ids[index] for index in series[:_NAMES_SHOWN])
-        more = f" and {len(series) - _NAMES_SHOWN} more" if len(series) > _NAMES_SHOWN else ""
-        logger.warning(
-            "%s: %d of %d series are %s and are skipped: %s%s", where, len(series), len(store), reason, shown, more
-        )
+        names = first_few([store.item_ids[index] for index in series])
+        logger.warning("%s: %d of %d series are %s and are skipped: %s", where, len(series), len(store), reason, names)
     if not len(split.usable):
         reasons = "; ".join(f"{len(series)} are {reason}" for reason, series in split.unusable.items())
         raise UserError(
@@ -152,8 +147,8 @@ def _stores(source: Source) -> list[str]:
     """Return the fingerprints of the stores whose series a source shows."""
     match source:
         case MixedSource():
-            return [store_fingerprint(split.store) for split in source.splits]
+            return [split.store.fingerprint for split in source.splits]
         case SeriesSource():
-            return [store_fingerprint(source.split.store)]
+            return [source.split.store.fingerprint]
         case _:
             return []

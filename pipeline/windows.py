@@ -14,7 +14,8 @@ import numpy as np
 
 from pipeline.arrow_store import Store, store_of_arrays
 from pipeline.draws import Draws, keys_of, mix, uniform, word
-from pipeline.series import UNIVARIATE, History, Panel, Variates, target_rows
+from pipeline.frequency import seasonality
+from pipeline.series import UNIVARIATE, History, Panel, Variates
 from pipeline.splits import Split, pool_of
 from pipeline.synthetic.bank import Bank
 from pipeline.synthetic.mixup import Mixup
@@ -118,7 +119,7 @@ class SyntheticSource:
         self, keys: np.ndarray, batches: np.ndarray, context_length: int, prediction_length: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return one window for each key: context [n, context_length], target [n, prediction_length], float32."""
-        of_batch, own = Draws(word(batches, _BATCHES)), Draws(keys)
+        of_batch = Draws(word(batches, _BATCHES))
         least = min(self.min_past, context_length)
         short = of_batch.log_uniform(least, context_length + 1).astype(np.int64)
         history = np.where(of_batch.chance(_WHOLE), context_length, short.clip(least, context_length))[:, 0]
@@ -129,7 +130,7 @@ class SyntheticSource:
         brief = lengths <= full // 4
         for rows, width in ((np.flatnonzero(brief), full // 4), (np.flatnonzero(~brief), full)):
             if len(rows):
-                values[rows, :width] = self.bank.draw(own.keys[rows], lengths[rows], width)
+                values[rows, :width] = self.bank.draw(keys[rows], lengths[rows], width)
         return _last_windows(values, lengths, self.min_past, context_length, prediction_length)
 
     def to_the_end(self) -> "SyntheticSource":
@@ -309,15 +310,10 @@ class ValidationWindows:
         )
 
     def targets(self, indices: Sequence[int]) -> np.ndarray:
-        """Return what is to be forecast in windows: float32, [n_windows x n_targets, prediction_length].
-
-        A target without a known value in its history is left unknown: nobody can forecast it.
-        """
+        """Return what is to be forecast in windows: float32, [n_windows x n_targets, prediction_length]."""
         n_rows, n_targets = len(self.variates), len(self.variates.targets)
         target = self.batch(indices)[1].reshape(-1, n_rows, self.prediction_length)[:, :n_targets]
-        target = target.reshape(-1, self.prediction_length)
-        unknown = [np.isnan(row).all() for row in target_rows(self.history(index) for index in indices)]
-        return np.where(np.array(unknown)[:, None], np.float32(np.nan), target)
+        return target.reshape(-1, self.prediction_length)
 
     def learnable(self, indices: Sequence[int]) -> list[int]:
         """Return those windows that training could have drawn: a constant context, say, makes a loss of any size."""
@@ -333,9 +329,9 @@ class ValidationWindows:
         which, series, _, _ = self.windows[index]
         return self.splits[which].store.item_ids[int(series)]
 
-    def freq(self, index: int) -> str:
-        """Return the frequency of one window's series."""
-        return self.splits[self.windows[index, 0]].store.freq
+    def season(self, index: int) -> int:
+        """Return the steps of the season of one window's series."""
+        return seasonality(self.splits[self.windows[index, 0]].store.freq)
 
     def batch(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Return windows as float32 context [n, at most context_length] and target [n, prediction_length].

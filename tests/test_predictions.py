@@ -159,4 +159,4 @@ def test_a_series_without_values_is_forecast_as_missing_beside_the_others(uncros
     found = whole(Forecaster.load(str(uncrossed["bolt"])), store, request_of_three())
     assert found["item_id"].tolist() == ["A"] * 6 + ["B"] * 6
     assert found["0.5"].notna().tolist() == [True] * 6 + [False] * 6
-    assert len(task_of("s", store, 1, None, 1).cuts()) == 1
+    assert len(task_of("s", store, 1, None, 1).cuts) == 1

@@ -85,8 +85,8 @@ def draw_line(axis: Axes, steps: np.ndarray, values: np.ndarray, **style: Any) -
 def draw_band(axis: Axes, steps: np.ndarray, low: np.ndarray, high: np.ndarray, **style: Any) -> None:
     """Shade what lies between two bounds, half a step to each side."""
     edges = np.concatenate([[steps[0] - 0.5], steps, [steps[-1] + 0.5]])
-    bounds = (np.pad(bound, 1, mode="edge") for bound in (low, high))
-    axis.fill_between(edges, *bounds, alpha=0.22, linewidth=0, **style)
+    lower, upper = (np.pad(bound, 1, mode="edge") for bound in (low, high))
+    axis.fill_between(edges, lower, upper, alpha=0.22, linewidth=0, **style)
 
 
 def curve_figure(history: Sequence[dict[str, Any]]) -> Figure:

@@ -187,9 +187,7 @@ class _Page:
 
     def _calibration(self) -> str:
         shares = {
-            model: _mean_over_sets(
-                [row for row in self.found.calibration if row["model"] == model], "share at or below"
-            )
+            model: _mean_over_sets([row for row in self.found.calibration if row["model"] == model])
             for model in self.models
             if model != SEASONAL_NAIVE
         }
@@ -286,9 +284,11 @@ def _labels(models: Sequence[str]) -> dict[str, str]:
     return {model: name if last.count(name) == 1 else model for model, name in zip(models, last)}
 
 
-def _mean_over_sets(rows: Sequence[Row], key: str) -> np.ndarray:
+def _mean_over_sets(rows: Sequence[Row]) -> np.ndarray:
     levels = sorted({row["level"] for row in rows})
-    return np.array([np.nanmean([row[key] for row in rows if row["level"] == level]) for level in levels])
+    return np.array(
+        [np.nanmean([row["share at or below"] for row in rows if row["level"] == level]) for level in levels]
+    )
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]], texts: int = 1) -> str:

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from pipeline.draws import Draws, keys_of
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.synthetic.effects import EFFECTS
 from pipeline.synthetic.priors import PRIORS
 from pipeline.synthetic.ranges import Bounds
@@ -147,7 +147,7 @@ def read_bank(path: str | Path) -> Bank:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path} is no valid YAML: {one_line(error)}") from error
     try:
         return _bank_of(content)
     except UserError as error:
