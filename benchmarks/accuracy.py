@@ -47,9 +47,9 @@ predictor.predict(histories).reset_index().to_parquet(settings["output"])
 def main() -> None:
     """Train on every set with both, and print the table."""
     from pipeline.config import Config
-    from pipeline.ranking import geometric_mean, relative_scores
     from pipeline.report.tables import markdown_table
-    from pipeline.score_models import tasks_of
+    from pipeline.scores.ranking import geometric_mean, relative_scores
+    from pipeline.scores.sets import tasks_of
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base")
@@ -85,8 +85,8 @@ def main() -> None:
 
 def _evaluations(task: Any, arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what each program's forecasts were worth, those of all seeds together."""
-    from pipeline.evaluation import Evaluation
-    from pipeline.metrics import WindowErrors
+    from pipeline.scores.evaluation import Evaluation
+    from pipeline.scores.metrics import WindowErrors
 
     of_seeds = []
     for seed in range(arguments.seeds):
@@ -105,7 +105,7 @@ def _evaluations(task: Any, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _beside_autogluon(of_set: dict[str, Any]) -> dict[str, Any]:
     """Return this pipeline's WQL over AutoGluon's, and its interval: what it would be with other series of the set."""
-    from pipeline.ranking import relative_scores
+    from pipeline.scores.ranking import relative_scores
 
     if "AutoGluon" not in of_set:
         return {}
@@ -114,10 +114,10 @@ def _beside_autogluon(of_set: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_seed(task: Any, arguments: argparse.Namespace, seed: int, folder: Path) -> dict[str, Any]:
-    from pipeline.baselines import naive_forecast
-    from pipeline.evaluation import evaluate
-    from pipeline.forecasting import Forecaster
-    from pipeline.metrics import WQL_LEVELS
+    from pipeline.forecasting.baselines import naive_forecast
+    from pipeline.forecasting.forecaster import Forecaster
+    from pipeline.scores.evaluation import evaluate
+    from pipeline.scores.metrics import WQL_LEVELS
 
     def of_model(path: str | Path) -> Callable[[Sequence[Any], int], np.ndarray]:
         forecaster = Forecaster.load(str(path))
@@ -168,7 +168,7 @@ def _autogluon(
     task: Any, arguments: argparse.Namespace, seed: int, folder: Path
 ) -> Callable[[Sequence[Any], int], np.ndarray]:
     """Return a forecaster that looks its forecasts up by the history, which AutoGluon was given as a series of its own."""
-    from pipeline.evaluation import windows_at
+    from pipeline.scores.evaluation import windows_at
 
     store, length = task.store, task.prediction_length
     ends = store.lengths - task.windows * length
@@ -203,7 +203,7 @@ def _autogluon(
 
 def _frame(store: Any, index: int, target: np.ndarray, number: int | None = None) -> pd.DataFrame:
     """Return the beginning of a series as AutoGluon takes it, under its index or another number."""
-    from pipeline.frequency import timestamps
+    from pipeline.data.frequency import timestamps
 
     stamps = timestamps(store.starts[index : index + 1], store.freq, np.arange(len(target))[None])[0]
     name = str(index if number is None else number)

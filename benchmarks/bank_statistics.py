@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data_source import open_source
+from pipeline.data.source import open_source
 from pipeline.report.tables import markdown_table
 from pipeline.synthetic.bank import Bank, bank_of_prior, default_bank
 from pipeline.synthetic.priors import PRIORS

@@ -43,7 +43,7 @@ def measure(size: str) -> dict[str, object]:
 
     from pipeline.base_model import ChronosBaseModel
     from pipeline.config import Config
-    from pipeline.forecasting import Forecaster
+    from pipeline.forecasting.forecaster import Forecaster
     from pipeline.train_model import ChronosTrainer
 
     with tempfile.TemporaryDirectory() as folder:

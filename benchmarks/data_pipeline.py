@@ -26,7 +26,7 @@ def main() -> None:
     """Time both paths in turn, and print the table."""
     import torch
 
-    from pipeline.arrow_store import write_store
+    from pipeline.data.arrow_store import write_store
     from pipeline.report.tables import markdown_table
     from pipeline.synthetic import dummy_series
 
@@ -66,23 +66,23 @@ def main() -> None:
 
 def tokens(path: Path) -> Iterator[Any]:
     """Yield batches for a T5 model, as training takes them."""
-    from pipeline.base_model import scratch_model
+    from pipeline.models.scratch import scratch_model
 
     yield from _batches(path, "t5", scratch_model("t5-nano", 0).config.chronos_config)
 
 
 def bolt(path: Path) -> Iterator[Any]:
     """Yield batches for a Bolt model, as training takes them."""
-    from pipeline.base_model import scratch_model
+    from pipeline.models.scratch import scratch_model
 
     yield from _batches(path, "bolt", scratch_model("bolt-nano", 0).config.chronos_config)
 
 
 def _batches(path: Path, family: Any, chronos_config: dict[str, Any]) -> Iterator[Any]:
-    from pipeline.arrow_store import open_store
-    from pipeline.splits import split_store
-    from pipeline.training_data import WindowDataset, inputs_of
-    from pipeline.windows import SeriesSource, TrainingWindows
+    from pipeline.data.arrow_store import open_store
+    from pipeline.training_data.inputs import WindowDataset, inputs_of
+    from pipeline.training_data.splits import split_store
+    from pipeline.training_data.windows import SeriesSource, TrainingWindows
 
     split = split_store(open_store(path), 0.0, HORIZON, 4)
     windows = TrainingWindows(
@@ -98,7 +98,7 @@ def gluonts_tokens(path: Path) -> Iterator[Any]:
     import torch
     from chronos import ChronosConfig
 
-    from pipeline.base_model import scratch_model
+    from pipeline.models.scratch import scratch_model
 
     tokenizer = ChronosConfig(**scratch_model("t5-nano", 0).config.chronos_config).create_tokenizer()
 

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 HORIZON, LEVELS = 24, [0.1, 0.5, 0.9]
 OURS = """
 import runpy, sys, time
-import chronos, pipeline.data_source, pipeline.future, pipeline.load_model, pipeline.predictions
+import chronos, pipeline.data.source, pipeline.data.future, pipeline.load_model, pipeline.forecasting.predictions
 begin = time.perf_counter()
 script = sys.argv.pop(1)
 sys.argv[0] = script

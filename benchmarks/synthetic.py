@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 from sklearn.gaussian_process import GaussianProcessRegressor, kernels
 
-from pipeline.arrow_store import store_of_arrays
+from pipeline.data.arrow_store import store_of_arrays
 from pipeline.report.tables import markdown_table
 from pipeline.synthetic import kernel_synth as ours
 from pipeline.synthetic.bank import bank_of_prior, default_bank

@@ -9,9 +9,9 @@ import argparse
 import shutil
 from pathlib import Path
 
-from pipeline.checkpoint import TRAINING_INFO, read_checkpoint
 from pipeline.errors import UserError
 from pipeline.files import read_json, whole_folder, write_json
+from pipeline.models.checkpoint import TRAINING_INFO, read_checkpoint
 
 BETWEEN = "between"
 """What training_info.json says beside what the later checkpoint's does."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.config import Config
 from pipeline.errors import UserError, one_line
-from pipeline.forecasting import Forecaster, refuse_no_numbers
+from pipeline.forecasting.forecaster import Forecaster, refuse_no_numbers
 from pipeline.report.tables import Row
 from pipeline.series import History, Panel, Variates
 

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.arrow_store import Store
-from pipeline.checkpoint import training_info
 from pipeline.config import Config
-from pipeline.data_source import open_configured
+from pipeline.data.arrow_store import Store
+from pipeline.data.future import Future
+from pipeline.data.source import open_configured
 from pipeline.errors import UserError, first_few
-from pipeline.forecasting import Forecaster
-from pipeline.future import Future
-from pipeline.predictions import Request, check_request, history_of, write_predictions
+from pipeline.forecasting.forecaster import Forecaster
+from pipeline.forecasting.predictions import Request, check_request, history_of, write_predictions
+from pipeline.models.checkpoint import training_info
 from pipeline.report.figures import DrawnForecast, forecast_figure, save_figure
 from pipeline.series import History
 
@@ -93,12 +93,12 @@ class ChronosLoader:
             test_data: [n_series, length].
 
         Returns:
-            The scores of `pipeline.metrics.SCORES`, `series`, `windows` and `seasonality`.
+            The scores of `pipeline.scores.metrics.SCORES`, `series`, `windows` and `seasonality`.
 
         Raises:
             UserError: no model is loaded, or the array has another shape, or no series is longer than the horizon.
         """
-        from pipeline.evaluation import evaluate, task_of
+        from pipeline.scores.evaluation import evaluate, task_of
 
         store = open_configured(self.config, np.atleast_2d(test_data))
         task = task_of("test data", store, self.config.inference.prediction_length, None, windows=1)

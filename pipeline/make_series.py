@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.arrow_store import Store
 from pipeline.config import Config
+from pipeline.data.arrow_store import Store
 from pipeline.errors import UserError
-from pipeline.splits import pool_of, split_store
 from pipeline.synthetic.bank import Bank
 from pipeline.synthetic.gallery import draw_gallery
 from pipeline.synthetic.mixup import Mixup
 from pipeline.synthetic.shards import Make, write_shards
-from pipeline.training_sources import open_bank, open_training_data
+from pipeline.training_data.sources import open_bank, open_training_data
+from pipeline.training_data.splits import pool_of, split_store
 
 
 def make_series(config: Config) -> Iterator[int]:

@@ -15,12 +15,12 @@ import numpy as np
 
 from pipeline.between import BETWEEN
 from pipeline.builtin import PREFIX
-from pipeline.checkpoint import TRAINING_INFO, read_checkpoint
 from pipeline.errors import UserError
 from pipeline.files import read_json, whole_folder, write_json
-from pipeline.forecasting import Forecaster
-from pipeline.metrics import WQL_LEVELS
+from pipeline.forecasting.forecaster import Forecaster
+from pipeline.models.checkpoint import TRAINING_INFO, read_checkpoint
 from pipeline.report.tables import markdown_table
+from pipeline.scores.metrics import WQL_LEVELS
 
 MOST_BYTES = 10_000_000
 SAMPLE = "forecast.json"
@@ -70,9 +70,9 @@ def sha256_of(file: Path) -> str:
 
 def facts_of(folder: Path) -> dict[str, str]:
     """Return what the card of a model says of its files."""
-    from pipeline.base_model import load_model
+    from pipeline.models.read import read_model
 
-    model = load_model(folder)
+    model = read_model(folder)
     chronos = model.config.chronos_config
     return {
         "sha256 of model.safetensors": sha256_of(folder / "model.safetensors"),

@@ -6,18 +6,14 @@ import importlib.util
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from pipeline.baselines import SEASONAL_NAIVE, STATISTICAL, naive_forecast, statistical_forecast
-from pipeline.checkpoint import training_info
-from pipeline.config import Config, EvaluationSet
-from pipeline.data_source import open_configured
+from pipeline.config import Config
 from pipeline.errors import UserError
-from pipeline.evaluation import Evaluation, Example, Task, evaluate, examples, task_of
-from pipeline.files import check_folder, read_json, whole_file
-from pipeline.forecasting import Forecaster, checked
-from pipeline.metrics import Forecast
-from pipeline.ranking import rank
+from pipeline.files import check_folder, whole_file
+from pipeline.forecasting.baselines import SEASONAL_NAIVE, STATISTICAL, naive_forecast, statistical_forecast
+from pipeline.forecasting.forecaster import Forecaster
+from pipeline.models.checkpoint import training_info
+from pipeline.models.locate import check_model
 from pipeline.report.page import Findings, score_page, shown_model
 from pipeline.report.scores import (
     SHOWN,
@@ -29,6 +25,9 @@ from pipeline.report.scores import (
     step_rows,
 )
 from pipeline.report.tables import Row, markdown_table, write_csv
+from pipeline.scores.evaluation import Evaluation, Example, Task, evaluate, examples
+from pipeline.scores.metrics import Forecast
+from pipeline.scores.ranking import rank
 
 ForecastOf = Callable[[Task], Forecast]
 PAGE = "report.html"
@@ -36,30 +35,6 @@ _SCORES = "scores.md"
 TABLES = ("scores", "ranking", "scores_by_series", "scores_by_step", "calibration", "forecasts", "training")
 _COURSE = {"loss": "loss", "WQL": "eval_wql", "MASE": "eval_mase"}
 logger = logging.getLogger(__name__)
-
-
-def tasks_of(config: Config) -> list[Task]:
-    """Open the data sets that evaluation.data_path names.
-
-    Raises:
-        UserError: one is missing, or two have one name.
-    """
-    default_length = config.evaluation.prediction_length or config.inference.prediction_length
-    tasks = [
-        task_of(
-            dataset.name or Path(dataset.path).stem,
-            open_configured(config, dataset.path, dataset.freq),
-            dataset.prediction_length or default_length,
-            dataset.seasonality,
-            config.evaluation.windows,
-        )
-        for dataset in _datasets(config)
-    ]
-    names = [task.name for task in tasks]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"evaluation.data_path: two data sets are named {name}; give each a name of its own")
-    return tasks
 
 
 def baselines_of(config: Config) -> list[str]:
@@ -84,7 +59,7 @@ def score_models(models: Sequence[str], tasks: Sequence[Task], config: Config) -
         UserError: a model is missing or broken, or a task has no window.
     """
     for name in models:
-        checked(name)
+        check_model(name)
     for task in tasks:
         left_out = len(task.store) - len({series for series, _ in task.cuts})
         if left_out:
@@ -201,38 +176,3 @@ def _curve_of(model: str) -> list[Row]:
         row = by_step.setdefault(entry["step"], {"model": model, "step": entry["step"]})
         row |= {name: entry[key] for name, key in _COURSE.items() if key in entry}
     return [{**dict.fromkeys(_COURSE), **row} for row in by_step.values() if row.keys() & _COURSE.keys()]
-
-
-def _datasets(config: Config) -> list[EvaluationSet]:
-    listed = config.evaluation.data_path or config.inference.data_path or str(config.dummy_path())
-    if isinstance(listed, str):
-        return _listed_in(Path(listed)) or [EvaluationSet(listed)]
-    return [EvaluationSet(dataset) if isinstance(dataset, str) else dataset for dataset in listed]
-
-
-def _listed_in(path: Path) -> list[EvaluationSet]:
-    """Return the data sets of a JSON index; none for any other source."""
-    if path.suffix != ".json" or not path.is_file():
-        return []
-    with open(path, encoding="utf-8", errors="replace") as file:
-        if not file.read(1 << 10).lstrip().startswith("["):
-            return []
-    found = [_of_index(path, entry) for entry in read_json(path)]
-    if not found:
-        raise UserError(f"{path} lists no data set; name at least one")
-    return found
-
-
-def _of_index(index: Path, entry: Any) -> EvaluationSet:
-    """Return one entry of a JSON index, whose files lie beside it; keys that describe rather than configure are left."""
-    file = entry.get("file", entry.get("path")) if isinstance(entry, dict) else None
-    if not isinstance(file, str):
-        raise UserError(
-            f"{index}: each entry is an object with a file and, where you like, name, freq, prediction_length"
-        )
-    keys = {"name": str, "freq": str, "prediction_length": int, "seasonality": int}
-    for key, kind in keys.items():
-        if not isinstance(entry.get(key), (kind, type(None))) or isinstance(entry.get(key), bool):
-            said = "a text" if kind is str else "a whole number"
-            raise UserError(f"{index}: {key} of {file} must be {said}, got {entry[key]!r}")
-    return EvaluationSet(path=str(index.parent / file), **{key: entry[key] for key in keys if key in entry})

@@ -17,32 +17,34 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from pipeline.arrow_store import Store
-from pipeline.checkpoint import TRAINING_INFO, Checkpoint, read_checkpoint, weight_files
 from pipeline.config import Config
-from pipeline.data_source import open_configured
+from pipeline.data.arrow_store import Store
+from pipeline.data.source import open_configured
 from pipeline.errors import UserError
 from pipeline.files import fingerprint, write_json
-from pipeline.plan import Plan
-from pipeline.recipes import Recipe, recipe_of
+from pipeline.models.checkpoint import TRAINING_INFO, Checkpoint, read_checkpoint, weight_files
 from pipeline.report.cards import run_report, training_card
 from pipeline.report.figures import curve_figure, save_figure
-from pipeline.run_folder import RunFolder, differing_keys
+from pipeline.scores.metrics import WindowErrors, forecast_errors
 from pipeline.series import UNIVARIATE, History
 from pipeline.synthetic import dummy_array
 from pipeline.synthetic.bank import Bank
-from pipeline.training_sets import identity_of, training_windows
-from pipeline.training_sources import TrainingSet
-from pipeline.windows import ValidationWindows
+from pipeline.training.plan import Plan
+from pipeline.training.recipes import Recipe, recipe_of
+from pipeline.training.run_folder import RunFolder, differing_keys
+from pipeline.training_data.prepare import identity_of, training_windows
+from pipeline.training_data.sources import TrainingSet
+from pipeline.training_data.windows import ValidationWindows
 
+# What loads torch and transformers, which takes seconds, is imported where it is used: wrong data are refused before.
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from transformers import TrainingArguments
 
-    from pipeline.candidates import Candidate, Refit
-    from pipeline.fitting import Fitting
-    from pipeline.guard import GuardedTrainer
-    from pipeline.starting_point import StartingPoint
+    from pipeline.training.candidates import Candidate, Refit
+    from pipeline.training.fitting import Fitting
+    from pipeline.training.guard import GuardedTrainer
+    from pipeline.training.starting_point import StartingPoint
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +154,7 @@ class ChronosTrainer:
         Raises:
             UserError: as `train_model`.
         """
-        from pipeline.memory import step_memory
+        from pipeline.training.memory import step_memory
 
         fitting = self._fitting(train_data, epochs)
         recipe, windows, validation = fitting.recipe, fitting.windows, fitting.validation
@@ -197,7 +199,7 @@ class ChronosTrainer:
         """
         import yaml
 
-        from pipeline.tuning import save_adapter
+        from pipeline.models.adaptation import save_adapter
 
         if self.model is None:
             raise UserError("nothing has been trained yet; call train_model first")
@@ -237,13 +239,12 @@ class ChronosTrainer:
                 [n, context_length], target [n, prediction_length]), two arrays.
 
         Returns:
-            The scores of `pipeline.metrics.SCORES`.
+            The scores of `pipeline.scores.metrics.SCORES`.
         """
-        from pipeline.base_model import load_model
-        from pipeline.guard import forecaster_of
-        from pipeline.metrics import WindowErrors, forecast_errors
+        from pipeline.models.read import read_model
+        from pipeline.training.guard import forecaster_of
 
-        forecast = forecaster_of(self.model or load_model(self.base_model_path).float(), self.config.chronos.seed)
+        forecast = forecaster_of(self.model or read_model(self.base_model_path).float(), self.config.chronos.seed)
         first, second = test_data
         histories: list[History]
         target: Callable[[range], np.ndarray]
@@ -269,12 +270,12 @@ class ChronosTrainer:
         return run
 
     def _start(self) -> StartingPoint:
-        from pipeline.starting_point import StartingPoint
+        from pipeline.training.starting_point import StartingPoint
 
         return StartingPoint(self.checkpoint, self.config.training)
 
     def _fitting(self, train_data: tuple, epochs: float | Literal["auto"]) -> Fitting:
-        from pipeline.fitting import Fitting
+        from pipeline.training.fitting import Fitting
 
         windows, validation = train_data
         start = self._start()
@@ -295,7 +296,7 @@ class ChronosTrainer:
 
     def _decide(self, trainer: GuardedTrainer, model: Any, start: StartingPoint) -> Candidate:
         """Give the model, which the Trainer has trained, the weights of the best candidate, and return which it is."""
-        from pipeline.candidates import choose
+        from pipeline.training.candidates import choose
 
         training = self.config.training
         self.candidates, winner = choose(trainer, model, start.base(), training.blends, training.metric)
@@ -307,8 +308,7 @@ class ChronosTrainer:
         """Return the base trained as the winner was, on the held-out steps too; None where it does worse on them."""
         from accelerate.utils.memory import clear_device_cache
 
-        from pipeline.candidates import Refit
-        from pipeline.tuning import Blend
+        from pipeline.training.candidates import Blend, Refit
 
         logger.info("training again for %d steps, with the held-out steps among the others", winner.step)
         clear_device_cache(garbage_collection=True)
@@ -327,7 +327,7 @@ class ChronosTrainer:
 
     def _conclude(self, model: Any, winner: Candidate | None) -> None:
         """Keep the model that is to be saved, low-rank adapters merged into its weights and beside it, and say why it is."""
-        from pipeline.candidates import verdict
+        from pipeline.training.candidates import verdict
 
         assert self.recipe is not None
         if winner is None:
@@ -342,7 +342,7 @@ class ChronosTrainer:
 
     def _adapter(self, model: Any) -> tuple[Any, dict[str, Any]] | None:
         """Return the adapters as they fit on the base, None where the model has another head than that."""
-        from pipeline.tuning import adapter_of
+        from pipeline.models.adaptation import adapter_of
 
         shape, name = model.config.chronos_config, self._start().name
         longer = self.checkpoint.family == "bolt" and shape["prediction_length"] != self.checkpoint.prediction_length

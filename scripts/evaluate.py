@@ -15,7 +15,8 @@ def main(config: Config) -> None:
     """Score every model on every data set, print the table and write the report."""
     from pipeline.report.scores import SHOWN
     from pipeline.report.tables import markdown_table
-    from pipeline.score_models import PAGE, check_report_folder, report_on, score_models, tasks_of
+    from pipeline.score_models import PAGE, check_report_folder, report_on, score_models
+    from pipeline.scores.sets import tasks_of
 
     folder = config.report_path()
     if config.evaluation.fev_tasks is not None:

@@ -12,11 +12,18 @@ logger = logging.getLogger("pipeline")
 
 def main(config: Config) -> None:
     """Load the model and the series, forecast, and write the predictions and, where asked for, a picture."""
-    from pipeline.data_source import open_configured
+    from pipeline.data.future import open_future
+    from pipeline.data.source import open_configured
     from pipeline.files import check_file
-    from pipeline.future import open_future
+    from pipeline.forecasting.predictions import (
+        Parts,
+        Request,
+        check_predictions_path,
+        check_request,
+        identity_of,
+        parts_of,
+    )
     from pipeline.load_model import ChronosLoader
-    from pipeline.predictions import Parts, Request, check_predictions_path, check_request, identity_of, parts_of
 
     inference, output = config.inference, config.predictions_path()
     check_predictions_path(output)

@@ -22,7 +22,7 @@ def main(config: Config, preview: bool) -> None:
 
 def write_dummy(config: Config) -> None:
     """Write the series that training.dummy_data describes."""
-    from pipeline.arrow_store import write_store
+    from pipeline.data.arrow_store import write_store
     from pipeline.synthetic import dummy_series
 
     dummy = config.training.dummy_data

@@ -37,11 +37,11 @@ def uncrossed(nano, tmp_path_factory):
     """Checkpoints whose random quantiles are so far apart that they do not cross, as a trained model's do not."""
     import torch
 
-    from pipeline.base_model import load_model
+    from pipeline.models.read import read_model
 
     folders = {}
     for family, spread in (("bolt", 400), ("chronos-2", 20)):
-        model = load_model(nano[family])
+        model = read_model(nano[family])
         bias = model.output_patch_embedding.output_layer.bias
         levels = torch.tensor(model.chronos_config.quantiles)
         with torch.no_grad():

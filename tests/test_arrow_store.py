@@ -6,9 +6,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from pipeline import arrow_store
-from pipeline.arrow_store import NotAStore, open_store, store_of_arrays, write_store
-from pipeline.data_source import open_source
+from pipeline.data import arrow_store
+from pipeline.data.arrow_store import NotAStore, open_store, store_of_arrays, write_store
+from pipeline.data.source import open_source
 from pipeline.errors import UserError
 from pipeline.series import Series
 

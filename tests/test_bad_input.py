@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from conftest import long_frame
 
-from pipeline.data_source import open_source
+from pipeline.data.source import open_source
 from pipeline.files import whole_file, whole_folder
 
 

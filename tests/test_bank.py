@@ -8,10 +8,10 @@ import pytest
 import yaml
 from scipy import stats
 
-from pipeline.draws import Draws, keys_of
 from pipeline.errors import UserError
 from pipeline.synthetic import components
 from pipeline.synthetic.bank import Bank, bank_of_prior, default_bank, read_bank
+from pipeline.synthetic.draws import Draws, keys_of
 from pipeline.synthetic.effects import EFFECTS
 from pipeline.synthetic.gallery import draw_gallery
 from pipeline.synthetic.priors import PRIORS

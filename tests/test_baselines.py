@@ -5,14 +5,14 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipeline.arrow_store import store_of_arrays
-from pipeline.baselines import naive_forecast, statistical_forecast
 from pipeline.config import Config, EvaluationConfig
+from pipeline.data.arrow_store import store_of_arrays
 from pipeline.errors import UserError
-from pipeline.evaluation import evaluate, task_of
 from pipeline.fev_tasks import score_fev_tasks
-from pipeline.forecasting import Forecaster
+from pipeline.forecasting.baselines import naive_forecast, statistical_forecast
+from pipeline.forecasting.forecaster import Forecaster
 from pipeline.score_models import baselines_of
+from pipeline.scores.evaluation import evaluate, task_of
 
 LEVELS = [round(0.1 * k, 1) for k in range(1, 10)]
 

@@ -5,11 +5,11 @@ import copy
 import pytest
 import torch
 
-from pipeline.base_model import load_model
-from pipeline.bolt_attention import JointProjection, OneQuery, OnlyToken, with_fewer_operations
 from pipeline.config import LoraConfig
-from pipeline.cpu import for_cpu
-from pipeline.tuning import with_adapters
+from pipeline.models.adaptation import with_adapters
+from pipeline.models.bolt_attention import JointProjection, OneQuery, OnlyToken, with_fewer_operations
+from pipeline.models.cpu import for_cpu
+from pipeline.models.read import read_model
 
 CONTEXT = torch.sin(torch.arange(120) / 3.0)[None].repeat(3, 1) * torch.tensor([[1.0], [2.0], [5.0]])
 CONTEXT[0, :50] = torch.nan
@@ -19,7 +19,7 @@ TARGET = CONTEXT[:, -64:].flip(1)
 @pytest.fixture
 def stock(nano):
     """A Bolt model whose weights are all of some size, so that each of them matters."""
-    model = load_model(nano["bolt"]).float()
+    model = read_model(nano["bolt"]).float()
     torch.manual_seed(0)
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.3)

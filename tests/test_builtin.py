@@ -15,9 +15,9 @@ from pipeline.between import between
 from pipeline.builtin import builtin_folder, builtin_names
 from pipeline.errors import UserError
 from pipeline.files import read_json
-from pipeline.forecasting import Forecaster
-from pipeline.metrics import WQL_LEVELS
+from pipeline.forecasting.forecaster import Forecaster
 from pipeline.publish import MOST_BYTES, SAMPLE, facts_of, publish, sample_forecast
+from pipeline.scores.metrics import WQL_LEVELS
 
 NAME = "builtin:bolt-synth"
 FOLDER = builtin_folder(NAME)

@@ -10,7 +10,7 @@ from conftest import long_frame
 
 from pipeline.base_model import ChronosBaseModel
 from pipeline.config import Config
-from pipeline.data_source import columns_of, open_source
+from pipeline.data.source import columns_of, open_source
 from pipeline.errors import UserError
 from pipeline.load_model import ChronosLoader
 from pipeline.train_model import ChronosTrainer

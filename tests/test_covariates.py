@@ -11,21 +11,21 @@ from chronos import BaseChronosPipeline
 from chronos.chronos2 import preprocess
 from chronos.chronos2.dataset import Chronos2Dataset
 
-from pipeline.arrow_store import open_store
-from pipeline.base_model import load_model
 from pipeline.config import Config
-from pipeline.covariates import encoded
-from pipeline.data_source import open_source
+from pipeline.data.arrow_store import open_store
+from pipeline.data.covariates import encoded
+from pipeline.data.formats import Columns
+from pipeline.data.future import Future
+from pipeline.data.source import open_source
 from pipeline.errors import UserError
-from pipeline.forecasting import Forecaster
-from pipeline.formats import Columns
-from pipeline.future import Future
-from pipeline.predictions import Request, forecast_store
+from pipeline.forecasting.forecaster import Forecaster
+from pipeline.forecasting.predictions import Request, forecast_store
+from pipeline.models.read import read_model
 from pipeline.series import Panel, Variates
-from pipeline.splits import split_store
 from pipeline.train_model import ChronosTrainer
-from pipeline.training_data import inputs_of
-from pipeline.windows import SeriesSource, TrainingWindows, ValidationWindows
+from pipeline.training_data.inputs import inputs_of
+from pipeline.training_data.splits import split_store
+from pipeline.training_data.windows import SeriesSource, TrainingWindows, ValidationWindows
 
 HORIZON = 8
 LEVELS = [0.1, 0.5, 0.9]
@@ -176,7 +176,7 @@ def test_training_batches_are_those_of_chronos_2s_own_dataset(opened, nano):
         prediction_length=HORIZON,
         max_windows=99,
     )
-    config = load_model(nano["chronos-2"]).config.chronos_config
+    config = read_model(nano["chronos-2"]).config.chronos_config
     inputs = inputs_of("chronos-2", config, HORIZON, store.variates)(*map(torch.from_numpy, validation.batch(range(5))))
     prepared = []
     for index in range(5):

@@ -8,11 +8,11 @@ import pytest
 from conftest import long_frame
 from sources import FRAME, GOOD, KINDS, csv_of, nested, write
 
-from pipeline.data_source import open_source
+from pipeline.data.formats import Columns, named_tables
+from pipeline.data.source import open_source
+from pipeline.data.tabular import NotInOrder, series_in_order, series_of_tables
 from pipeline.errors import UserError
-from pipeline.formats import Columns, named_tables
 from pipeline.series import Variates
-from pipeline.tabular import NotInOrder, series_in_order, series_of_tables
 
 
 @pytest.mark.filterwarnings("ignore:.*Feather.*:FutureWarning", "ignore:.*feather.*:DeprecationWarning")

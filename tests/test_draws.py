@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.draws import Draws, keys_of
+from pipeline.synthetic.draws import Draws, keys_of
 
 N = 4000
 

@@ -7,15 +7,15 @@ import pandas as pd
 import pytest
 from conftest import long_frame
 
-from pipeline.arrow_store import store_of_arrays
-from pipeline.baselines import naive_forecast
 from pipeline.config import Config, EvaluationConfig, PathsConfig
+from pipeline.data.arrow_store import store_of_arrays
 from pipeline.errors import UserError
-from pipeline.evaluation import evaluate, examples, task_of
-from pipeline.forecasting import Forecaster
-from pipeline.metrics import WQL_LEVELS
+from pipeline.forecasting.baselines import naive_forecast
+from pipeline.forecasting.forecaster import Forecaster
 from pipeline.report.tables import markdown_table
-from pipeline.score_models import tasks_of
+from pipeline.scores.evaluation import evaluate, examples, task_of
+from pipeline.scores.metrics import WQL_LEVELS
+from pipeline.scores.sets import tasks_of
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 

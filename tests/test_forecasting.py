@@ -8,12 +8,12 @@ import torch
 from chronos import BaseChronosPipeline
 from conftest import long_frame
 
-from pipeline.arrow_store import store_of_arrays
-from pipeline.data_source import open_source
+from pipeline.data.arrow_store import store_of_arrays
+from pipeline.data.source import open_source
 from pipeline.errors import UserError
-from pipeline.forecasting import Forecaster, at_levels
+from pipeline.forecasting.forecaster import Forecaster, at_levels
+from pipeline.forecasting.predictions import Request, forecast_store, write_predictions
 from pipeline.load_model import ChronosLoader
-from pipeline.predictions import Request, forecast_store, write_predictions
 
 LEVELS = [0.1, 0.5, 0.9]
 NAN = np.nan

@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.data.frequency import infer_freq, parse_freq, seasonality, steps_between, timestamps
 from pipeline.errors import UserError
-from pipeline.frequency import infer_freq, parse_freq, seasonality, steps_between, timestamps
 
 ALIASES = [
     "s",

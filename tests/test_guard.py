@@ -9,12 +9,12 @@ from chronos import BaseChronosPipeline
 from conftest import long_frame
 from trained import SHORT, info, logged, same, scored, trained, weights
 
-from pipeline.arrow_store import store_of_arrays
 from pipeline.config import Config
-from pipeline.data_source import open_source
+from pipeline.data.arrow_store import store_of_arrays
+from pipeline.data.source import open_source
 from pipeline.errors import UserError
-from pipeline.run_folder import RunFolder
 from pipeline.train_model import ChronosTrainer
+from pipeline.training.run_folder import RunFolder
 
 
 @pytest.mark.parametrize("family", ["bolt", "t5", "gpt2", "chronos-2"])

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT, long_frame
 
 from pipeline.errors import UserError
-from pipeline.hub import check_upload
+from pipeline.models.upload import check_upload
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPOSITORY = "someone/chronos-nano"
@@ -178,7 +178,7 @@ def test_a_data_set_of_the_hub_is_a_source(tmp_path):
     (tmp_path / "repository").mkdir()
     long_frame(n_series=2).to_parquet(tmp_path / "repository" / "train.parquet")
     hub = Hub(tmp_path / "repository", kind="datasets")
-    code = f"from pipeline.data_source import open_source; print(len(open_source('{REPOSITORY}', 'store')))"
+    code = f"from pipeline.data.source import open_source; print(len(open_source('{REPOSITORY}', 'store')))"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=tmp_path, env=environment(hub, tmp_path), capture_output=True, text=True)
     hub.close()

@@ -10,7 +10,7 @@ import pytest
 from conftest import long_frame
 from trained import SHORT, same, weights
 
-from pipeline.run_folder import RunFolder, is_sealed, seal_checkpoint
+from pipeline.training.run_folder import RunFolder, is_sealed, seal_checkpoint
 
 WRITES = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree"}
 
@@ -35,7 +35,7 @@ def train(base, csv, output, num_workers, kill_at):
     from dataclasses import replace
 
     from pipeline.config import Config
-    from pipeline.data_source import open_source
+    from pipeline.data.source import open_source
     from pipeline.train_model import ChronosTrainer
 
     trainer = ChronosTrainer(str(base))
@@ -51,7 +51,9 @@ def train(base, csv, output, num_workers, kill_at):
 def server():
     """Processes that begin with the heavy modules imported, and no threads."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["test_killed", "pipeline.train_model", "pipeline.guard", "pipeline.callbacks"])
+    context.set_forkserver_preload(
+        ["test_killed", "pipeline.train_model", "pipeline.training.guard", "pipeline.training.callbacks"]
+    )
     return context
 
 

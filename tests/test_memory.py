@@ -10,9 +10,9 @@ from transformers import TrainingArguments
 
 from pipeline.config import Config, TrainingConfig
 from pipeline.errors import UserError
-from pipeline.fitting import Fitting
-from pipeline.memory import _saved_bytes, fit_batch, step_memory, take_step
 from pipeline.train_model import ChronosTrainer
+from pipeline.training.fitting import Fitting
+from pipeline.training.memory import _saved_bytes, fit_batch, step_memory, take_step
 
 
 class Product(torch.nn.Module):

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.metrics import SCORES, WQL_LEVELS, WindowErrors, seasonal_error, seasonal_naive, window_errors
+from pipeline.scores.metrics import SCORES, WQL_LEVELS, WindowErrors, seasonal_error, seasonal_naive, window_errors
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.arrow_store import store_of_arrays
-from pipeline.draws import keys_of
-from pipeline.splits import pool_of, split_store
+from pipeline.data.arrow_store import store_of_arrays
+from pipeline.synthetic.draws import keys_of
 from pipeline.synthetic.mixup import Mixup, Pool
-from pipeline.windows import MixedSource
+from pipeline.training_data.splits import pool_of, split_store
+from pipeline.training_data.windows import MixedSource
 
 
 def pool(arrays):

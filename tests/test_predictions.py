@@ -11,11 +11,11 @@ import pytest
 import torch
 from conftest import ROOT, long_frame
 
-from pipeline.data_source import open_source
+from pipeline.data.source import open_source
 from pipeline.errors import UserError
-from pipeline.evaluation import task_of
-from pipeline.forecasting import Forecaster
-from pipeline.predictions import Parts, Request, forecast_store, identity_of, parts_of
+from pipeline.forecasting.forecaster import Forecaster
+from pipeline.forecasting.predictions import Parts, Request, forecast_store, identity_of, parts_of
+from pipeline.scores.evaluation import task_of
 
 LEVELS = [0.1, 0.5, 0.9]
 
@@ -30,7 +30,7 @@ def store(tmp_path):
 @pytest.fixture
 def request_of_three(monkeypatch):
     """A request whose parts are of three items each."""
-    monkeypatch.setattr("pipeline.predictions._ITEMS_PER_PART", 3)
+    monkeypatch.setattr("pipeline.forecasting.predictions._ITEMS_PER_PART", 3)
     return lambda **settings: Request(6, LEVELS, **settings)
 
 

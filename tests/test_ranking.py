@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from pipeline.arrow_store import store_of_arrays
-from pipeline.evaluation import evaluate, task_of
-from pipeline.ranking import geometric_mean, rank, relative_scores, undefined, win_rates
+from pipeline.data.arrow_store import store_of_arrays
+from pipeline.scores.evaluation import evaluate, task_of
+from pipeline.scores.ranking import geometric_mean, rank, relative_scores, undefined, win_rates
 
 
 def off_by(errors):

@@ -7,8 +7,9 @@ import pytest
 
 from pipeline.config import TrainingConfig
 from pipeline.errors import UserError
-from pipeline.recipes import few_data, recipe_of
 from pipeline.train_model import ChronosTrainer
+from pipeline.training.recipes import recipe_of
+from pipeline.training_data.prepare import few_data
 
 FINE = {"family": "bolt", "width": 768, "scratch_size": None, "windows_per_epoch": 6400}
 

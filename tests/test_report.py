@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.arrow_store import store_of_arrays
-from pipeline.baselines import SEASONAL_NAIVE, naive_forecast
 from pipeline.config import Config, EvaluationConfig
+from pipeline.data.arrow_store import store_of_arrays
 from pipeline.errors import UserError
-from pipeline.evaluation import evaluate, task_of
+from pipeline.forecasting.baselines import SEASONAL_NAIVE, naive_forecast
 from pipeline.report.figures import DrawnForecast, forecast_figure, save_figure
 from pipeline.score_models import check_report_folder, report_on, score_models
+from pipeline.scores.evaluation import evaluate, task_of
 
 VOID = {"meta", "br", "hr", "img", "link"}
 

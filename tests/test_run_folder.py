@@ -9,7 +9,7 @@ from chronos import BaseChronosPipeline
 from trained import SHORT, info, same, scored, trained, weights
 
 from pipeline.errors import UserError
-from pipeline.run_folder import RunFolder
+from pipeline.training.run_folder import RunFolder
 
 
 def test_a_run_that_was_moved_is_continued_with_its_best_checkpoint(nano, tmp_path, monkeypatch):
@@ -34,7 +34,7 @@ def test_checkpoints_that_no_run_owns_are_not_continued(nano, tmp_path):
 
 def test_a_killed_run_resumes_to_the_last_bit(nano, tmp_path, monkeypatch):
     trained(nano["bolt"], tmp_path / "whole", tmp_path)
-    from pipeline.guard import GuardedTrainer
+    from pipeline.training.guard import GuardedTrainer
 
     step = GuardedTrainer.training_step
     count = {"steps": 0}
@@ -54,7 +54,7 @@ def test_a_killed_run_resumes_to_the_last_bit(nano, tmp_path, monkeypatch):
     (torn / "model.safetensors").write_bytes((torn / "model.safetensors").read_bytes()[:1000])
     count["steps"] = 100
     fetched = []
-    from pipeline.windows import TrainingWindows
+    from pipeline.training_data.windows import TrainingWindows
 
     batch = TrainingWindows.batch
     monkeypatch.setattr(

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from pipeline.arrow_store import open_store
+from pipeline.data.arrow_store import open_store
 from pipeline.errors import UserError
 from pipeline.make_series import _bank_series
 from pipeline.synthetic.shards import write_shards
-from pipeline.training_sources import open_bank
+from pipeline.training_data.sources import open_bank
 
 
 def make(keys, length=20):

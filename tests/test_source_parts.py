@@ -11,10 +11,10 @@ import pytest
 from conftest import long_frame
 from sources import FRAME, csv_of, write
 
-from pipeline import formats
-from pipeline.data_source import open_source
+from pipeline.data import formats
+from pipeline.data.formats import Columns
+from pipeline.data.source import open_source
 from pipeline.errors import UserError
-from pipeline.formats import Columns
 from pipeline.series import Variates
 
 
@@ -137,7 +137,7 @@ def test_quoted_fields_may_hold_lines_and_delimiters(tmp_path, monkeypatch):
 
 def test_a_data_set_of_the_hub_is_converted_again_when_it_has_changed(tmp_path, monkeypatch):
     held = {"commit": "one", "value": 1.0}
-    monkeypatch.setattr("pipeline.data_source.hub_commit", lambda _: held["commit"])
+    monkeypatch.setattr("pipeline.data.source.hub_commit", lambda _: held["commit"])
     monkeypatch.setattr(
         datasets,
         "load_dataset",

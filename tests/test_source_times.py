@@ -8,11 +8,11 @@ import pyarrow as pa
 import pytest
 from sources import csv_of
 
-from pipeline.data_source import open_source
+from pipeline.data.formats import Columns, named_tables
+from pipeline.data.frequency import timestamps
+from pipeline.data.source import open_source
+from pipeline.data.tabular import series_of_tables
 from pipeline.errors import UserError
-from pipeline.formats import Columns, named_tables
-from pipeline.frequency import timestamps
-from pipeline.tabular import series_of_tables
 
 
 def streamed(frame, rows_in_memory, rows_a_table=25):

@@ -12,8 +12,8 @@ from pipeline.config import Config, DataConfig, MixupConfig, SyntheticConfig, We
 from pipeline.errors import UserError
 from pipeline.synthetic.bank import Bank
 from pipeline.train_model import ChronosTrainer
-from pipeline.training_sources import open_bank, open_training_data
-from pipeline.windows import MixedSource, SyntheticSource, TrainingWindows, held_out
+from pipeline.training_data.sources import open_bank, open_training_data
+from pipeline.training_data.windows import MixedSource, SyntheticSource, TrainingWindows, held_out
 
 LENGTHS = {"context_length": 96, "prediction_length": 16}
 SHORT = ["--training.max_steps", 3, "--training.context_length", 48, "--training.prediction_length", 8]

@@ -11,10 +11,10 @@ from trained import SHORT, info, logged, same, trained, weights, without_dropout
 from pipeline import train_model
 from pipeline.command_line import parse_config
 from pipeline.config import Config, TrainingConfig
-from pipeline.data_source import open_source
+from pipeline.data.source import open_source
 from pipeline.errors import UserError
-from pipeline.recipes import recipe_of
 from pipeline.train_model import ChronosTrainer
+from pipeline.training.recipes import recipe_of
 
 
 def test_the_seed_reaches_data_and_dropout_and_equal_seeds_give_equal_weights(nano, tmp_path):
@@ -116,7 +116,7 @@ def test_gradient_accumulation_gives_the_same_training(nano, tmp_path, family):
 
 
 def test_bfloat16_is_chosen_where_it_pays():
-    from pipeline.training_arguments import uses_bf16
+    from pipeline.training.arguments import uses_bf16
 
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     assert uses_bf16("auto", "cpu", 256) == fast and not uses_bf16("auto", "cpu", 64)

@@ -8,11 +8,12 @@ import torch
 from chronos import ChronosConfig
 from gluonts.transform import LastValueImputation
 
-from pipeline.base_model import load_model, scratch_model
-from pipeline.checkpoint import read_checkpoint
 from pipeline.errors import UserError
-from pipeline.tokens import Tokens
-from pipeline.training_data import inputs_of
+from pipeline.models.checkpoint import read_checkpoint
+from pipeline.models.read import read_model
+from pipeline.models.scratch import scratch_model
+from pipeline.training_data.inputs import inputs_of
+from pipeline.training_data.tokens import Tokens
 
 NAN = float("nan")
 CONTEXT = torch.tensor(
@@ -65,7 +66,7 @@ def test_causal_inputs_are_shifted_to_the_left_filled_and_masked(nano):
 
 @pytest.mark.parametrize("family", ["t5", "bolt", "chronos-2"])
 def test_padding_changes_no_loss(nano, family):
-    model = load_model(nano[family]).eval()
+    model = read_model(nano[family]).eval()
     make = inputs_of(family, read_checkpoint(nano[family]).config["chronos_config"], 3)
     padded = torch.cat([torch.full((4, 32), NAN), CONTEXT], dim=1)
     with torch.no_grad():
@@ -74,7 +75,7 @@ def test_padding_changes_no_loss(nano, family):
 
 
 def test_a_masked_target_adds_nothing_to_the_loss_of_bolt(nano):
-    model = load_model(nano["bolt"]).eval()
+    model = read_model(nano["bolt"]).eval()
     make = inputs_of("bolt", read_checkpoint(nano["bolt"]).config["chronos_config"], 3)
     with torch.no_grad():
         whole = model(**make(CONTEXT[:2].clone(), TARGET[:2].clone())).loss

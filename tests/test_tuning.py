@@ -11,13 +11,14 @@ from chronos.chronos2.layers import Chronos2LayerNorm
 from safetensors.torch import load_file
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
-from pipeline.base_model import load_model
 from pipeline.config import LoraConfig
-from pipeline.cpu import ByteDropout, DroppedAttention, ScaleNorm, for_cpu
 from pipeline.errors import UserError
-from pipeline.forecasting import Forecaster
+from pipeline.forecasting.forecaster import Forecaster
+from pipeline.models.adaptation import freeze, reshape, with_adapters
+from pipeline.models.cpu import ByteDropout, DroppedAttention, ScaleNorm, for_cpu
+from pipeline.models.read import read_model
 from pipeline.report.figures import curve_figure
-from pipeline.tuning import Blend, freeze, reshape, with_adapters
+from pipeline.training.candidates import Blend
 
 CONTEXT = torch.sin(torch.arange(120) / 3.0)[None].repeat(3, 1) * torch.tensor([[1.0], [2.0], [5.0]])
 
@@ -28,10 +29,10 @@ def forecast(folder, prediction_length, levels=(0.1, 0.5, 0.9)):
 
 
 def test_a_bolt_model_of_a_longer_horizon_forecasts_as_before_and_then_repeats_its_last_step(nano, tmp_path):
-    model = load_model(nano["bolt"])
+    model = read_model(nano["bolt"])
     reshape(model, "bolt", prediction_length=100, context_length=4096)
     model.save_pretrained(tmp_path / "long")
-    saved = load_model(tmp_path / "long").config.chronos_config
+    saved = read_model(tmp_path / "long").config.chronos_config
     assert (saved["prediction_length"], saved["context_length"]) == (100, 4096)
     before, after = forecast(nano["bolt"], 64), forecast(tmp_path / "long", 100)
     torch.testing.assert_close(after[:, :64], before)
@@ -40,22 +41,22 @@ def test_a_bolt_model_of_a_longer_horizon_forecasts_as_before_and_then_repeats_i
 
 @pytest.mark.parametrize("family", ["bolt", "chronos-2"])
 def test_other_levels_are_those_of_the_nearest(nano, tmp_path, family):
-    model = load_model(nano[family])
+    model = read_model(nano[family])
     reshape(model, family, quantiles=[0.05, 0.32, 0.5, 0.97])
     model.save_pretrained(tmp_path / "other")
-    assert load_model(tmp_path / "other").config.chronos_config["quantiles"] == [0.05, 0.32, 0.5, 0.97]
+    assert read_model(tmp_path / "other").config.chronos_config["quantiles"] == [0.05, 0.32, 0.5, 0.97]
     with torch.no_grad():
         context = CONTEXT.clone()
-        new = load_model(tmp_path / "other")(context=context).quantile_preds
-        old = load_model(nano[family])(context=context).quantile_preds
-    levels = load_model(nano[family]).config.chronos_config["quantiles"]
+        new = read_model(tmp_path / "other")(context=context).quantile_preds
+        old = read_model(nano[family])(context=context).quantile_preds
+    levels = read_model(nano[family]).config.chronos_config["quantiles"]
     nearest = [levels.index(level) for level in ((0.1, 0.3, 0.5, 0.9) if family == "bolt" else (0.05, 0.3, 0.5, 0.95))]
     torch.testing.assert_close(new, old[:, nearest])
 
 
 def test_the_loss_of_a_reshaped_model_is_that_of_its_new_levels(nano):
     """Of the level 0.5 alone the quantile loss is the absolute error, in standard deviations, summed over the horizon."""
-    model = load_model(nano["bolt"]).eval()
+    model = read_model(nano["bolt"]).eval()
     reshape(model, "bolt", quantiles=[0.5], prediction_length=80)
     target = CONTEXT[:, 40:120] + 0.3
     with torch.no_grad():
@@ -66,11 +67,11 @@ def test_the_loss_of_a_reshaped_model_is_that_of_its_new_levels(nano):
 
 @pytest.mark.parametrize("family", ["t5", "chronos-2"])
 def test_longer_lengths_are_what_the_configuration_says(nano, tmp_path, family):
-    model = load_model(nano[family])
+    model = read_model(nano[family])
     before = copy.deepcopy(model.config.chronos_config)
     reshape(model, family, context_length=9000, prediction_length=1030 if family == "chronos-2" else 90)
     model.save_pretrained(tmp_path / "long")
-    after = load_model(tmp_path / "long").config.chronos_config
+    after = read_model(tmp_path / "long").config.chronos_config
     assert after["context_length"] == 9000
     if family == "t5":
         changed = {key for key in before if before[key] != after[key]}
@@ -81,7 +82,7 @@ def test_longer_lengths_are_what_the_configuration_says(nano, tmp_path, family):
 
 
 def test_shorter_lengths_leave_the_model_as_it_is(nano):
-    model = load_model(nano["bolt"])
+    model = read_model(nano["bolt"])
     before = copy.deepcopy(model.config.chronos_config)
     reshape(model, "bolt", context_length=64, prediction_length=8, quantiles=before["quantiles"])
     assert model.config.chronos_config == before
@@ -89,13 +90,13 @@ def test_shorter_lengths_leave_the_model_as_it_is(nano):
 
 def test_what_a_family_cannot_take_is_refused(nano):
     with pytest.raises(UserError, match="training.quantiles: a token model"):
-        reshape(load_model(nano["t5"]), "t5", quantiles=[0.5])
+        reshape(read_model(nano["t5"]), "t5", quantiles=[0.5])
     with pytest.raises(UserError, match="do not fit into the 1024 positions"):
-        reshape(load_model(nano["gpt2"]), "gpt2", context_length=1000)
+        reshape(read_model(nano["gpt2"]), "gpt2", context_length=1000)
 
 
 def test_frozen_weights_are_named_by_beginning_or_pattern(nano):
-    model = load_model(nano["bolt"])
+    model = read_model(nano["bolt"])
     freeze(model, ["encoder", "*.layer_norm.weight", "shared.weight"])
     for name, parameter in model.named_parameters():
         frozen = name.startswith("encoder.") or name.endswith(".layer_norm.weight") or name == "shared.weight"
@@ -107,7 +108,7 @@ def weights(model):
 
 
 def test_a_blend_lies_on_the_line_between_and_its_ends_are_exact(nano):
-    base, model = load_model(nano["bolt"]), load_model(nano["bolt"])
+    base, model = read_model(nano["bolt"]), read_model(nano["bolt"])
     freeze(model, ["encoder"])
     with torch.no_grad():
         for parameter in model.parameters():
@@ -125,14 +126,14 @@ def test_a_blend_lies_on_the_line_between_and_its_ends_are_exact(nano):
 
 
 def test_a_blend_of_adapters_scales_what_they_add(nano):
-    model = with_adapters(load_model(nano["bolt"]), "bolt", LoraConfig())
+    model = with_adapters(read_model(nano["bolt"]), "bolt", LoraConfig())
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_" in name:
                 parameter.copy_(0.1 * torch.randn_like(parameter))
     whole = weights(copy.deepcopy(model).merge_and_unload())
-    Blend(model, load_model(nano["bolt"])).set(0.5)
-    start = weights(load_model(nano["bolt"]))
+    Blend(model, read_model(nano["bolt"])).set(0.5)
+    start = weights(read_model(nano["bolt"]))
     for name, value in weights(model.merge_and_unload()).items():
         torch.testing.assert_close(value, start[name] + 0.5 * (whole[name] - start[name]))
 
@@ -157,7 +158,7 @@ def test_byte_dropout_keeps_the_mean_and_its_share():
 
 @pytest.mark.parametrize("at_once", [1, 1 << 20])
 def test_attention_with_dropout_is_differentiated_as_numbers_say(monkeypatch, at_once):
-    monkeypatch.setattr("pipeline.cpu._VALUES_IN_CACHE", at_once)
+    monkeypatch.setattr("pipeline.models.cpu._VALUES_IN_CACHE", at_once)
     generator = torch.Generator().manual_seed(0)
     query, key, value, bias = (
         torch.randn(*shape, dtype=torch.float64, generator=generator, requires_grad=True)
@@ -196,14 +197,14 @@ def test_the_layer_norm_and_its_gradients_are_those_of_the_stock_one(norm):
 
 
 def test_a_bolt_model_makes_no_cache_in_training_and_its_configuration_stays(nano):
-    model = load_model(nano["bolt"])
+    model = read_model(nano["bolt"])
     for_cpu(model)
     assert model.decoder.config.use_cache is False and model.config.use_cache is True
 
 
 @pytest.mark.parametrize("family", ["t5", "bolt"])
 def test_fast_dropout_leaves_forecasts_as_they_are_and_drops_in_training(nano, family):
-    model = load_model(nano[family]).float()
+    model = read_model(nano[family]).float()
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.1
@@ -240,7 +241,7 @@ def test_an_adapter_is_kept_beside_and_merges_to_what_was_saved(nano, tmp_path):
 
     trainer = trained(nano["bolt"], tmp_path / "out", tmp_path, method="lora", learning_rate=1e-2, max_steps=10)
     assert "is saved" in trainer.verdict and "base itself" not in trainer.verdict
-    merged = PeftModel.from_pretrained(load_model(nano["bolt"]), tmp_path / "out" / "adapter").merge_and_unload()
+    merged = PeftModel.from_pretrained(read_model(nano["bolt"]), tmp_path / "out" / "adapter").merge_and_unload()
     saved = load_file(tmp_path / "out" / "model.safetensors")
     for name, value in weights(merged).items():
         torch.testing.assert_close(value, saved[name])
@@ -253,7 +254,7 @@ def test_training_gives_the_saved_model_the_shape_that_was_asked_for(nano, tmp_p
         nano["bolt"], tmp_path / "out", tmp_path,
         prediction_length=70, context_length=2064, quantiles=[0.25, 0.5, 0.75], validation_split=0.5,
     )  # fmt: skip
-    config = load_model(tmp_path / "out").config.chronos_config
+    config = read_model(tmp_path / "out").config.chronos_config
     assert (config["prediction_length"], config["context_length"]) == (70, 2064)
     assert config["quantiles"] == [0.25, 0.5, 0.75]
     assert torch.isfinite(forecast(tmp_path / "out", 70, (0.25, 0.5, 0.75))).all()
@@ -262,7 +263,7 @@ def test_training_gives_the_saved_model_the_shape_that_was_asked_for(nano, tmp_p
 @pytest.mark.parametrize("levels", [[0.05, 0.5, 0.95], [0.2, 0.5, 0.8]])
 @pytest.mark.parametrize("horizon", [5, 1100])
 def test_a_chronos_2_of_other_levels_forecasts(nano, levels, horizon):
-    model = load_model(nano["chronos-2"])
+    model = read_model(nano["chronos-2"])
     reshape(model, "chronos-2", quantiles=levels)
     history = np.sin(np.arange(60, dtype=np.float32))
     quantiles, point = Forecaster.of_model(model).quantiles([history], horizon, levels)
@@ -281,6 +282,6 @@ def test_the_adapter_beside_a_model_loads_on_its_base_or_is_not_kept(nano, tmp_p
     assert trainer.model.config.chronos_config["prediction_length"] == (80 if longer else 64)
     assert (tmp_path / "out" / "adapter").exists() != longer
     if not longer:
-        merged = load_model(tmp_path / "out" / "adapter")
+        merged = read_model(tmp_path / "out" / "adapter")
         for name, value in trainer.model.state_dict().items():
             torch.testing.assert_close(merged.state_dict()[name], value)

@@ -3,11 +3,11 @@ import pickle
 import numpy as np
 import pytest
 
-from pipeline.arrow_store import open_store, store_of_arrays, write_store
+from pipeline.data.arrow_store import open_store, store_of_arrays, write_store
 from pipeline.errors import UserError
 from pipeline.series import Series
-from pipeline.splits import split_store
-from pipeline.windows import SeriesSource, TrainingWindows, ValidationWindows
+from pipeline.training_data.splits import split_store
+from pipeline.training_data.windows import SeriesSource, TrainingWindows, ValidationWindows
 
 SETTINGS = {"context_length": 12, "prediction_length": 4, "min_past": 3, "drop_prob": 0.0, "seed": 0}
 

@@ -11,14 +11,14 @@ import pyarrow.parquet
 import pytest
 from sources import FRAME, GOOD, csv_of, nested, write
 
-from pipeline import formats
-from pipeline.arrow_store import write_store
 from pipeline.config import Config
-from pipeline.data_source import open_source
+from pipeline.data import formats
+from pipeline.data.arrow_store import write_store
+from pipeline.data.formats import Columns
+from pipeline.data.source import open_source
 from pipeline.errors import UserError
-from pipeline.formats import Columns
 from pipeline.series import Series, Variates
-from pipeline.training_sources import open_training_data
+from pipeline.training_data.sources import open_training_data
 
 
 @pytest.mark.parametrize("row, said", [

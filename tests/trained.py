@@ -9,9 +9,9 @@ from conftest import long_frame
 from safetensors.torch import load_file
 
 from pipeline.config import Config
-from pipeline.data_source import open_source
-from pipeline.run_folder import RunFolder
+from pipeline.data.source import open_source
 from pipeline.train_model import ChronosTrainer
+from pipeline.training.run_folder import RunFolder
 
 SHORT = {"max_steps": 6, "batch_size": 8, "context_length": 48, "prediction_length": 16, "learning_rate": 1e-3}
 
@@ -43,7 +43,7 @@ def info(folder):
 
 def scored(monkeypatch, *wql):
     """Let the validation scores of one model after the other be these."""
-    from pipeline.guard import GuardedTrainer
+    from pipeline.training.guard import GuardedTrainer
 
     scores = iter(wql)
     monkeypatch.setattr(GuardedTrainer, "score", lambda *_: dict.fromkeys(("loss", "wql", "mase"), next(scores)))

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.evaluation import Example
-from pipeline.metrics import INTERVALS, WQL_LEVELS
-from pipeline.ranking import Rank
 from pipeline.report.figures import draw_band, draw_line
+from pipeline.scores.evaluation import Example
+from pipeline.scores.metrics import INTERVALS, WQL_LEVELS
+from pipeline.scores.ranking import Rank
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

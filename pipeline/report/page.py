@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from pipeline import __version__
-from pipeline.baselines import SEASONAL_NAIVE, STATISTICAL
-from pipeline.evaluation import Example
-from pipeline.metrics import INTERVALS, SCORES
-from pipeline.ranking import Evaluations, Rank, undefined
+from pipeline.forecasting.baselines import SEASONAL_NAIVE, STATISTICAL
 from pipeline.report import charts
 from pipeline.report.tables import Row
+from pipeline.scores.evaluation import Example
+from pipeline.scores.metrics import INTERVALS, SCORES
+from pipeline.scores.ranking import Evaluations, Rank, undefined
 
 _LIBRARIES = ("chronos-forecasting", "torch", "transformers", "numpy")
 _STYLE = """

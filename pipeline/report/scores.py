@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.evaluation import Example, Task
-from pipeline.metrics import SCORES, WQL_LEVELS
-from pipeline.ranking import RANKED_BY, Estimate, Evaluations, Rank, relative_scores, undefined
 from pipeline.report.tables import Row
+from pipeline.scores.evaluation import Example, Task
+from pipeline.scores.metrics import SCORES, WQL_LEVELS
+from pipeline.scores.ranking import RANKED_BY, Estimate, Evaluations, Rank, relative_scores, undefined
 
 SHOWN = (
     "data set",

@@ -10,8 +10,8 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
-from pipeline.draws import Draws, keys_of
 from pipeline.errors import UserError, one_line
+from pipeline.synthetic.draws import Draws, keys_of
 from pipeline.synthetic.effects import EFFECTS
 from pipeline.synthetic.priors import PRIORS
 from pipeline.synthetic.ranges import Bounds

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.signal import lfilter
 
-from pipeline.draws import Draws
+from pipeline.synthetic.draws import Draws
 from pipeline.synthetic.ranges import Count, Period, Range
 
 _RESOLUTION = 512

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipeline.draws import Draws
+from pipeline.synthetic.draws import Draws
 from pipeline.synthetic.ranges import Count, Positive, Range
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit
 
-from pipeline.draws import Draws
 from pipeline.synthetic.components import autoregressive, phase, shape, standardised, wave
+from pipeline.synthetic.draws import Draws
 from pipeline.synthetic.ranges import Positive, Share
 
 _YEAR = 365.25

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.draws import Draws, keys_of
 from pipeline.files import whole_file
 from pipeline.synthetic.bank import Bank
+from pipeline.synthetic.draws import Draws, keys_of
 from pipeline.synthetic.effects import EFFECTS
 from pipeline.synthetic.priors import PRIORS
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.arrow_store import Store
-from pipeline.draws import Draws, keys_of, word
+from pipeline.data.arrow_store import Store
+from pipeline.synthetic.draws import Draws, keys_of, word
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from collections.abc import Callable
 import numpy as np
 from scipy.signal import lfilter
 
-from pipeline.draws import Draws
 from pipeline.synthetic.components import (
     autoregressive,
     elapsed,
@@ -25,6 +24,7 @@ from pipeline.synthetic.components import (
     trend,
     wave,
 )
+from pipeline.synthetic.draws import Draws
 from pipeline.synthetic.energy import energy
 from pipeline.synthetic.kernel_synth import composite_draws
 from pipeline.synthetic.ranges import Count, Period, Positive, Range, Share

@@ -14,11 +14,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from pipeline.arrow_store import write_store
-from pipeline.draws import keys_of
+from pipeline.data.arrow_store import write_store
 from pipeline.errors import UserError
 from pipeline.files import check_folder, read_json, write_json
 from pipeline.series import Series
+from pipeline.synthetic.draws import keys_of
 
 FREQ = "h"
 START = np.datetime64("2000-01-01T00:00:00", "s")

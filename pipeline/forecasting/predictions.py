@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.arrow_store import Store
+from pipeline.data.arrow_store import Store
+from pipeline.data.frequency import UNKNOWN, timestamps
+from pipeline.data.future import Future
 from pipeline.errors import UserError, first_few
 from pipeline.files import check_file, read_json, whole_file, write_json
-from pipeline.forecasting import Forecaster, refuse_no_numbers
-from pipeline.frequency import UNKNOWN, timestamps
-from pipeline.future import Future
+from pipeline.forecasting.forecaster import Forecaster, refuse_no_numbers
 from pipeline.series import History, Panel
 
 _SUFFIXES = (".parquet", ".csv", ".jsonl")

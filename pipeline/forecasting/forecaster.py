@@ -8,18 +8,17 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from scipy.special import ndtri
 
-from pipeline.builtin import PREFIX, builtin_folder
-from pipeline.checkpoint import family_of, horizon_of, read_checkpoint
-from pipeline.covariates import encoded
+from pipeline.data.covariates import encoded
 from pipeline.errors import UserError, first_few, one_line
-from pipeline.metrics import WQL_LEVELS
+from pipeline.models.checkpoint import family_of, horizon_of
+from pipeline.models.locate import check_model, locate_model
+from pipeline.scores.metrics import WQL_LEVELS
 from pipeline.series import History, Panel, target_rows
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class Forecaster:
 
     @staticmethod
     def load(model: str, device: str = "cpu", seed: int = 0, precision: str = "auto") -> Forecaster:
-        """Load a checkpoint folder, a Hub id or a model inside the package through `BaseChronosPipeline.from_pretrained`.
+        """Load a model through `BaseChronosPipeline.from_pretrained`: a folder, a Hub id, an s3:// prefix or `builtin:NAME`.
 
         Args:
             precision: fp32 or bf16; auto is that of its weights.
@@ -54,12 +53,13 @@ class Forecaster:
         """
         from chronos import BaseChronosPipeline
 
-        model, where = checked(model), torch_device(device)
+        check_model(model)
+        folder, where = locate_model(model), torch_device(device)
         if where == "cuda":
             where = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
         try:
             dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}.get(precision, "auto")
-            return Forecaster(BaseChronosPipeline.from_pretrained(model, device_map=where, dtype=dtype), seed)
+            return Forecaster(BaseChronosPipeline.from_pretrained(str(folder), device_map=where, dtype=dtype), seed)
         except (OSError, RuntimeError, ValueError) as error:
             raise UserError(f"cannot load the model {model}: {one_line(error)}") from error
 
@@ -194,19 +194,6 @@ def _prepared(panel: Panel, context_length: int) -> dict[str, Any]:
         "n_covariates": len(panel.variates.covariates),
         "n_future_covariates": len(panel.variates.known),
     }
-
-
-def checked(model: str) -> str:
-    """Return the folder or Hub id of a model; what lies on this machine is looked at, its weights are not read.
-
-    Raises:
-        UserError: there is no such model here, or it is no checkpoint.
-    """
-    if model.startswith(PREFIX):
-        model = str(builtin_folder(model))
-    if Path(model).exists() or model.count("/") != 1:
-        read_checkpoint(model)
-    return model
 
 
 def refuse_no_numbers(histories: Sequence[History], point: np.ndarray, names: Sequence[str]) -> None:

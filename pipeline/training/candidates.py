@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.tuning import Blend
+import torch
+from torch import nn
 
 if TYPE_CHECKING:
-    from pipeline.guard import GuardedTrainer
+    from pipeline.training.guard import GuardedTrainer
 
 _SCORES = ("wql", "mase", "loss")
 logger = logging.getLogger(__name__)
@@ -34,6 +35,37 @@ class Candidate:
     def row(self) -> dict[str, Any]:
         """Return name and scores as they stand in training_info.json."""
         return {"candidate": self.name, **shown(self.scores)}
+
+
+class Blend:
+    """A model's weights anywhere between those of its base and those it has been trained to.
+
+    Of low-rank adapters the second factor is scaled, which scales what they add; the first is made finite at the base, where
+    zero times what it has become would be no number.
+    """
+
+    def __init__(self, model: nn.Module, base: nn.Module) -> None:
+        self.trained = {
+            name: (parameter, parameter.detach().clone())
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad
+        }
+        start = dict(base.named_parameters())
+        self.start = {}
+        for name, (_, tuned) in self.trained.items():
+            if "lora_A" in name:
+                self.start[name] = tuned.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+            elif "lora_B" in name:
+                self.start[name] = torch.zeros_like(tuned)
+            else:
+                self.start[name] = start[name].detach().to(tuned.device, copy=True)
+
+    @torch.no_grad()
+    def set(self, share: float) -> None:
+        """Set the weights to base + share (trained - base); at 0 and 1 they are those of either, to the last bit."""
+        for name, (parameter, tuned) in self.trained.items():
+            start = self.start[name]
+            parameter.copy_(start if share == 0 else tuned if share == 1 else start.lerp(tuned, share))
 
 
 def choose(

@@ -9,18 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.arrow_store import Store
-from pipeline.checkpoint import Family
 from pipeline.config import Config, MixupConfig
+from pipeline.data.arrow_store import Store
 from pipeline.errors import UserError, first_few
 from pipeline.files import fingerprint
-from pipeline.recipes import few_data
+from pipeline.models.checkpoint import Family
 from pipeline.series import UNIVARIATE
-from pipeline.splits import Split, pool_of, split_store
 from pipeline.synthetic.bank import Bank
 from pipeline.synthetic.mixup import Mixup
-from pipeline.training_sources import TrainingSet
-from pipeline.windows import (
+from pipeline.training_data.sources import TrainingSet
+from pipeline.training_data.splits import Split, pool_of, split_store
+from pipeline.training_data.windows import (
     MixedSource,
     SeriesSource,
     Source,
@@ -31,6 +30,7 @@ from pipeline.windows import (
 )
 
 _VALIDATION_WINDOWS = {"t5": 64, "gpt2": 64, "bolt": 512, "chronos-2": 512}
+_ADVISED_SERIES, _ADVISED_HORIZONS = 100, 3
 logger = logging.getLogger(__name__)
 
 
@@ -118,6 +118,22 @@ def _split(store: Store, config: Config, lengths: dict[str, int], max_windows: i
             "or lower training.min_past or training.validation_split"
         )
     return split
+
+
+def few_data(lengths: np.ndarray, prediction_length: int) -> str | None:
+    """Say in words that there are too few series, or too short ones, to expect much; None where there are enough.
+
+    Args:
+        lengths: training steps of each series, [n].
+    """
+    median = float(np.median(lengths))
+    said = []
+    if len(lengths) < _ADVISED_SERIES:
+        said.append(f"{len(lengths)} series where {_ADVISED_SERIES} or more are advised")
+    advised = _ADVISED_HORIZONS * prediction_length
+    if median < advised:
+        said.append(f"a median of {median:g} training steps where {advised}, {_ADVISED_HORIZONS} horizons, are advised")
+    return f"few data to learn from: {' and '.join(said)}; the base may well be kept" if said else None
 
 
 def _check_variates(sets: Sequence[TrainingSet], config: Config, family: Family) -> None:

@@ -12,13 +12,13 @@ from typing import Protocol
 
 import numpy as np
 
-from pipeline.arrow_store import Store, store_of_arrays
-from pipeline.draws import Draws, keys_of, mix, uniform, word
-from pipeline.frequency import seasonality
+from pipeline.data.arrow_store import Store, store_of_arrays
+from pipeline.data.frequency import seasonality
 from pipeline.series import UNIVARIATE, History, Panel, Variates
-from pipeline.splits import Split, pool_of
 from pipeline.synthetic.bank import Bank
+from pipeline.synthetic.draws import Draws, keys_of, mix, uniform, word
 from pipeline.synthetic.mixup import Mixup
+from pipeline.training_data.splits import Split, pool_of
 
 _ATTEMPTS = 1000
 _SERIES_AND_START = np.array([1, 2], np.uint64)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.evaluation import Evaluation
-from pipeline.metrics import WindowErrors
+from pipeline.scores.evaluation import Evaluation
+from pipeline.scores.metrics import WindowErrors
 
 RANKED_BY = ("WQL", "MASE")
 _DRAWS = 1000

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoint import TRAINING_INFO
 from pipeline.errors import UserError
 from pipeline.files import check_folder, read_json, write_json
+from pipeline.models.checkpoint import TRAINING_INFO
 
 _LOCK = ".lock"
 _SEAL = "sealed.json"

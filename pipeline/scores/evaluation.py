@@ -6,12 +6,12 @@ from functools import cached_property
 
 import numpy as np
 
-from pipeline.arrow_store import Store
+from pipeline.data.arrow_store import Store
+from pipeline.data.frequency import seasonality
 from pipeline.errors import UserError
-from pipeline.frequency import seasonality
-from pipeline.metrics import Forecast, WindowErrors, forecast_errors
+from pipeline.scores.metrics import Forecast, WindowErrors, forecast_errors
 from pipeline.series import History, target_rows
-from pipeline.windows import history_at
+from pipeline.training_data.windows import history_at
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.arrow_store import NotAStore, Store, open_store
 from pipeline.config import Config
-from pipeline.data_source import columns_of, holding, open_configured
-from pipeline.formats import source_files
+from pipeline.data.arrow_store import NotAStore, Store, open_store
+from pipeline.data.formats import source_files
+from pipeline.data.source import columns_of, holding, open_configured
 from pipeline.synthetic.bank import Bank, bank_of_prior, default_bank, read_bank
 
 _SYNTHETIC = "synthetic:"

@@ -22,13 +22,13 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_utils import EvalLoopOutput
 
 from pipeline.errors import UserError
-from pipeline.forecasting import Forecaster
-from pipeline.metrics import WQL_LEVELS, Forecast, WindowErrors, forecast_errors
+from pipeline.forecasting.forecaster import Forecaster
 from pipeline.report.figures import DrawnForecast, forecast_figure
-from pipeline.run_folder import seal_checkpoint
+from pipeline.scores.metrics import WQL_LEVELS, Forecast, WindowErrors, forecast_errors
 from pipeline.series import History, target_rows
-from pipeline.training_data import WindowDataset
-from pipeline.windows import ValidationWindows
+from pipeline.training.run_folder import seal_checkpoint
+from pipeline.training_data.inputs import WindowDataset
+from pipeline.training_data.windows import ValidationWindows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

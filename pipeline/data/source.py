@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.arrow_store import NotAStore, Store, open_store, store_of_arrays, write_store
 from pipeline.config import Config
+from pipeline.data.arrow_store import NotAStore, Store, open_store, store_of_arrays, write_store
+from pipeline.data.formats import Columns, gluonts_freq, hub_commit, named_tables, read_tables, source_files
+from pipeline.data.tabular import NotInOrder, series_in_order, series_of_tables
 from pipeline.errors import UserError, one_line
 from pipeline.files import fingerprint
-from pipeline.formats import Columns, gluonts_freq, hub_commit, named_tables, read_tables, source_files
 from pipeline.series import UNIVARIATE, Series
-from pipeline.tabular import NotInOrder, series_in_order, series_of_tables
 
 _LAYOUT = 4  # raise it when what a conversion gives changes, so that older ones are not taken
 _NAMES_AT_ONCE = 65_536

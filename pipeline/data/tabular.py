@@ -13,9 +13,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.data.formats import is_list
+from pipeline.data.frequency import UNKNOWN, infer_freq, on_own_grid, parse_freq, steps_between
 from pipeline.errors import UserError, one_line
-from pipeline.formats import is_list
-from pipeline.frequency import UNKNOWN, infer_freq, on_own_grid, parse_freq, steps_between
 from pipeline.series import UNIVARIATE, Series, Variates
 
 Part = Callable[[], pa.Table]

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pipeline.arrow_store import Store
 from pipeline.config import Config
-from pipeline.data_source import open_source
+from pipeline.data.arrow_store import Store
+from pipeline.data.formats import Columns
+from pipeline.data.frequency import UNKNOWN, steps_between, timestamps
+from pipeline.data.source import open_source
 from pipeline.errors import UserError
-from pipeline.formats import Columns
-from pipeline.frequency import UNKNOWN, steps_between, timestamps
 from pipeline.series import Variates
 
 _UNKNOWN_CATEGORY = -1.0

@@ -14,17 +14,17 @@ from transformers import Trainer, TrainerState, TrainingArguments, set_seed
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from pipeline.callbacks import Bar, ForecastPictures, Lines
 from pipeline.config import Config
 from pipeline.errors import UserError, one_line
-from pipeline.guard import BaseIsFirstBest, GuardedTrainer, Patience
-from pipeline.memory import fit_batch, take_step
-from pipeline.recipes import Recipe
-from pipeline.run_folder import RunFolder
-from pipeline.starting_point import StartingPoint
-from pipeline.training_arguments import is_compiled, is_sharded, training_arguments
-from pipeline.training_data import WindowDataset, inputs_of, whole_batch, whole_contexts
-from pipeline.windows import TrainingWindows, ValidationWindows
+from pipeline.training.arguments import is_compiled, is_sharded, training_arguments
+from pipeline.training.callbacks import Bar, ForecastPictures, Lines
+from pipeline.training.guard import BaseIsFirstBest, GuardedTrainer, Patience
+from pipeline.training.memory import fit_batch, take_step
+from pipeline.training.recipes import Recipe
+from pipeline.training.run_folder import RunFolder
+from pipeline.training.starting_point import StartingPoint
+from pipeline.training_data.inputs import WindowDataset, inputs_of, whole_batch, whole_contexts
+from pipeline.training_data.windows import TrainingWindows, ValidationWindows
 
 logger = logging.getLogger(__name__)
 

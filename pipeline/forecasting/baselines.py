@@ -11,8 +11,8 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from pipeline.evaluation import Forecast
-from pipeline.metrics import INTERVALS, WQL_LEVELS, seasonal_naive
+from pipeline.scores.evaluation import Forecast
+from pipeline.scores.metrics import INTERVALS, WQL_LEVELS, seasonal_naive
 from pipeline.series import History, target_rows
 
 SEASONAL_NAIVE = "seasonal naive"

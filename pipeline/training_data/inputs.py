@@ -12,10 +12,10 @@ import torch
 from chronos import ChronosConfig
 from torch.utils.data import Dataset
 
-from pipeline.checkpoint import Family
-from pipeline.covariates import encoded
+from pipeline.data.covariates import encoded
+from pipeline.models.checkpoint import Family
 from pipeline.series import UNIVARIATE, Variates
-from pipeline.tokens import Tokens
+from pipeline.training_data.tokens import Tokens
 
 LABELS: dict[Family, str] = {"t5": "labels", "gpt2": "labels", "bolt": "target", "chronos-2": "future_target"}
 """The input that each family's forward computes its loss from."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.arrow_store import Store
+from pipeline.data.arrow_store import Store
 from pipeline.errors import UserError
 from pipeline.synthetic.mixup import Pool
 

@@ -12,13 +12,13 @@ from accelerate.utils import str_to_bool
 from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
-from pipeline.checkpoint import Family
 from pipeline.config import Config
 from pipeline.errors import UserError, one_line
-from pipeline.forecasting import torch_device
-from pipeline.recipes import Recipe
-from pipeline.run_folder import RunFolder
-from pipeline.training_data import LABELS
+from pipeline.forecasting.forecaster import torch_device
+from pipeline.models.checkpoint import Family
+from pipeline.training.recipes import Recipe
+from pipeline.training.run_folder import RunFolder
+from pipeline.training_data.inputs import LABELS
 
 _EVALUATIONS = 10
 _NARROWEST_FOR_BF16_ON_CPU = 128  # below, the casts cost more than the products save

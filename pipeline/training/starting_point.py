@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.arrow_store import Store
-from pipeline.base_model import load_model
-from pipeline.checkpoint import MODEL_INFO, Checkpoint
 from pipeline.config import TrainingConfig
-from pipeline.cpu import for_cpu
+from pipeline.data.arrow_store import Store
 from pipeline.files import read_json
-from pipeline.tuning import freeze, reshape, set_context_length, with_adapters
+from pipeline.models.adaptation import freeze, reshape, set_context_length, with_adapters
+from pipeline.models.checkpoint import MODEL_INFO, Checkpoint
+from pipeline.models.cpu import for_cpu
+from pipeline.models.read import read_model
 
 _LONGEST_DEFAULT_HORIZON = 64
 _HORIZONS_IN_A_SERIES = 4
@@ -59,7 +59,7 @@ class StartingPoint:
 
     def base(self) -> Any:
         """Return the model in the shape that is asked for: what training starts from, and is compared with."""
-        model = load_model(self.checkpoint.path).float()
+        model = read_model(self.checkpoint.path).float()
         reshape(
             model,
             self.checkpoint.family,

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pipeline.checkpoint import Family
 from pipeline.config import Config
-from pipeline.recipes import Recipe
+from pipeline.models.checkpoint import Family
+from pipeline.training.recipes import Recipe
 
 if TYPE_CHECKING:
-    from pipeline.memory import StepMemory
+    from pipeline.training.memory import StepMemory
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, T5PreTraine
 from transformers.masking_utils import eager_mask
 from transformers.models.t5.modeling_t5 import T5LayerNorm, eager_attention_forward
 
-from pipeline.bolt_attention import with_fewer_operations
+from pipeline.models.bolt_attention import with_fewer_operations
 
 _BYTE = 256
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
-from pipeline.checkpoint import Family
 from pipeline.config import TrainingConfig
 from pipeline.errors import UserError
+from pipeline.models.checkpoint import Family
 
 # Published starting points: the Chronos paper and AutoGluon's defaults for T5 and Bolt, Chronos-2's own `fit`.
 _RATES: dict[Family, dict[str, float]] = {
@@ -25,7 +23,6 @@ _RATE_FROM_SCRATCH, _RATE_OF_NANO_FROM_SCRATCH = 1e-3, 3e-3
 _EPOCHS = 10
 _LEAST_STEPS, _LEAST_STEPS_FROM_SCRATCH = 1000, 3000
 _WARM_UP_FROM_SCRATCH = 0.05
-_ADVISED_SERIES, _ADVISED_HORIZONS = 100, 3
 
 
 @dataclass(frozen=True)
@@ -90,22 +87,6 @@ def recipe_of(
         f"({chosen}), {schedule}"
     )
     return Recipe(steps, rate, warmup, words)
-
-
-def few_data(lengths: np.ndarray, prediction_length: int) -> str | None:
-    """Say in words that there are too few series, or too short ones, to expect much; None where there are enough.
-
-    Args:
-        lengths: training steps of each series, [n].
-    """
-    median = float(np.median(lengths))
-    said = []
-    if len(lengths) < _ADVISED_SERIES:
-        said.append(f"{len(lengths)} series where {_ADVISED_SERIES} or more are advised")
-    advised = _ADVISED_HORIZONS * prediction_length
-    if median < advised:
-        said.append(f"a median of {median:g} training steps where {advised}, {_ADVISED_HORIZONS} horizons, are advised")
-    return f"few data to learn from: {' and '.join(said)}; the base may well be kept" if said else None
 
 
 def _start(scratch_size: str | None) -> str:

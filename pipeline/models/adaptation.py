@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.checkpoint import Family, horizon_of
 from pipeline.config import LoraConfig
 from pipeline.errors import UserError
+from pipeline.models.checkpoint import Family, horizon_of
 
 _LORA_TARGETS: dict[Family, list[str]] = {
     "t5": ["q", "k", "v", "o"],
@@ -131,37 +131,6 @@ def freeze(model: Any, patterns: Sequence[str]) -> None:
             parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UserError("training.freeze leaves no weight to train; freeze fewer")
-
-
-class Blend:
-    """A model's weights anywhere between those of its base and those it has been trained to.
-
-    Of low-rank adapters the second factor is scaled, which scales what they add; the first is made finite at the base, where
-    nought times what it has become would be no number.
-    """
-
-    def __init__(self, model: nn.Module, base: nn.Module) -> None:
-        self.trained = {
-            name: (parameter, parameter.detach().clone())
-            for name, parameter in model.named_parameters()
-            if parameter.requires_grad
-        }
-        start = dict(base.named_parameters())
-        self.start = {}
-        for name, (_, tuned) in self.trained.items():
-            if "lora_A" in name:
-                self.start[name] = tuned.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-            elif "lora_B" in name:
-                self.start[name] = torch.zeros_like(tuned)
-            else:
-                self.start[name] = start[name].detach().to(tuned.device, copy=True)
-
-    @torch.no_grad()
-    def set(self, share: float) -> None:
-        """Set the weights to base + share (trained - base); at 0 and 1 they are those of either, to the last bit."""
-        for name, (parameter, tuned) in self.trained.items():
-            start = self.start[name]
-            parameter.copy_(start if share == 0 else tuned if share == 1 else start.lerp(tuned, share))
 
 
 def _nearest(levels: Sequence[float], steps: int, new_levels: Sequence[float], new_steps: int) -> torch.Tensor:

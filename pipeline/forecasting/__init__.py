@@ -1,0 +1,1 @@
+"""Forecasts of models and of what they are to beat."""

@@ -1,0 +1,1 @@
+"""Checkpoints and models: found, read, made, adapted."""

@@ -1,0 +1,1 @@
+"""How far forecasts are off, and which model is better."""

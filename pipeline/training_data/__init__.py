@@ -1,0 +1,1 @@
+"""From stores and banks to what the Trainer reads."""
