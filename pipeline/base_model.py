@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import __version__
 from pipeline.builtin import PREFIX
+from pipeline.config import BaseModelConfig, Config
 from pipeline.errors import UserError
-from pipeline.files import whole_folder, write_json
+from pipeline.files import read_json, whole_folder, write_json
 from pipeline.models.checkpoint import MODEL_INFO, PIPELINE_CLASSES, family_of, horizon_of, read_checkpoint
 from pipeline.models.locate import S3, locate_model
 from pipeline.models.read import not_native, read_model
@@ -132,6 +133,21 @@ class ChronosBaseModel:
         if self.model is None:
             raise UserError("no model is loaded yet; call load_from_huggingface first")
         return self.model
+
+
+def check_base(config: Config) -> None:
+    """Refuse to start from another base in base_model.output_path than base_model.model_name asks for.
+
+    Raises:
+        UserError: the folder holds another one.
+    """
+    asked, info_file = config.base_model.model_name, config.base_path() / MODEL_INFO
+    held = read_json(info_file)["model_name"] if info_file.is_file() else asked
+    if asked not in (held, BaseModelConfig.model_name):
+        raise UserError(
+            f"base_model.model_name is {asked}, and {config.base_path()} holds {held}: make it anew with "
+            "scripts/base_model.py, or name another folder with base_model.output_path"
+        )
 
 
 def _is_base_model(folder: Path) -> bool:

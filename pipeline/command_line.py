@@ -54,7 +54,9 @@ def parse_command_line(argv: list[str], description: str, flags: Mapping[str, st
     except UserError:
         raise
     except (ArgumentError, ValueError) as error:
-        raise UserError(one_line(error) + "; see --help for the keys and their ranges") from error
+        said = one_line(error)
+        hint = "; a list is written '[a, b]'" if "Expected a <class 'list'>" in said else ""
+        raise UserError(f"{said}{hint}; see --help for the keys and their ranges") from error
     return Config(**{name: parsed[name] for name in sections}), {flag: parsed[flag] for flag in flags}
 
 

@@ -1,5 +1,6 @@
 """The configuration: one frozen dataclass a section, checked when made. The docstring of a field is its `--help` text."""
 
+import codecs
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -84,6 +85,12 @@ class DataConfig:
     """Columns that help to forecast, known up to the forecast's start; numbers, or texts as categories. For Chronos-2."""
     known_covariates: list[str] = field(default_factory=list)
     """Columns that are known beyond the forecast's start too, such as prices and holidays. For Chronos-2."""
+    wide: bool = False
+    """A row a time step and a column a series, named by its header; false is a row a value, or a row a series."""
+    decimal: Literal["auto", ".", ","] = "auto"
+    """What fractions begin with in CSV files; auto tells it from the values. The other mark may part thousands."""
+    encoding: str = "utf-8"
+    """Encoding of CSV files, such as cp1252; UTF-16 with a byte order mark is known by that."""
     test_length: int = 0
     """Steps at the end of every series that neither training nor validation sees, so that evaluate.py may score them."""
 
@@ -91,6 +98,12 @@ class DataConfig:
         _at_least("data.test_length", self.test_length, 0)
         if self.train == []:
             raise UserError("data.train is an empty list; name at least one data set, or leave it null")
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError as error:
+            raise UserError(f"data.encoding: there is no {self.encoding!r}; write utf-8, cp1252, latin-1") from error
+        if self.wide and len(self.variates()) > 1:
+            raise UserError("data.wide: a column a series leaves no room for covariates and several targets")
         names = (self.id_column, self.timestamp_column, *self.variates().names)
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice or not self.target:

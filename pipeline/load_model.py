@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow as pa
 
 from pipeline.config import Config
 from pipeline.data.arrow_store import Store
-from pipeline.data.future import Future
+from pipeline.data.future import Future, open_future
 from pipeline.data.source import open_configured
 from pipeline.errors import UserError, first_few
 from pipeline.forecasting.forecaster import Forecaster
@@ -20,6 +21,7 @@ from pipeline.report.figures import DrawnForecast, forecast_figure, save_figure
 from pipeline.series import History
 
 _PANELS = 6
+logger = logging.getLogger(__name__)
 
 
 class ChronosLoader:
@@ -41,15 +43,12 @@ class ChronosLoader:
         general, precision = self.config.chronos, self.config.inference.precision
         self.forecaster = Forecaster.load(self.model_path, general.device, general.seed, precision)
 
-    def predict(
-        self, context: np.ndarray | Store, prediction_length: int = 48, future: Future | None = None
-    ) -> np.ndarray:
+    def predict(self, context: np.ndarray | Store, prediction_length: int = 48) -> np.ndarray:
         """Forecast a batch of series at the levels of inference.quantiles, from inference.context_length steps of history.
 
         Args:
             context: [batch, length] or [length], NaN where a value is missing or a shorter series is padded; or a store, as
-                `open_source` gives it, whose items are forecast in its order.
-            future: the known covariates of a store at the steps to forecast, as `open_future` gives them.
+                `open_source` gives it, whose items are forecast in its order, known covariates from inference.future_path.
 
         Returns:
             float32, [batch, prediction_length, n_quantiles]; of items of several targets a row for each.
@@ -64,9 +63,10 @@ class ChronosLoader:
         batch_size, levels = inference.batch_size, inference.quantiles
         histories: list[History] = []
         if isinstance(context, Store):
+            future = open_future(self.config, context, prediction_length)
             request = Request(prediction_length, levels, inference.context_length, future=future)
             check_request(self.loaded(), context, request)
-            self.check_categories(context, future)
+            self.check_covariates(context, future)
             histories += [history_of(context, index, request) for index in range(len(context))]
         else:
             histories += [row[-(inference.context_length or len(row)) :] for row in self._rows(context)]
@@ -86,11 +86,11 @@ class ChronosLoader:
             )
         return np.atleast_2d(context).astype(np.float32)
 
-    def evaluate_on_test_data(self, test_data: np.ndarray) -> dict:
+    def evaluate_on_test_data(self, test_data: np.ndarray | pd.DataFrame | Store) -> dict:
         """Score the forecast of the last inference.prediction_length steps of each series.
 
         Args:
-            test_data: [n_series, length].
+            test_data: an array [n_series, length], a long DataFrame, or a store.
 
         Returns:
             The scores of `pipeline.scores.metrics.SCORES`, `series`, `windows` and `seasonality`.
@@ -100,7 +100,8 @@ class ChronosLoader:
         """
         from pipeline.scores.evaluation import evaluate, task_of
 
-        store = open_configured(self.config, np.atleast_2d(test_data))
+        given = test_data if isinstance(test_data, (Store, pd.DataFrame)) else np.atleast_2d(test_data)
+        store = given if isinstance(given, Store) else open_configured(self.config, given)
         task = task_of("test data", store, self.config.inference.prediction_length, None, windows=1)
         return evaluate(task, self.loaded().at_wql_levels).scores()
 
@@ -133,14 +134,21 @@ class ChronosLoader:
         path = Path(output_path)
         write_predictions(path if path.suffix else path / "predictions.parquet", [pa.table(columns)])
 
-    def check_categories(self, store: Store, future: Future | None) -> None:
-        """Refuse categories of covariates that the model was not trained with; one that names none takes any.
+    def check_covariates(self, store: Store, future: Future | None) -> None:
+        """Refuse categories of covariates that the model was not trained with, and say which covariates are missing.
+
+        A model that was not trained here, or without covariates, takes any.
 
         Raises:
             UserError: there is such a category.
         """
-        trained = training_info(self.model_path).get("variates", {}).get("categories", {})
-        for name, categories in trained.items():
+        trained = training_info(self.model_path).get("variates", {})
+        missing = [
+            name for kind in ("past", "known") for name in trained.get(kind, ()) if name not in store.variates.names
+        ]
+        if missing:
+            logger.warning("the model was trained with %s, and forecasts without", first_few(missing))
+        for name, categories in trained.get("categories", {}).items():
             found = set(store.variates.categories.get(name, ())) | (
                 future.categories.get(name, set()) if future else set()
             )

@@ -92,9 +92,14 @@ class ChronosTrainer:
             UserError: no series can be trained on, or the horizon is beyond what the model's head forecasts.
         """
         given: Sequence[Store | Bank | TrainingSet]
-        given = [open_configured(self.config, data)] if isinstance(data, (np.ndarray, pd.DataFrame)) else data
-        if not given:
-            raise UserError("there is nothing to train on: the list of stores is empty")
+        if isinstance(data, (np.ndarray, pd.DataFrame)):
+            given = [open_configured(self.config, data)]
+        else:
+            given = data if isinstance(data, Sequence) else [data]
+        if not given or not all(isinstance(one, (Store, Bank, TrainingSet)) for one in given):
+            raise UserError(
+                "data must be an array [n_series, length], a long DataFrame, or a list of what open_source gives"
+            )
         sets = [one if isinstance(one, TrainingSet) else TrainingSet(one, 1.0) for one in given]
         start = self._start()
         horizon = start.horizon(

@@ -40,8 +40,8 @@ def main(config: Config) -> None:
     if processes.rank:
         processes.wait(device)  # the first one converts the series
     store = open_configured(config, inference.data_path)
-    future = open_future(config, store)
-    loader.check_categories(store, future)
+    future = open_future(config, store, inference.prediction_length)
+    loader.check_covariates(store, future)
     request = Request(
         prediction_length=inference.prediction_length,
         levels=inference.quantiles,

@@ -13,11 +13,13 @@ def main(config: Config, dry_run: bool) -> None:
     """Prepare the data, train, save the best candidate, and upload it where that is asked for."""
     import yaml
 
+    from pipeline.base_model import check_base
     from pipeline.models.upload import check_upload, upload
     from pipeline.train_model import ChronosTrainer
     from pipeline.training.run_folder import RunFolder
     from pipeline.training_data.sources import open_training_data
 
+    check_base(config)
     output, repository = RunFolder(config.trained_path()), config.training.push_to_hub
     output.check(config.training.resume, config.training.overwrite)
     if repository is not None:

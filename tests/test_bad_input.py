@@ -49,6 +49,11 @@ def test_a_missing_model(refused, csv, script):
     assert "no checkpoint folder" in refused(script, *sets)
 
 
+def test_another_base_than_the_one_in_the_folder(refused, nano, csv):
+    asked = ["--base_model.model_name", "builtin:bolt-synth"]
+    assert "builtin:bolt-synth, and" in refused("train", *train_arguments(nano, csv), *asked)
+
+
 @pytest.mark.parametrize("break_it, said", [
     (lambda folder: (folder / "config.json").unlink(), "config.json"),
     (lambda folder: (folder / "config.json").write_text("{"), "half-written"),

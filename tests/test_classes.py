@@ -4,12 +4,13 @@ import inspect
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from chronos import BaseChronosPipeline
 from conftest import long_frame
 
 from pipeline.base_model import ChronosBaseModel
-from pipeline.config import Config
+from pipeline.config import Config, DataConfig, InferenceConfig, PathsConfig
 from pipeline.data.source import columns_of, open_source
 from pipeline.errors import UserError
 from pipeline.load_model import ChronosLoader
@@ -101,3 +102,39 @@ def test_a_table_is_trained_on_and_its_store_is_forecast(nano, tmp_path):
     for wrong, said in ((frame, "open_source"), ([[1.0, 2.0], [3.0]], "unequal length")):
         with pytest.raises(UserError, match=said):
             loader.predict(wrong)
+
+
+@pytest.mark.parametrize("data", ["s.csv", [], [np.zeros(50)], np.zeros(50), pd.Series(np.zeros(50)), {"A": [1.0]}])
+def test_what_is_no_set_of_series_is_refused(nano, data):
+    with pytest.raises(UserError):
+        ChronosTrainer(str(nano["bolt"])).prepare_training_data(data)
+
+
+def test_test_data_come_as_an_array_a_frame_or_a_store(nano, tmp_path):
+    frame = long_frame(n_series=3)
+    loader = ChronosLoader(str(nano["bolt"]))
+    loader.config = replace(Config(), inference=InferenceConfig(prediction_length=4), paths=PathsConfig(str(tmp_path)))
+    loader.load_trained_model()
+    store = open_source(frame, tmp_path / "cache")
+    of_frame, of_store = loader.evaluate_on_test_data(frame), loader.evaluate_on_test_data(store)
+    assert of_frame == of_store
+    loader.config = replace(loader.config, data=DataConfig(freq=store.freq))
+    of_array = loader.evaluate_on_test_data(np.stack([store.target(index) for index in range(3)]))
+    np.testing.assert_allclose(of_array["MASE"], of_store["MASE"])
+
+
+def test_forecasts_see_as_much_history_as_the_configuration_says(nano):
+    loader = ChronosLoader(str(nano["bolt"]))
+    loader.config = replace(Config(), inference=InferenceConfig(context_length=20))
+    loader.load_trained_model()
+    series = np.random.default_rng(0).normal(size=(2, 60)).cumsum(axis=1)
+    np.testing.assert_allclose(loader.predict(series, 4), loader.predict(series[:, -20:], 4))
+    store = open_source(series, "")
+    np.testing.assert_allclose(loader.predict(store, 4), loader.predict(series, 4))
+
+
+def test_a_table_of_forecasts_needs_the_median(nano, tmp_path):
+    loader = ChronosLoader(str(nano["bolt"]))
+    loader.config = replace(Config(), inference=InferenceConfig(quantiles=[0.1, 0.9]))
+    with pytest.raises(UserError, match="hold no 0.5"):
+        loader.save_predictions(np.zeros((1, 4, 2)), str(tmp_path / "p.csv"))

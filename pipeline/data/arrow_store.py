@@ -36,7 +36,7 @@ class NotAStore(Exception):
     """The file is whole, but not in the form of a store."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Store:
     """A set of items of one frequency, their values in one flat array.
 
@@ -63,6 +63,9 @@ class Store:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def __repr__(self) -> str:
+        return f"Store of {len(self)} series, freq {self.freq!r}, {self.path or 'in memory'}"
 
     def target(self, index: int) -> np.ndarray:
         """Return the values of one item's first target: float32, [length], a view."""

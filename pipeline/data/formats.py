@@ -5,6 +5,7 @@ target` with a list of values). Either carries `row`, the position in the file t
 of a long table are named as `Variates.columns` says.
 """
 
+import codecs
 import csv
 import io
 import json
@@ -15,8 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipeline.errors import UserError, one_line
+from pipeline.data.numbers import Decimal, told_decimal, with_points
+from pipeline.errors import UserError, first_few, one_line
 from pipeline.files import check_stream_end, read_json
 from pipeline.series import UNIVARIATE, Variates
 
@@ -32,12 +35,18 @@ _JSON_LINES, _JSON_BYTES = 4096, 1 << 23
 
 @dataclass(frozen=True)
 class Columns:
-    """How the columns of a source are named."""
+    """How the columns of a source are named, and how its texts are written."""
 
     item_id: str = "item_id"
     timestamp: str = "timestamp"
     variates: Variates = UNIVARIATE
     """Columns of the values."""
+    wide: bool = False
+    """A row a time step and a column a series, which its header names; else a row a value or a row a series."""
+    decimal: Decimal = "auto"
+    """What fractions begin with in a CSV file; auto tells it from the values."""
+    encoding: str = "utf-8"
+    """Of CSV files; one that begins with a byte order mark of UTF-16 is read as that."""
 
     @property
     def target(self) -> str:
@@ -63,7 +72,9 @@ def source_files(source: str) -> list[Path]:
         depth = "**/*" if _is_datasets_folder(Path(source)) else "*"
         files = sorted(file for file in path.glob(depth) if _suffix(file) in _SUFFIXES and file.name[0] not in "._")
         if not files:
-            raise UserError(f"no data file in the folder {path}; known are {', '.join(_SUFFIXES)}")
+            raise UserError(
+                f"no data file in the folder {path} itself, whose subfolders are not read; known are {', '.join(_SUFFIXES)}"
+            )
         return files
     if _HUB_NAME.fullmatch(source) and _suffix(path) not in _SUFFIXES:
         return []
@@ -114,6 +125,8 @@ def _read_file(path: Path, columns: Columns) -> Iterator[pa.Table]:
         if suffix in _CSV:
             yield from _read_csv(path, columns)
         elif suffix in _JSON:
+            if columns.wide:
+                raise UserError(f"{path}: data.wide is for CSV, Parquet, Arrow and Feather files")
             yield from _read_json(path, columns)
         elif suffix in _PARQUET:
             import pyarrow.parquet as pq
@@ -121,14 +134,17 @@ def _read_file(path: Path, columns: Columns) -> Iterator[pa.Table]:
             # What is buffered ahead would be kept to the end of the file.
             with pq.ParquetFile(path, pre_buffer=False) as file:
                 names = _present(file.schema_arrow.names, columns, path)
-                nested = is_list(file.schema_arrow.field(columns.target).type)
-                for batch in file.iter_batches(batch_size=_NESTED_ROWS if nested else _ROWS, columns=names):
+                nested = not columns.wide and is_list(file.schema_arrow.field(columns.target).type)
+                at_once = max(1, _ROWS // len(names)) if columns.wide else _NESTED_ROWS if nested else _ROWS
+                for batch in file.iter_batches(batch_size=at_once, columns=names):
                     yield pa.Table.from_batches([batch])
         else:
             yield from _read_arrow(path)
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in str(error):
-            raise UserError(f"{path} is not written in UTF-8; save it anew in that encoding") from error
+            raise UserError(
+                f"{path} is not written in {columns.encoding}; name its encoding with data.encoding, such as cp1252"
+            ) from error
         raise UserError(f"cannot read {path}: {one_line(error)}; is it whole, and what its suffix says?") from error
 
 
@@ -139,9 +155,15 @@ def named_tables(tables: Iterator[pa.Table], columns: Columns, where: str) -> It
         if not len(table):
             continue
         _present(table.column_names, columns, where)
+        rows = pa.array(np.arange(n_rows + 1, n_rows + 1 + len(table)))
+        n_rows += len(table)
+        if columns.wide:
+            table, rows = _melted(table, rows, columns)
         wanted = {columns.item_id: "item_id", columns.timestamp: "timestamp"}
         wanted |= dict(zip(columns.variates.names, columns.variates.columns))
         wanted.setdefault("start", "start")
+        if columns.target in table.column_names and is_list(table.schema.field(columns.target).type):
+            wanted.setdefault("freq", "freq")
         metadata = table.schema.metadata
         table = table.select([name for name in wanted if name in table.column_names])
         table = table.rename_columns([wanted[name] for name in table.column_names])
@@ -154,23 +176,42 @@ def named_tables(tables: Iterator[pa.Table], columns: Columns, where: str) -> It
             if pa.types.is_timestamp(kind) or pa.types.is_date(kind):  # of several files each may have its own unit
                 stamps = table["timestamp"].cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False)
                 table = table.set_column(position, "timestamp", stamps)
-        rows = pa.array(np.arange(n_rows + 1, n_rows + 1 + len(table)))
-        n_rows += len(table)
         yield table.append_column("row", rows).replace_schema_metadata(metadata)
+
+
+def _melted(table: pa.Table, rows: pa.Array, columns: Columns) -> tuple[pa.Table, pa.Array]:
+    """Return a table of a column a series as one of a row a value, and the row of each; what is empty is left out."""
+    stamps, parts = table[columns.timestamp], []
+    series = [name for name in table.column_names if name != columns.timestamp]
+    kind = pa.float64() if all(_is_number(table.schema.field(name).type) for name in series) else pa.string()
+    for name in series:
+        values = table[name].cast(kind)
+        known = values.is_valid()
+        names = pa.array([name]).take(pa.array(np.zeros(pc.sum(known).as_py(), np.int64)))
+        of_series = {
+            columns.item_id: names,
+            columns.timestamp: stamps.filter(known),
+            columns.target: values.filter(known),
+        }
+        parts.append(pa.table(of_series | {"row": pa.chunked_array([rows]).filter(known)}))
+    melted = pa.concat_tables(parts)
+    return melted.drop_columns("row"), melted["row"]
 
 
 def _read_csv(path: Path, columns: Columns) -> Iterator[pa.Table]:
     import pyarrow.csv as pacsv
 
     with pa.input_stream(str(path), compression="detect") as stream:
-        header = stream.read(1 << 16).split(b"\n", 1)[0].decode("utf-8-sig").strip()
+        head = stream.read(1 << 16)
+    encoding = "utf-16" if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else columns.encoding
+    header = codecs.getincrementaldecoder(encoding)().decode(head).removeprefix("\ufeff").split("\n", 1)[0].strip()
     delimiter = max(",;\t|", key=re.sub(r'"[^"]*"', "", header).count)
     names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [""])]
     wanted = _present(names, columns, path)
     with pa.input_stream(str(path), compression="detect") as stream:
         reader = pacsv.open_csv(
             stream,
-            read_options=pacsv.ReadOptions(column_names=names, skip_rows=1, block_size=1 << 22),
+            read_options=pacsv.ReadOptions(column_names=names, skip_rows=1, block_size=1 << 22, encoding=encoding),
             parse_options=pacsv.ParseOptions(
                 delimiter=delimiter,
                 newlines_in_values=True,
@@ -184,8 +225,26 @@ def _read_csv(path: Path, columns: Columns) -> Iterator[pa.Table]:
                 null_values=[""],  # "NA" is a name, of Namibia for one
             ),
         )
+        values = [
+            name for name in wanted if name in columns.variates.names or columns.wide and name != columns.timestamp
+        ]
+        decimal, n_rows = columns.decimal, 0
         for batch in reader:
-            yield pa.Table.from_batches([batch])
+            table = pa.Table.from_batches([batch])
+            if decimal == "auto":
+                decimal = told_decimal([table[name] for name in values], path)
+            for name in values:
+                if decimal == "," or pc.any(pc.match_substring(table[name], ",")).as_py():
+                    plain, wrong = with_points(table[name], decimal)
+                    if pc.any(wrong).as_py():
+                        at = pc.index(wrong, True).as_py()
+                        raise UserError(
+                            f"{path}: row {n_rows + at + 1} has a {name} whose fraction does not begin with {decimal!r} as "
+                            f"the others' do: {table[name][at]}; mend it, or set data.decimal"
+                        )
+                    table = table.set_column(table.column_names.index(name), name, plain)
+            n_rows += len(table)
+            yield table
 
 
 def _read_json(path: Path, columns: Columns) -> Iterator[pa.Table]:
@@ -307,17 +366,30 @@ def _present(names: list[str], columns: Columns, where: object) -> list[str]:
     required = list(columns.variates.names)
     required += [columns.item_id] if columns.item_id != default.item_id else []
     required += [columns.timestamp] if columns.timestamp != default.timestamp else []
-    for name in (columns.item_id, columns.timestamp, *columns.variates.names):
+    for name in names if columns.wide else (columns.item_id, columns.timestamp, *columns.variates.names):
         if names.count(name) > 1:
             raise UserError(f"{where} has {names.count(name)} columns named {name!r}; keep one of them")
+    if columns.wide:
+        if columns.timestamp not in names or len(names) == 1 or "" in names:
+            raise UserError(
+                f"{where} has the columns {first_few(names)}: data.wide wants {columns.timestamp!r}, or what "
+                "data.timestamp_column says, and a column a series, each with a name"
+            )
+        return names
     for name in required:
         if name not in names:
             raise UserError(
-                f"{where} has no column {name!r}, only {', '.join(names)}; name the right ones with {_KEYS}; a table with a "
-                "column a series must first be melted to a row a time step"
+                f"{where} has no column {name!r}, only {first_few(names, 20)}; name the right ones with {_KEYS}; a table with "
+                "a column a series is read with data.wide true"
             )
-    wanted = dict.fromkeys((columns.item_id, columns.timestamp, "start", *columns.variates.names))
+    wanted = dict.fromkeys((columns.item_id, columns.timestamp, "start", "freq", *columns.variates.names))
     return [name for name in wanted if name in names]
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return (
+        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind)
+    )
 
 
 def is_list(kind: pa.DataType) -> bool:

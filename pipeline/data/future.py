@@ -1,14 +1,14 @@
 """Known covariates at the steps to forecast: a table of their own, fitted to the series it belongs to."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from pipeline.config import Config
 from pipeline.data.arrow_store import Store
-from pipeline.data.formats import Columns
 from pipeline.data.frequency import UNKNOWN, steps_between, timestamps
-from pipeline.data.source import open_source
+from pipeline.data.source import columns_of, open_source
 from pipeline.errors import UserError
 from pipeline.series import Variates
 
@@ -51,16 +51,17 @@ class Future:
                     )
                 begin = length - step if starts[0] <= starts[1] else length + step
             self._begins[index] = begin
-            known = ~np.isnan(self._rows(index)).any(axis=0)
-            if not known.all():
-                missing = int((~known).argmax())
+            unknown = np.isnan(self._rows(index))
+            if unknown.any():
+                missing = int(unknown.any(axis=0).argmax())
+                names = [name for name, row in zip(table.variates.names, unknown) if row[missing]]
                 at = f"step {missing + 1}"
                 if store.freq != UNKNOWN:
                     at = str(
                         timestamps(store.starts[index : index + 1], store.freq, np.array([[length + missing]]))[0, 0]
                     )
                 raise UserError(
-                    f"{where}: series {item_id} has no {' or '.join(table.variates.names)} at {at}; "
+                    f"{where}: series {item_id} has no {' and no '.join(names)} at {at}; "
                     f"a forecast of {prediction_length} steps needs them at every one"
                 )
 
@@ -85,7 +86,7 @@ class Future:
         return cut
 
 
-def open_future(config: Config, store: Store) -> Future | None:
+def open_future(config: Config, store: Store, prediction_length: int) -> Future | None:
     """Open the table of inference.future_path; None where the series have no known covariates.
 
     Raises:
@@ -101,10 +102,9 @@ def open_future(config: Config, store: Store) -> Future | None:
             f"inference.future_path: give a table of {', '.join(known)} at the steps to forecast, or name them as "
             "data.past_covariates"
         )
-    data = config.data
-    columns = Columns(data.id_column, data.timestamp_column, Variates((), (), known))
+    columns = replace(columns_of(config), variates=Variates((), (), known))
     table = open_source(path, config.cache_path(), columns, store.freq or None)
-    return Future(table, store, config.inference.prediction_length, path)
+    return Future(table, store, prediction_length, path)
 
 
 def _recoding(

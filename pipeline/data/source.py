@@ -18,7 +18,8 @@ from pipeline.errors import UserError, one_line
 from pipeline.files import fingerprint
 from pipeline.series import UNIVARIATE, Series
 
-_LAYOUT = 4  # raise it when what a conversion gives changes, so that older ones are not taken
+_LOOKED_AT = 10_000
+_LAYOUT = 5  # raise it when what a conversion gives changes, so that older ones are not taken
 _NAMES_AT_ONCE = 65_536
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def open_source(
         cached = _cached(cache_dir, fingerprint([], _LAYOUT, columns, freq, names, kinds, hashed))
         if not cached.is_file():
             _convert(lambda: iter([rows]), "the DataFrame", cached, columns, freq)
-        return open_store(cached)
+        return _filled(open_store(cached), "the DataFrame")
     return _open_path(str(source), cache_dir, columns, freq)
 
 
@@ -81,7 +82,8 @@ def open_configured(config: Config, source: str | pd.DataFrame | np.ndarray | No
 
 def columns_of(config: Config) -> Columns:
     """Return how a configuration names the columns of sources."""
-    return Columns(config.data.id_column, config.data.timestamp_column, config.data.variates())
+    data = config.data
+    return Columns(data.id_column, data.timestamp_column, data.variates(), data.wide, data.decimal, data.encoding)
 
 
 def holding(store: Store, columns: Columns) -> Store:
@@ -151,8 +153,24 @@ def _unique(series: Iterable[Series], where: str) -> Iterator[Series]:
 
 
 def _filled(store: Store, source: str) -> Store:
+    """Return a store that holds series, and say how many of them end with missing values."""
     if len(store) == 0:
         raise UserError(f"{source} holds no series")
+    begins, lengths = store.offsets[:_LOOKED_AT], store.lengths[:_LOOKED_AT]
+    ends = begins + lengths
+    missing = [
+        int(np.argmin(np.isnan(store.values[begin:end][::-1]))) or int(end - begin)
+        for begin, end in zip(begins.tolist(), ends.tolist())
+        if end > begin and np.isnan(store.values[end - 1])
+    ]
+    if missing:
+        logger.warning(
+            "%s: %d series end with missing values, at most %d steps of them; a forecast starts behind those: leave out rows "
+            "that are yet to come",
+            source,
+            len(missing),
+            max(missing),
+        )
     return store
 
 

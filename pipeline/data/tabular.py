@@ -294,7 +294,9 @@ def _frame(rows: pa.Table, where: str, in_order: bool = False) -> pd.DataFrame:
     if twice.any():
         at = int(twice.argmax())
         named = "item_id" in rows.column_names
-        mend = "keep one of the two" if named else "name the series' column with data.id_column"
+        mend = "name the series' column with data.id_column"
+        if named:
+            mend = "keep one of the two, or name series by all that tells them apart, joined into one column"
         raise UserError(
             f"{where}: series {names[frame['code'][at]]} has timestamp {frame['stamp'][at]} twice, "
             f"in rows {frame['row'][at - 1]} and {frame['row'][at]}; {mend}"
@@ -316,7 +318,7 @@ def _numbers(column: pa.ChunkedArray, row: np.ndarray, where: str, name: str = "
                 read.isna() & text.is_valid().to_pandas() & ~text.to_pandas().str.lower().isin(_MISSING)
             ).to_numpy()
             comma = pc.match_substring_regex(text, _DECIMAL_COMMA).fill_null(False).to_numpy()
-            hint = " (decimals are written with a point)" if (wrong & comma).any() else ""
+            hint = " (write its decimals with a point)" if (wrong & comma).any() else ""
             _refuse(wrong, row, where, f"has a {name} that is no number{hint}", text)
             values = read.to_numpy(np.float64)
     else:
@@ -439,7 +441,7 @@ def _on_grid(target: np.ndarray, steps: np.ndarray, name: str, where: str) -> np
 def _series_of_nested(tables: Iterator[pa.Table], where: str, freq: str | None) -> Iterator[Series]:
     for table in tables:
         row = table["row"].to_numpy()
-        freq = freq or (table.schema.metadata or {}).get(b"freq", b"").decode() or UNKNOWN
+        freq = freq or (table.schema.metadata or {}).get(b"freq", b"").decode() or _said_freq(table, where) or UNKNOWN
         start = next((name for name in ("start", "timestamp") if name in table.column_names), None)
         starts = np.full(len(table), _EPOCH)
         if start is not None:
@@ -449,6 +451,16 @@ def _series_of_nested(tables: Iterator[pa.Table], where: str, freq: str | None) 
         bounds = np.cumsum(lengths)
         for name, begun, end, length in zip(_text(table["item_id"]).to_pylist(), starts, bounds, lengths):
             yield Series(name, begun, freq, targets[end - length : end])
+
+
+def _said_freq(table: pa.Table, where: str) -> str:
+    """Return the frequency that every row of a nested table names, none where they name none."""
+    if "freq" not in table.column_names:
+        return UNKNOWN
+    said = _text(table["freq"])
+    differing = pc.fill_null(pc.not_equal(said, said[0]), said[0].is_valid).to_numpy()
+    _refuse(differing, table["row"].to_numpy(), where, f"has another freq than the first, {said[0]}; part them", said)
+    return said[0].as_py() or UNKNOWN
 
 
 def _named(table: pa.Table, where: str) -> pa.Table:

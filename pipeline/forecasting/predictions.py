@@ -68,13 +68,8 @@ def check_request(forecaster: Forecaster, store: Store, request: Request) -> Non
     """Refuse what the model cannot do, and say what it does beyond what it was trained for.
 
     Raises:
-        UserError: the series have covariates or several targets, and the model takes none, or known covariates without
-            their future.
+        UserError: the series have covariates or several targets, and the model takes none.
     """
-    if store.variates.known and request.future is None:
-        raise UserError(
-            f"the forecast needs {', '.join(store.variates.known)} at the steps to forecast; give them as `future`"
-        )
     if len(store.variates) > 1 and forecaster.family != "chronos-2":
         raise UserError(
             f"data: {', '.join(store.variates.names[1:])} beside {store.variates.targets[0]}: covariates and several "

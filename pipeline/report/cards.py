@@ -18,7 +18,7 @@ def training_card(info: dict[str, Any]) -> str:
     facts = {
         "started from": info["base_model"],
         "steps": info["steps trained"],
-        "learning rate": info["learning_rate"],
+        "learning rate": f"{info['learning_rate']:g}",
         "batch size": config["training"]["batch_size"],
         "method": config["training"]["method"],
         "seed": config["chronos"]["seed"],
@@ -44,7 +44,7 @@ def run_report(info: dict[str, Any], words: str, pictures: Sequence[str]) -> str
     """
     captions = {
         "training.png": "Training loss, and the validation scores of all checkpoints over the base's.",
-        "forecasts.png": "Forecasts of the best candidate on validation windows, and what came.",
+        "forecasts.png": "Forecasts of the best candidate on validation windows, and the actual values.",
     }
     drawn = "".join(f"![{captions[name]}]({name})\n\n{captions[name]}\n\n" for name in pictures)
     rates = [entry["windows_per_second"] for entry in info["history"] if "windows_per_second" in entry]

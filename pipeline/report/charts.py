@@ -111,7 +111,7 @@ def step_chart(
 
 
 def example_chart(example: Example, colour: str) -> str:
-    """Draw the end of a history, the median, the 80% interval, and what came."""
+    """Draw the end of a history, the median, the 80% interval, and the actual values."""
     low, median, high = (example.quantiles[:, WQL_LEVELS.index(level)] for level in (0.1, 0.5, 0.9))
     with _chart(f"{example.task} {example.which}") as (axes, done):
         ahead = np.arange(1, len(median) + 1)

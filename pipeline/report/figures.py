@@ -1,4 +1,4 @@
-"""Pictures in PNG: forecasts beside what came, and the course of a training run."""
+"""Pictures in PNG: forecasts beside the actual values, and the course of a training run."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class DrawnForecast:
     high: np.ndarray
     """The 0.9-quantile, [prediction_length]."""
     target: np.ndarray | None = None
-    """What came, where it is known: [prediction_length]."""
+    """The actual values, where they are known: [prediction_length]."""
 
 
 def forecast_figure(forecasts: Sequence[DrawnForecast]) -> Figure:
-    """Draw the end of each history, the median forecast, the 80% band, and what came."""
+    """Draw the end of each history, the median forecast, the 80% band, and the actual values."""
     from matplotlib import rc_context
 
     with rc_context({"text.parse_math": False}):  # a name may hold a dollar sign
@@ -60,7 +60,7 @@ def _drawn(forecasts: Sequence[DrawnForecast]) -> Figure:
         draw_line(axis, np.arange(1 - len(history), 1), history, color=_INK, linewidth=1.1, label="history")
         draw_band(axis, ahead, one.low, one.high, color=_BAND, label="80% band")
         if one.target is not None:
-            draw_line(axis, ahead, one.target, color=_MUTED, linewidth=1.1, label="what came")
+            draw_line(axis, ahead, one.target, color=_MUTED, linewidth=1.1, label="actual")
         draw_line(axis, ahead, one.median, color=_BAND, linewidth=1.6, label="median forecast")
         axis.axvline(0.5, color=_MUTED, linewidth=0.8, linestyle=":")
         axis.set_title(one.name, loc="left", fontsize=10, color=_INK)

@@ -231,7 +231,7 @@ class _Page:
             blocks.append(f"<details{opened}><summary>{escape(dataset)}</summary>\n{_charts(drawn)}</details>")
         return (
             f"<h2>Forecasts of {escape(self.labels[model])}</h2>\n<p>The best, the median and the worst window of each data "
-            "set by MASE: history in grey, what came in the colour of the text, median and 80% interval in colour.</p>\n"
+            "set by MASE: history in grey, actual values in the text's colour, median and 80% interval in colour.</p>\n"
             + "\n".join(blocks)
         )
 

@@ -41,6 +41,11 @@ class Task:
                     if not np.isnan(targets[known, start : start + self.prediction_length]).all():
                         cuts.append((series, start))
         if not cuts:
+            if (self.store.lengths > self.prediction_length).any():
+                raise UserError(
+                    f"{self.name}: no series has a known value among its last {self.windows * self.prediction_length} steps "
+                    "and one before them; leave out rows that are yet to come"
+                )
             raise UserError(
                 f"{self.name}: no series is longer than the horizon of {self.prediction_length} steps; "
                 "give a shorter evaluation.prediction_length"
@@ -81,7 +86,7 @@ class Evaluation:
 
 
 def evaluate(task: Task, forecast: Forecast, batch_size: int = 64) -> Evaluation:
-    """Forecast every window of a task, and compare with what came."""
+    """Forecast every window of a task, and compare with the actual values."""
     # Longest history first, so that a batch holds histories of like length.
     cuts, n_targets = sorted(task.cuts, key=lambda cut: -cut[1]), len(task.store.variates.targets)
     batches = [cuts[first : first + batch_size] for first in range(0, len(cuts), batch_size)]
@@ -97,7 +102,7 @@ def _errors(task: Task, forecast: Forecast, cuts: Sequence[tuple[int, int]]) -> 
 
 
 def windows_at(task: Task, cuts: Sequence[tuple[int, int]]) -> tuple[list[History], np.ndarray]:
-    """Return the history of each of some (series, forecast start), and what came: [n targets, prediction_length]."""
+    """Return the history of each of some (series, forecast start), and the actual values: [n targets, prediction_length]."""
     length, n_targets = task.prediction_length, len(task.store.variates.targets)
     histories = [history_at(task.store, series, start, start + length, length) for series, start in cuts]
     rows = [task.store.rows(series)[:n_targets, start : start + length] for series, start in cuts]

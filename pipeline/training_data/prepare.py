@@ -51,7 +51,9 @@ def training_windows(
     most = training.validation_windows or _VALIDATION_WINDOWS[family]
     share = max(1, most // len(sets))
     splits = {
-        i: _split(one.series, config, lengths, share) for i, one in enumerate(sets) if isinstance(one.series, Store)
+        i: _split(one.series, one.name, config, lengths, share)
+        for i, one in enumerate(sets)
+        if isinstance(one.series, Store)
     }
     sources: list[Source] = [SeriesSource(split, training.min_past) for split in splits.values()]
     weights = [sets[i].weight for i in splits]
@@ -97,7 +99,7 @@ def _made(bank: Bank, min_past: int, lengths: dict[str, int]) -> SyntheticSource
     return SyntheticSource(bank, min_past)
 
 
-def _split(store: Store, config: Config, lengths: dict[str, int], max_windows: int) -> Split:
+def _split(store: Store, name: str, config: Config, lengths: dict[str, int], max_windows: int) -> Split:
     training = config.training
     split = split_store(
         store,
@@ -107,15 +109,15 @@ def _split(store: Store, config: Config, lengths: dict[str, int], max_windows: i
         config.data.test_length,
         max_windows,
     )
-    where = store.path or "the array"
+    where = name or store.path or "the array"
     for reason, series in split.unusable.items():
         names = first_few([store.item_ids[index] for index in series])
         logger.warning("%s: %d of %d series are %s and are skipped: %s", where, len(series), len(store), reason, names)
     if not len(split.usable):
         reasons = "; ".join(f"{len(series)} are {reason}" for reason, series in split.unusable.items())
         raise UserError(
-            f"data.train: no series of {where} can be trained on ({reasons}); give longer series, "
-            "or lower training.min_past or training.validation_split"
+            f"data.train: no series of {where} can be trained on ({reasons}); give longer series that change, "
+            "or lower data.test_length, training.min_past or training.validation_split"
         )
     return split
 

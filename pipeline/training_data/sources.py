@@ -15,10 +15,12 @@ _SYNTHETIC = "synthetic:"
 
 
 class TrainingSet(NamedTuple):
-    """One of the sources that training windows are drawn from."""
+    """Series that training windows are drawn from, and how often."""
 
     series: Store | Bank
     weight: float
+    name: str = ""
+    """What the user calls it."""
 
 
 def open_training_data(config: Config) -> list[TrainingSet]:
@@ -43,7 +45,7 @@ def open_training_data(config: Config) -> list[TrainingSet]:
             open_configured(config, source.path)
         ]
         n_series = sum(map(len, stores))
-        sets += [TrainingSet(store, source.weight * len(store) / n_series) for store in stores]
+        sets += [TrainingSet(store, source.weight * len(store) / n_series, source.path) for store in stores]
     return sets
 
 

@@ -1,0 +1,135 @@
+"""What spreadsheets and other programs export: decimal commas, marks between thousands, encodings, a column a series."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.config import Config, DataConfig
+from pipeline.data.formats import Columns
+from pipeline.data.source import columns_of, open_source
+from pipeline.errors import UserError
+
+
+def opened(tmp_path, values, columns=Columns(), delimiter=";"):
+    rows = "".join(f'A{delimiter}2020-01-{day:02}{delimiter}"{value}"\n' for day, value in enumerate(values, 1))
+    (tmp_path / "s.csv").write_text(f"item_id{delimiter}timestamp{delimiter}target\n{rows}")
+    return open_source(tmp_path / "s.csv", tmp_path / "cache", columns, "D").target(0).tolist()
+
+
+@pytest.mark.parametrize("values, decimal, expected", [
+    (["1,5", "2", "-0,25"], "auto", [1.5, 2, -0.25]),
+    (["1.006", "950", "1.012,5"], "auto", [1006, 950, 1012.5]),
+    (["1,006.5", "950", "1,200"], "auto", [1006.5, 950, 1200]),
+    (["1.006", "2.500", "3.125"], "auto", [1.006, 2.5, 3.125]),
+    (["1.125", "2", "4000"], "auto", [1.125, 2, 4000]),
+    (["1.006", "950", "1.000.000"], ",", [1006, 950, 1e6]),
+    (["1.006", "950", "2.5"], ".", [1.006, 950, 2.5]),
+    (["1.006", "950"], ".", [1.006, 950]),
+    (["1,006", "950"], ".", [1006, 950]),
+    (["1e3", "-.5", "na"], "auto", [1000, -0.5, np.nan]),
+])  # fmt: skip
+def test_numbers_mean_what_their_program_means(tmp_path, values, decimal, expected):
+    for delimiter in ";,":
+        found = opened(tmp_path, values, Columns(decimal=decimal), delimiter)
+        np.testing.assert_array_equal(np.float32(found), np.float32(expected))
+
+
+@pytest.mark.parametrize("values", [["1.006", "950"], ["1,006", "950"], ["1,006", "2,500"], ["1.006.000", "1"]])
+def test_what_may_be_a_fraction_or_thousands_is_asked_for(tmp_path, values):
+    with pytest.raises(UserError, match="s.csv: 1.006.* data.decimal"):
+        opened(tmp_path, values)
+
+
+def test_a_fraction_with_the_other_mark_is_refused_by_its_row(tmp_path):
+    with pytest.raises(UserError, match="row 2 has a target .*: 1.5"):
+        opened(tmp_path, ["2,5", "1.5"], Columns(decimal=","))
+
+
+def test_prices_with_a_comma_are_no_categories(tmp_path):
+    (tmp_path / "s.csv").write_text("timestamp;target;price;campaign\n2020-01-01;1;9,5;A\n2020-01-02;2;8,25;B\n")
+    data = DataConfig(known_covariates=["price", "campaign"])
+    store = open_source(tmp_path / "s.csv", tmp_path / "cache", columns_of(Config(data=data)), "D")
+    assert store.rows(0)[1].tolist() == [9.5, 8.25] and set(store.variates.categories) == {"campaign"}
+
+
+@pytest.mark.parametrize("encoding, said", [("cp1252", "cp1252"), ("utf-16", "utf-8"), ("utf-8-sig", "utf-8")])
+def test_files_in_other_encodings(tmp_path, encoding, said):
+    (tmp_path / "s.csv").write_bytes("item_id;timestamp;Größe\nKöln;2020-01-01;1,5\n".encode(encoding))
+    config = Config(data=DataConfig(target="Größe", encoding=said, freq="D"))
+    store = open_source(tmp_path / "s.csv", tmp_path / "cache", columns_of(config), "D")
+    assert (list(store.item_ids), store.target(0).tolist()) == (["Köln"], [1.5])
+
+
+def test_an_encoding_that_there_is_not_is_refused(tmp_path):
+    with pytest.raises(UserError, match="data.encoding"):
+        DataConfig(encoding="utf-9")
+    (tmp_path / "s.csv").write_bytes("item_id,timestamp,target\nKöln,2020-01-01,1\n".encode("cp1252"))
+    with pytest.raises(UserError, match="not written in utf-8.*data.encoding"):
+        open_source(tmp_path / "s.csv", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "frame"])
+def test_a_column_a_series_is_what_melting_gives(tmp_path, kind):
+    frame = pd.DataFrame(
+        {"day": pd.date_range("2020-01-01", periods=40), "A": np.arange(40.0), "B": np.arange(40.0) ** 2}
+    )
+    frame.loc[:4, "B"] = frame.loc[38:, "A"] = np.nan
+    long = frame.melt("day", var_name="item_id", value_name="target").dropna()
+    source = frame
+    if kind == "csv":
+        frame.to_csv(tmp_path / "w.csv", index=False)
+        source = tmp_path / "w.csv"
+    if kind == "parquet":
+        frame.to_parquet(tmp_path / "w.parquet")
+        source = tmp_path / "w.parquet"
+    wide = open_source(source, tmp_path / "cache", Columns(timestamp="day", wide=True))
+    melted = open_source(long, tmp_path / "cache", Columns(timestamp="day"))
+    assert list(wide.item_ids) == list(melted.item_ids) == ["A", "B"]
+    np.testing.assert_array_equal(wide.starts, melted.starts)
+    for index in range(2):
+        np.testing.assert_array_equal(wide.target(index), melted.target(index))
+
+
+def test_a_wrong_value_of_a_wide_table_is_named_by_its_row(tmp_path):
+    (tmp_path / "w.csv").write_text("timestamp,A,B\n2020-01-01,1,2\n2020-01-02,1,two\n2020-01-03,1,2\n")
+    with pytest.raises(UserError, match="row 2 has a target that is no number: two"):
+        open_source(tmp_path / "w.csv", tmp_path / "cache", Columns(wide=True))
+
+
+def test_what_is_no_wide_table_is_refused(tmp_path):
+    (tmp_path / "w.csv").write_text("day,A,\n2020-01-01,1,2\n")
+    for columns in (Columns(wide=True), Columns(timestamp="day", wide=True)):
+        with pytest.raises(UserError, match="data.wide wants"):
+            open_source(tmp_path / "w.csv", tmp_path / "cache", columns)
+    (tmp_path / "w.jsonl").write_text('{"timestamp": "2020-01-01", "A": 1}\n')
+    with pytest.raises(UserError, match="data.wide is for CSV"):
+        open_source(tmp_path / "w.jsonl", tmp_path / "cache", Columns(wide=True))
+    with pytest.raises(UserError, match="data.wide"):
+        DataConfig(wide=True, known_covariates=["price"])
+
+
+def records(tmp_path, *freqs):
+    lines = [
+        {"item_id": str(k), "start": "2022-01-01", "freq": freq, "target": [1, 2, 3]} for k, freq in enumerate(freqs)
+    ]
+    (tmp_path / "s.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return tmp_path / "s.jsonl"
+
+
+def test_the_frequency_that_records_name_is_theirs(tmp_path):
+    store = open_source(records(tmp_path, "D", "D"), tmp_path / "cache")
+    assert (store.freq, str(store.starts[0])) == ("D", "2022-01-01T00:00:00")
+    with pytest.raises(UserError, match="row 2 has another freq than the first, D; .*: h"):
+        open_source(records(tmp_path, "D", "h"), tmp_path / "cache")
+
+
+def test_rows_that_are_yet_to_come_are_told_of(tmp_path, caplog):
+    frame = pd.DataFrame(
+        {"timestamp": pd.date_range("2020-01-01", periods=9), "target": [1.0, 2, 3, 4, 5, 6, np.nan, np.nan, np.nan]}
+    )
+    open_source(frame, tmp_path / "cache")
+    assert "1 series end with missing values, at most 3 steps" in caplog.text
+    open_source(frame[:6], tmp_path / "cache")
+    assert caplog.text.count("end with missing values") == 1
