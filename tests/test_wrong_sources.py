@@ -299,5 +299,5 @@ def test_what_spreadsheets_write_is_refused_with_what_to_mend(tmp_path):
     with pytest.raises(UserError, match="not written in utf-8"):
         open_source(tmp_path / "t.csv", tmp_path / "cache")
     (tmp_path / "w.csv").write_text("date,a,b\n2020-01-01,1,2\n")
-    with pytest.raises(UserError, match="must first be melted"):
+    with pytest.raises(UserError, match="is read with data.wide true"):
         open_source(tmp_path / "w.csv", tmp_path / "cache")
