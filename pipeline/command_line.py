@@ -42,6 +42,7 @@ def parse_command_line(argv: list[str], description: str, flags: Mapping[str, st
         parser.add_argument(f"--{name}", type=section, default=section())
     for flag, text in flags.items():
         parser.add_argument(f"--{flag}", action="store_true", help=text)
+    argv = _files_first(argv)
     keys = list(_keys(Config))
     for option, following in zip(argv, [*argv[1:], ""]):
         name, equals, value = option.partition("=")
@@ -58,6 +59,13 @@ def parse_command_line(argv: list[str], description: str, flags: Mapping[str, st
         hint = "; a list is written '[a, b]'" if "Expected a <class 'list'>" in said else ""
         raise UserError(f"{said}{hint}; see --help for the keys and their ranges") from error
     return Config(**{name: parsed[name] for name in sections}), {flag: parsed[flag] for flag in flags}
+
+
+def _files_first(argv: list[str]) -> list[str]:
+    """Return the same arguments with the files before all others, which win over them wherever they stand."""
+    at = [i for i, option in enumerate(argv) if option == "--config" or i and argv[i - 1] == "--config"]
+    at += [i for i, option in enumerate(argv) if option.startswith("--config=")]
+    return [argv[i] for i in sorted(at)] + [option for i, option in enumerate(argv) if i not in at]
 
 
 def _keys(section: type, parent: str = "") -> Iterator[str]:

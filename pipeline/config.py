@@ -464,7 +464,18 @@ class Config:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the configuration as nested dictionaries of plain values."""
-        return asdict(self)
+        return _plain(asdict(self))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as YAML and JSON write it: without NumPy's numbers and paths, which Python may have been given."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value.item() if hasattr(value, "item") else value
 
 
 def _at_least(key: str, value: float | None, least: float) -> None:

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from pipeline.training.guard import GuardedTrainer
     from pipeline.training.starting_point import StartingPoint
 
+# Arguments of the Trainer that may change while a run is continued: its weights do not depend on them.
+_HARMLESS = ("dataloader_", "logging_", "log_", "report_to", "run_name", "save_total_limit", "disable_tqdm")
+_STOCK_LEVELS = {"bolt": (0.5,), "chronos-2": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)}
 logger = logging.getLogger(__name__)
 
 
@@ -129,6 +132,7 @@ class ChronosTrainer:
                 again.arguments(run.refit, steps=self.recipe.steps, compared=False)  # refused now, if at all
             logger.info(self.recipe.words)
             _say_of_idle_gpus(arguments.device.type)
+            _say_of_stock_levels(self.config.training.quantiles, self.checkpoint.family)
             self.identity = self._identity(train_data, arguments)
             _check_agreement(self.identity)
             model = fitting.model(arguments)
@@ -271,6 +275,8 @@ class ChronosTrainer:
         if self.run_folder is None and int(os.environ.get("WORLD_SIZE", 1)) > 1:
             raise UserError("several processes need one folder for their run: give the trainer a run_folder")
         run = self.run_folder or RunFolder(Path(temporary))
+        if self.run_folder is not None:
+            run.check(self.config.training.resume, self.config.training.overwrite)
         run.check_apart(Path(self.base_model_path))
         return run
 
@@ -363,6 +369,9 @@ class ChronosTrainer:
         training = dataclasses.asdict(self.config.training)
         for key in ("resume", "overwrite", "output_path", "dummy_data", "push_to_hub", "refit"):
             del training[key]
+        training["trainer"] = {
+            key: value for key, value in training["trainer"].items() if not key.startswith(_HARMLESS)
+        }
         return {
             "training": training,
             "test_length": self.config.data.test_length,
@@ -409,6 +418,15 @@ def _say_of_idle_gpus(device: str) -> None:
     if device == "cpu" and _gpu_is_there():
         logger.warning(
             "training on the CPU, as chronos.device says, while a GPU is idle; --chronos.device auto takes it"
+        )
+
+
+def _say_of_stock_levels(levels: Sequence[float] | None, family: str) -> None:
+    missing = [level for level in _STOCK_LEVELS.get(family, ()) if levels is not None and level not in levels]
+    if missing:
+        logger.warning(
+            "training.quantiles has no %s: stock Chronos loads the checkpoint, and forecasts by those levels or not at all",
+            ", ".join(map(str, missing)),
         )
 
 

@@ -160,6 +160,14 @@ def test_keys_below_one_that_holds_a_mapping_and_lists_that_grow_are_known():
     assert (config.training.trainer, config.training.freeze) == ({"weight_decay": 0.1}, ["encoder"])
 
 
+def test_the_command_line_wins_over_a_file_wherever_it_stands(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("training: {epochs: 7}")
+    for named in (["--config", str(path)], [f"--config={path}"]):
+        for arguments in ([*named, "--training.epochs", "3"], ["--training.epochs", "3", *named]):
+            assert parse_config(arguments, "").training.epochs == 3
+
+
 def test_paths_that_are_not_given_lie_in_the_folders_of_the_paths_section():
     config = parse_config(["--paths.models_dir", "m", "--paths.predictions_dir", "p"], "")
     assert [str(config.base_path()), str(config.trained_path())] == ["m/base", "m/trained"]

@@ -4,11 +4,15 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import yaml
 from chronos import BaseChronosPipeline
 from trained import SHORT, info, same, scored, trained, weights
 
+from pipeline.config import TrainingConfig
 from pipeline.errors import UserError
+from pipeline.train_model import ChronosTrainer
 from pipeline.training.run_folder import RunFolder
 
 
@@ -150,6 +154,52 @@ def test_a_foreign_folder_is_never_replaced(nano, tmp_path):
         with pytest.raises(UserError, match="holds no training run"):
             trained(nano["bolt"], tmp_path / "photos", tmp_path, overwrite=overwrite)
     assert (tmp_path / "photos" / "cat.png").read_text() == "cat"
+
+
+def test_what_others_leave_in_the_folder_of_a_run_stays_and_does_no_harm(nano, tmp_path):
+    out, checkpoints = tmp_path / "out", tmp_path / "out" / "checkpoints"
+    trained(nano["bolt"], out, tmp_path)
+    whole = weights(out)
+    shutil.copytree(checkpoints / "checkpoint-6", checkpoints / "checkpoint-6 copy")
+    (checkpoints / "checkpoint-6.tar").write_text("mine")
+    (checkpoints / "checkpoint-6" / ".DS_Store").write_text("Finder's")
+    (out / "notes.txt").write_text("mine")
+    assert RunFolder(out).last_checkpoint() == checkpoints / "checkpoint-6"
+    (out / "training_info.json").unlink()
+    trained(nano["bolt"], out, tmp_path)
+    assert same(weights(out), whole)
+    checkpoints.rename(tmp_path / "elsewhere")
+    checkpoints.symlink_to(tmp_path / "elsewhere")
+    trained(nano["bolt"], out, tmp_path, overwrite=True, max_steps=2)
+    assert (out / "notes.txt").read_text() == "mine" and (tmp_path / "elsewhere" / "checkpoint-6.tar").is_file()
+
+
+def test_python_does_not_replace_a_foreign_folder_either(nano, tmp_path):
+    (tmp_path / "README.md").write_text("mine")
+    trainer = ChronosTrainer(str(nano["bolt"]))
+    trainer.config = replace(trainer.config, training=TrainingConfig(overwrite=True, max_steps=1, batch_size=2))
+    trainer.run_folder = RunFolder(tmp_path)
+    data = trainer.prepare_training_data(np.random.default_rng(0).normal(size=(3, 90)))
+    with pytest.raises(UserError, match="holds no training run"):
+        trainer.train_model(data)
+    assert (tmp_path / "README.md").read_text() == "mine"
+
+
+def test_a_run_is_continued_with_other_workers_and_another_log(nano, tmp_path):
+    trained(nano["bolt"], tmp_path / "out", tmp_path)
+    whole = weights(tmp_path / "out")
+    (tmp_path / "out" / "training_info.json").unlink()
+    shutil.rmtree(tmp_path / "out" / "checkpoints" / "checkpoint-6")
+    other = {"dataloader_num_workers": 1, "logging_steps": 1, "run_name": "again"}
+    trained(nano["bolt"], tmp_path / "out", tmp_path, trainer=other)
+    assert same(weights(tmp_path / "out"), whole)
+
+
+def test_numbers_of_numpy_in_the_configuration_are_saved_as_numbers(nano, tmp_path):
+    levels = list(np.linspace(0.1, 0.9, 9))
+    trained(nano["bolt"], tmp_path / "out", tmp_path, quantiles=levels, max_steps=2, learning_rate=np.float64(1e-3))
+    told = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
+    assert told["training"]["quantiles"] == levels and told["training"]["learning_rate"] == 1e-3
 
 
 def test_a_second_run_in_the_same_folder_is_refused(nano, tmp_path):

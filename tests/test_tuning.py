@@ -285,3 +285,18 @@ def test_the_adapter_beside_a_model_loads_on_its_base_or_is_not_kept(nano, tmp_p
         merged = read_model(tmp_path / "out" / "adapter")
         for name, value in trainer.model.state_dict().items():
             torch.testing.assert_close(merged.state_dict()[name], value)
+
+
+def test_stock_chronos_2_loads_the_adapter_beside_a_model(nano, tmp_path):
+    from chronos import BaseChronosPipeline, Chronos2Pipeline
+    from trained import trained
+
+    trained(nano["chronos-2"], tmp_path / "out", tmp_path, method="lora", max_steps=2, validation_split=0.0)
+    context = torch.sin(torch.arange(60.0))
+    of_adapter, merged = (
+        pipeline.from_pretrained(folder).predict([context], prediction_length=8)[0]
+        for pipeline, folder in (
+            (Chronos2Pipeline, tmp_path / "out" / "adapter"), (BaseChronosPipeline, tmp_path / "out"),
+        )
+    )  # fmt: skip
+    torch.testing.assert_close(of_adapter, merged)

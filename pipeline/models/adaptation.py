@@ -102,6 +102,9 @@ def adapter_of(model: Any, base: str) -> tuple[Any, dict[str, torch.Tensor]]:
 
     settings = model.peft_config["default"]
     settings.base_model_name_or_path = base
+    # Without a task type, peft finds the base's class by this.
+    kind = type(model.get_base_model())
+    settings.auto_mapping = {"base_model_class": kind.__name__, "parent_library": kind.__module__}
     weights = get_peft_model_state_dict(model, save_embedding_layers=False)
     return settings, {name: tensor.cpu().clone() for name, tensor in weights.items()}
 

@@ -37,6 +37,7 @@ _SET_ELSEWHERE = {
     "metric_for_best_model": "training.metric",
     "push_to_hub": "training.push_to_hub",
     "hub_model_id": "training.push_to_hub",
+    "hub_token": "the environment variable HF_TOKEN, as this would stand in what is saved",
 }
 _SCHEDULES_BY_SCORE = ("reduce_lr_on_plateau", "greedy")
 _FIXED = (

@@ -97,6 +97,8 @@ class Fitting:
             take_step(model, self.widest_inputs(model, n_windows), arguments.device, arguments.bf16)
 
         if arguments.device.type == "cuda" and not is_sharded(arguments):
+            if arguments.gradient_checkpointing:
+                model.gradient_checkpointing_enable()
             fit_batch(arguments, attempt)
 
     def train(self, model: Any, run: RunFolder, arguments: TrainingArguments) -> GuardedTrainer:

@@ -6,10 +6,12 @@ once the run is finished, the native checkpoint itself, whose training_info.json
 
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,12 @@ from pipeline.models.checkpoint import TRAINING_INFO
 
 _LOCK = ".lock"
 _SEAL = "sealed.json"
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+_WRITTEN = (
+    "checkpoints", "logs", "refit", "adapter", ".finished", "config.json", "generation_config.json", "model*.safetensors*",
+    TRAINING_INFO, "config.yaml", "README.md", "report.md", "training.png", "forecasts.png",
+)  # fmt: skip
+"""Patterns of all that a run writes; whatever else lies in its folder is the user's."""
 
 
 @dataclass(frozen=True)
@@ -123,17 +131,18 @@ class RunFolder:
                 "choose another path, or replace it with training.overwrite true"
             )
         for folder in (self, self.refit):
-            for torn in folder.checkpoints.glob("checkpoint-*"):
-                if not is_sealed(torn):
-                    shutil.rmtree(torn)
+            for _, saved in folder._saved():
+                if not is_sealed(saved):
+                    shutil.rmtree(saved)
 
     def clear(self) -> None:
-        """Delete everything but the lock."""
+        """Delete all that a run writes; what else lies there stays."""
+        written = [entry for entry in self.path.iterdir() if any(fnmatchcase(entry.name, name) for name in _WRITTEN)]
         # First what says that the run is finished, so that a folder half cleared is not taken for one.
-        for entry in sorted(self.path.iterdir(), key=lambda entry: entry.name != TRAINING_INFO):
-            if entry.is_dir():
+        for entry in sorted(written, key=lambda entry: entry.name != TRAINING_INFO):
+            if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
-            elif entry.name != _LOCK:
+            else:
                 entry.unlink()
 
     def _is_unfinished(self, identity: dict[str, Any]) -> bool:
@@ -143,8 +152,12 @@ class RunFolder:
 
     def last_checkpoint(self) -> Path | None:
         """Return the latest of the Trainer's checkpoints that was written to its end, None where there is none."""
-        saved = sorted(self.checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-        return next((path for path in reversed(saved) if is_sealed(path)), None)
+        return next((path for _, path in sorted(self._saved(), reverse=True) if is_sealed(path)), None)
+
+    def _saved(self) -> list[tuple[int, Path]]:
+        """Return the Trainer's checkpoints by their steps, torn ones too."""
+        folders = [path for path in self.checkpoints.glob("checkpoint-*") if path.is_dir()]
+        return [(int(name[1]), path) for path in folders if (name := _CHECKPOINT.fullmatch(path.name))]
 
     @contextmanager
     def publishing(self) -> Iterator[Path]:
@@ -170,9 +183,9 @@ def seal_checkpoint(checkpoint: Path) -> None:
 
 
 def is_sealed(checkpoint: Path) -> bool:
-    """Return whether a checkpoint is as it was when it was sealed: neither torn while written nor while deleted."""
+    """Return whether a checkpoint has what it had when it was sealed: neither torn while written nor while deleted."""
     try:
-        return read_json(checkpoint / _SEAL) == _sizes(checkpoint)
+        return read_json(checkpoint / _SEAL).items() <= _sizes(checkpoint).items()
     except UserError:
         return False
 
