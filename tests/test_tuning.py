@@ -292,7 +292,7 @@ def test_stock_chronos_2_loads_the_adapter_beside_a_model(nano, tmp_path):
     from trained import trained
 
     trained(nano["chronos-2"], tmp_path / "out", tmp_path, method="lora", max_steps=2, validation_split=0.0)
-    context = torch.sin(torch.arange(60.0))
+    context = torch.sin(torch.arange(40.0))
     of_adapter, merged = (
         pipeline.from_pretrained(folder).predict([context], prediction_length=8)[0]
         for pipeline, folder in (
