@@ -9,7 +9,8 @@ from chronos import BaseChronosPipeline
 from conftest import long_frame
 from trained import SHORT, info, logged, same, scored, trained, weights
 
-from pipeline.config import Config
+from pipeline.builtin import builtin_folder
+from pipeline.config import Config, TrainingConfig
 from pipeline.data.arrow_store import store_of_arrays
 from pipeline.data.source import open_source
 from pipeline.errors import UserError
@@ -179,3 +180,21 @@ def test_ten_rates_far_too_high_never_save_what_validates_worse_than_the_base(na
             assert saved[key] <= base * (1 + 1e-6), (rate, metric)
         best = min(info(output)["candidates"], key=lambda candidate: candidate[key])
         assert best[key] <= base and (best["candidate"] in trainer.verdict or "base itself" in trainer.verdict)
+
+
+def test_candidates_are_scored_by_the_forecasts_of_what_is_saved(tmp_path):
+    trainer = ChronosTrainer(str(builtin_folder("builtin:bolt-synth")))
+    settings = TrainingConfig(
+        max_steps=2,
+        batch_size=4,
+        context_length=64,
+        prediction_length=8,
+        precision="bf16",
+        validation_windows=8,
+        refit=False,
+    )
+    trainer.config = Config(training=settings)
+    data = trainer.prepare_training_data(np.random.default_rng(0).normal(size=(6, 90)).cumsum(axis=1))
+    trainer.train_model(data, epochs=1)
+    base = ChronosTrainer(trainer.base_model_path).evaluate_model(data)["WQL"]
+    assert trainer.candidates[0].scores["wql"] == pytest.approx(base, rel=1e-6)

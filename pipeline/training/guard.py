@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -260,7 +261,24 @@ def forecaster_of(model: Any, seed: int) -> Forecast:
     """Return the function by which a model, with adapters or without, forecasts quantiles."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     base.eval()
-    return Forecaster.of_model(base, seed).at_wql_levels
+    forecaster = Forecaster.of_model(base, seed)
+
+    def forecast(histories: Sequence[History], prediction_length: int) -> np.ndarray:
+        with _as_saved(base):
+            return forecaster.at_wql_levels(histories, prediction_length)
+
+    return forecast
+
+
+@contextmanager
+def _as_saved(model: Any) -> Iterator[None]:
+    """Take away the bfloat16 that Accelerate wraps around a model's forward: the checkpoint forecasts without it."""
+    wrapped = model.__dict__.pop("forward", None) if hasattr(model, "_original_forward") else None
+    try:
+        yield
+    finally:
+        if wrapped is not None:
+            model.forward = wrapped
 
 
 def _no_forecast(histories: Sequence[History], prediction_length: int) -> np.ndarray:
