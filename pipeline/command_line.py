@@ -12,19 +12,10 @@ from pipeline.errors import UserError, one_line
 _SWITCHES = ("help", "print_config")
 
 
-def parse_config(argv: list[str], description: str) -> Config:
-    """Read a configuration from the command line: `--config FILE`, then dotted overrides such as `--training.epochs 3`.
+def parse_command_line(argv: list[str], description: str, flags: Mapping[str, str]) -> tuple[Config, dict[str, bool]]:
+    """Read a configuration, `--config FILE` and dotted overrides such as `--training.epochs 3`, and a script's own flags.
 
     `--help` and `--print_config` print and exit.
-
-    Raises:
-        UserError: a key is unknown or out of range, or a file does not parse.
-    """
-    return parse_command_line(argv, description, {})[0]
-
-
-def parse_command_line(argv: list[str], description: str, flags: Mapping[str, str]) -> tuple[Config, dict[str, bool]]:
-    """Read a configuration, and flags that a script has beside it, such as `--preview`.
 
     Args:
         flags: the help text of each flag by its name.

@@ -22,7 +22,7 @@ from pipeline.data.arrow_store import Store
 from pipeline.data.source import open_configured
 from pipeline.errors import UserError
 from pipeline.files import fingerprint, write_json
-from pipeline.models.checkpoint import TRAINING_INFO, Checkpoint, read_checkpoint, weight_files
+from pipeline.models.checkpoint import STOCK_LEVELS, TRAINING_INFO, Checkpoint, Family, read_checkpoint, weight_files
 from pipeline.report.cards import run_report, training_card
 from pipeline.report.figures import curve_figure, save_figure
 from pipeline.scores.metrics import WindowErrors, forecast_errors
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 
 # Arguments of the Trainer that may change while a run is continued: its weights do not depend on them.
 _HARMLESS = ("dataloader_", "logging_", "log_", "report_to", "run_name", "save_total_limit", "disable_tqdm")
-_STOCK_LEVELS = {"bolt": (0.5,), "chronos-2": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)}
 logger = logging.getLogger(__name__)
 
 
@@ -169,7 +168,7 @@ class ChronosTrainer:
         recipe, windows, validation = fitting.recipe, fitting.windows, fitting.validation
         again = self._fitting_of_all(fitting)
         with tempfile.TemporaryDirectory(prefix="chronos-run-") as temporary:
-            self._run_folder(temporary)
+            self._run_folder(temporary)  # for what it refuses: nothing is written there
             run = RunFolder(Path(temporary))
             arguments = fitting.arguments(run, steps=recipe.steps, compared=validation is not None)
             if again is not None:
@@ -421,8 +420,8 @@ def _say_of_idle_gpus(device: str) -> None:
         )
 
 
-def _say_of_stock_levels(levels: Sequence[float] | None, family: str) -> None:
-    missing = [level for level in _STOCK_LEVELS.get(family, ()) if levels is not None and level not in levels]
+def _say_of_stock_levels(levels: Sequence[float] | None, family: Family) -> None:
+    missing = [level for level in STOCK_LEVELS.get(family, ()) if levels is not None and level not in levels]
     if missing:
         logger.warning(
             "training.quantiles has no %s: stock Chronos loads the checkpoint, and forecasts by those levels or not at all",

@@ -20,7 +20,7 @@ def main(config: Config) -> None:
 
     folder = config.report_path()
     if config.evaluation.fev_tasks is not None:
-        return score_on_fev(config, folder)
+        return score_on_fev(config.evaluation.fev_tasks, config, folder)
     check_report_folder(folder)
     tasks = tasks_of(config)
     scored = score_models(config.scored_models(), tasks, config)
@@ -29,14 +29,14 @@ def main(config: Config) -> None:
     logger.info("report: %s; its tables are beside it", folder / PAGE)
 
 
-def score_on_fev(config: Config, folder: Path) -> None:
+def score_on_fev(tasks: str, config: Config, folder: Path) -> None:
     """Score every model on the tasks of fev, print their errors and write one file a model."""
     from pipeline.fev_tasks import score_fev_tasks
     from pipeline.files import check_folder
     from pipeline.report.tables import markdown_table, write_csv
 
     check_folder(folder / "fev")
-    results = score_fev_tasks(config.evaluation.fev_tasks or "", config.scored_models(), config)
+    results = score_fev_tasks(tasks, config.scored_models(), config)
     rows = [row for of_model in results.values() for row in of_model]
     print(markdown_table(rows, ("task_name", "model_name", "eval_metric", "test_error", "num_forecasts")))
     for name, of_model in results.items():

@@ -18,6 +18,13 @@ ROOT = Path(__file__).parents[1]
 FAMILIES = ("bolt", "t5", "gpt2", "chronos-2")
 
 
+def parse_config(arguments):
+    """The configuration of a command line."""
+    from pipeline.command_line import parse_command_line
+
+    return parse_command_line(arguments, "", {})[0]
+
+
 @pytest.fixture(scope="session")
 def nano(tmp_path_factory):
     """Folder of the native nano checkpoint of each family."""

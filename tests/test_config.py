@@ -4,9 +4,8 @@ from dataclasses import fields
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, parse_config
 
-from pipeline.command_line import parse_config
 from pipeline.config import Config, TrainingConfig
 from pipeline.errors import UserError
 
@@ -50,7 +49,7 @@ paths:
 def test_the_seed_configuration_is_read_byte_for_byte(tmp_path):
     path = tmp_path / "seed.yaml"
     path.write_text(SEED)
-    config = parse_config(["--config", str(path)], "")
+    config = parse_config(["--config", str(path)])
     assert config.training.learning_rate == 0.0001 and isinstance(config.training.learning_rate, float)
     assert config.training.dummy_data.patterns == ["trend", "seasonal", "noise"]
     assert (config.inference.context_length, config.inference.quantiles) == (200, [0.1, 0.5, 0.9])
@@ -73,7 +72,7 @@ CONFIGURATIONS = [path for path in sorted((ROOT / "config").rglob("*.yaml")) if 
 
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.name)
 def test_every_shipped_configuration_is_read(path):
-    parse_config(["--config", str(path)], "")
+    parse_config(["--config", str(path)])
 
 
 def test_every_key_stands_in_the_readme():
@@ -86,15 +85,13 @@ def test_every_key_stands_in_the_readme():
 def test_dotted_overrides_win_over_the_file(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("training: {epochs: 3, batch_size: 8}")
-    config = parse_config(
-        ["--config", str(path), "--training.epochs", "5", "--training.trainer.weight_decay", "1e-2"], ""
-    )
+    config = parse_config(["--config", str(path), "--training.epochs", "5", "--training.trainer.weight_decay", "1e-2"])
     assert (config.training.epochs, config.training.batch_size) == (5, 8)
     assert config.training.trainer == {"weight_decay": 0.01}
 
 
 def test_sources_are_one_path_or_many_with_weights():
-    config = parse_config(["--data.train", "[{path: a.csv, weight: 3}, b.csv]"], "")
+    config = parse_config(["--data.train", "[{path: a.csv, weight: 3}, b.csv]"])
     assert [(source.path, source.weight) for source in config.data.sources()] == [("a.csv", 3.0), ("b.csv", 1.0)]
 
 
@@ -123,7 +120,7 @@ def test_sources_are_one_path_or_many_with_weights():
 )
 def test_what_is_out_of_range_or_unknown_is_refused_by_its_key(arguments, named):
     with pytest.raises(UserError, match=named.replace("[", r"\[")) as refused:
-        parse_config(arguments, "")
+        parse_config(arguments)
     assert "\n" not in str(refused.value)
 
 
@@ -134,7 +131,7 @@ def test_a_file_that_does_not_parse_or_has_unknown_keys_is_refused(text, tmp_pat
     path = tmp_path / "c.yaml"
     path.write_text(text)
     with pytest.raises(UserError):
-        parse_config(["--config", str(path)], "")
+        parse_config(["--config", str(path)])
 
 
 @pytest.mark.parametrize("argument, meant", [
@@ -144,7 +141,7 @@ def test_a_file_that_does_not_parse_or_has_unknown_keys_is_refused(text, tmp_pat
 def test_a_mistyped_key_is_answered_with_the_one_that_is_meant(argument, meant):
     for arguments in ([argument], argument.split("=")):
         with pytest.raises(UserError, match=f"no key {arguments[0][2:].split('=')[0]}; {meant}"):
-            parse_config(arguments, "")
+            parse_config(arguments)
 
 
 def test_a_mistyped_key_in_a_file_is_answered_with_the_one_that_is_meant(tmp_path):
@@ -152,11 +149,11 @@ def test_a_mistyped_key_in_a_file_is_answered_with_the_one_that_is_meant(tmp_pat
     for text, meant in (("training: {lora: {rnk: 5}}", "training.lora.rank"), ("trainng: {}", "training")):
         path.write_text(text)
         with pytest.raises(UserError, match=f"c.yaml: there is no key .*; is {meant} meant"):
-            parse_config(["--config", str(path)], "")
+            parse_config(["--config", str(path)])
 
 
 def test_keys_below_one_that_holds_a_mapping_and_lists_that_grow_are_known():
-    config = parse_config(["--training.trainer.weight_decay", "0.1", "--training.freeze+", "encoder"], "")
+    config = parse_config(["--training.trainer.weight_decay", "0.1", "--training.freeze+", "encoder"])
     assert (config.training.trainer, config.training.freeze) == ({"weight_decay": 0.1}, ["encoder"])
 
 
@@ -165,14 +162,14 @@ def test_the_command_line_wins_over_a_file_wherever_it_stands(tmp_path):
     path.write_text("training: {epochs: 7}")
     for named in (["--config", str(path)], [f"--config={path}"]):
         for arguments in ([*named, "--training.epochs", "3"], ["--training.epochs", "3", *named]):
-            assert parse_config(arguments, "").training.epochs == 3
+            assert parse_config(arguments).training.epochs == 3
 
 
 def test_paths_that_are_not_given_lie_in_the_folders_of_the_paths_section():
-    config = parse_config(["--paths.models_dir", "m", "--paths.predictions_dir", "p"], "")
+    config = parse_config(["--paths.models_dir", "m", "--paths.predictions_dir", "p"])
     assert [str(config.base_path()), str(config.trained_path())] == ["m/base", "m/trained"]
     assert str(config.predictions_path()) == "p/predictions.parquet"
-    assert str(parse_config(["--inference.output_path", "a.csv"], "").predictions_path()) == "a.csv"
+    assert str(parse_config(["--inference.output_path", "a.csv"]).predictions_path()) == "a.csv"
 
 
 def test_help_imports_no_heavy_library():

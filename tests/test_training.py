@@ -5,11 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import long_frame
+from conftest import long_frame, parse_config
 from trained import SHORT, info, logged, same, trained, weights, without_dropout
 
 from pipeline import train_model
-from pipeline.command_line import parse_config
 from pipeline.config import Config, TrainingConfig
 from pipeline.data.source import open_source
 from pipeline.errors import UserError
@@ -168,7 +167,7 @@ def test_what_is_saved_tells_how_it_was_trained_in_python(nano, tmp_path):
     trainer.config = Config(training=TrainingConfig(**SHORT | {"max_steps": None}, refit=False))
     trainer.train_model(trainer.prepare_training_data(np.random.default_rng(0).normal(size=(4, 200))), epochs=2)
     trainer.save_trained_model(str(tmp_path / "out"))
-    told = parse_config(["--config", str(tmp_path / "out" / "config.yaml")], "")
+    told = parse_config(["--config", str(tmp_path / "out" / "config.yaml")])
     assert (told.training.epochs, told.base_model.output_path) == (2, str(nano["bolt"]))
     again = recipe_of(
         told.training, told.training.epochs, family="bolt", width=64, scratch_size=None, windows_per_epoch=100

@@ -179,23 +179,23 @@ def named_tables(tables: Iterator[pa.Table], columns: Columns, where: str) -> It
         yield table.append_column("row", rows).replace_schema_metadata(metadata)
 
 
-def _melted(table: pa.Table, rows: pa.Array, columns: Columns) -> tuple[pa.Table, pa.Array]:
+def _melted(table: pa.Table, rows: pa.Array, columns: Columns) -> tuple[pa.Table, pa.ChunkedArray]:
     """Return a table of a column a series as one of a row a value, and the row of each; what is empty is left out."""
-    stamps, parts = table[columns.timestamp], []
+    stamps, numbers = table[columns.timestamp], pa.chunked_array([rows])
     series = [name for name in table.column_names if name != columns.timestamp]
     kind = pa.float64() if all(_is_number(table.schema.field(name).type) for name in series) else pa.string()
+    parts, of_parts = [], []
     for name in series:
         values = table[name].cast(kind)
         known = values.is_valid()
-        names = pa.array([name]).take(pa.array(np.zeros(pc.sum(known).as_py(), np.int64)))
-        of_series = {
-            columns.item_id: names,
+        columns_of_part = {
+            columns.item_id: pa.array([name] * pc.sum(known).as_py(), pa.string()),
             columns.timestamp: stamps.filter(known),
             columns.target: values.filter(known),
         }
-        parts.append(pa.table(of_series | {"row": pa.chunked_array([rows]).filter(known)}))
-    melted = pa.concat_tables(parts)
-    return melted.drop_columns("row"), melted["row"]
+        parts.append(pa.table(columns_of_part))
+        of_parts += numbers.filter(known).chunks
+    return pa.concat_tables(parts), pa.chunked_array(of_parts)
 
 
 def _read_csv(path: Path, columns: Columns) -> Iterator[pa.Table]:
@@ -233,18 +233,8 @@ def _read_csv(path: Path, columns: Columns) -> Iterator[pa.Table]:
             table = pa.Table.from_batches([batch])
             if decimal == "auto":
                 decimal = told_decimal([table[name] for name in values], path)
-            for name in values:
-                if decimal == "," or pc.any(pc.match_substring(table[name], ",")).as_py():
-                    plain, wrong = with_points(table[name], decimal)
-                    if pc.any(wrong).as_py():
-                        at = pc.index(wrong, True).as_py()
-                        raise UserError(
-                            f"{path}: row {n_rows + at + 1} has a {name} whose fraction does not begin with {decimal!r} as "
-                            f"the others' do: {table[name][at]}; mend it, or set data.decimal"
-                        )
-                    table = table.set_column(table.column_names.index(name), name, plain)
+            yield with_points(table, values, decimal, path, n_rows + 1)
             n_rows += len(table)
-            yield table
 
 
 def _read_json(path: Path, columns: Columns) -> Iterator[pa.Table]:

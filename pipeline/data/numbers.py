@@ -1,18 +1,25 @@
-"""Numbers as texts: with a decimal point or a decimal comma, with a mark between thousands or without."""
+"""Columns of any type made numbers; of texts, with a decimal point or comma, with a mark between thousands or without."""
 
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.data.rows import refuse_rows
 from pipeline.errors import UserError
 
 Decimal = Literal["auto", ".", ","]
 
+_MARKS: tuple[Decimal, Decimal] = (".", ",")
 _OTHER: dict[str, Decimal] = {".": ",", ",": "."}
 _FRACTION = r"^[+-]?(\d+|\d{1,3}([OTHER]\d{3})+)?[MARK]\d+([eE][+-]?\d+)?$"
 _GROUPED = r"^[+-]?[1-9]\d{0,2}([MARK]\d{3})+$"
+MISSING = ("", "na", "n/a", "nan", "null", "none", "-")
+"""Texts, in lower case, that say that a value is missing."""
+_DECIMAL_COMMA = r"^[+-]?[\d.]*,\d+$"
 
 
 def told_decimal(columns: Sequence[pa.ChunkedArray], where: object) -> Decimal:
@@ -22,34 +29,79 @@ def told_decimal(columns: Sequence[pa.ChunkedArray], where: object) -> Decimal:
         UserError: 1.006 among whole numbers below a thousand may be one and a bit, or a thousand and six.
     """
     texts = pa.chunked_array([chunk for one in columns for chunk in pc.utf8_trim_whitespace(one).chunks], pa.string())
-    grouped = {mark: _like(texts, _GROUPED, mark) for mark in _OTHER}
-    for mark in _OTHER:
+    grouped = {mark: _like(texts, _GROUPED, mark) for mark in _MARKS}
+    for mark in _MARKS:
         if _any(pc.and_not(_like(texts, _FRACTION, mark), grouped[mark])):
-            return "," if mark == "," else "."
-    for mark, other in _OTHER.items():
+            return mark
+    for mark in _MARKS:
         if _any(grouped[mark]):
             ungrouped = _any(pc.match_substring_regex(texts, r"^[+-]?\d{4,}$"))
             alone = not _any(pc.match_substring_regex(texts, r"^[+-]?\d{1,3}$"))
             if ungrouped or (alone and mark == "."):
-                return "," if mark == "," else "."
+                return mark
             first = texts.filter(grouped[mark])[0]
             raise UserError(
                 f"{where}: {first} may be a fraction or a thousand and more; say with data.decimal which mark begins a "
-                f"fraction: '{mark}', or '{other}'"
+                f"fraction: '{mark}', or '{_OTHER[mark]}'"
             )
     return "."
 
 
-def with_points(column: pa.ChunkedArray, decimal: Decimal) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    """Return texts whose numbers have a decimal point and no mark between thousands, and which have the other mark's fractions.
+def with_points(table: pa.Table, names: Sequence[str], decimal: Decimal, where: object, first_row: int) -> pa.Table:
+    """Return a table whose named columns of texts have numbers with a decimal point, and no mark between thousands.
 
     Texts that are no numbers stay as they are.
+
+    Args:
+        decimal: what fractions begin with in them.
+        first_row: the number of its first row, for messages.
+
+    Raises:
+        UserError: a fraction begins with the other mark.
     """
-    other = _OTHER[decimal]
-    text = pc.utf8_trim_whitespace(column)
-    number = pc.or_(_like(text, _FRACTION, decimal), _like(text, _GROUPED, other))
-    plain = pc.replace_substring(pc.replace_substring(text, other, ""), decimal, ".")
-    return pc.if_else(number, plain, text), pc.and_not(_like(text, _FRACTION, other), number)
+    other, row = _OTHER[decimal], np.arange(first_row, first_row + len(table))
+    for name in names:
+        if decimal == "." and not _any(pc.match_substring(table[name], ",")):
+            continue  # as most tables are
+        text = pc.utf8_trim_whitespace(table[name])
+        number = pc.or_(_like(text, _FRACTION, decimal), _like(text, _GROUPED, other))
+        wrong = pc.and_not(_like(text, _FRACTION, other), number).to_numpy()
+        what = f"has a {name} whose fraction does not begin with {decimal!r} as the others' do; mend it, or set data.decimal"
+        refuse_rows(wrong, row, str(where), what, text)
+        plain = pc.replace_substring(pc.replace_substring(text, other, ""), decimal, ".")
+        table = table.set_column(table.column_names.index(name), name, pc.if_else(number, plain, text))
+    return table
+
+
+def float32_of(column: pa.ChunkedArray, row: np.ndarray, where: str, name: str = "target") -> np.ndarray:
+    """Return the numbers of a column, NaN where none is known: float32, [n].
+
+    Raises:
+        UserError: a value is no number, infinite, or too large; the message names the row.
+    """
+    kind = column.type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
+        values = column.cast(pa.float64(), safe=False).to_numpy()
+    elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        text = pc.utf8_trim_whitespace(column)
+        try:
+            values = text.cast(pa.float64()).to_numpy()
+        except pa.ArrowInvalid:
+            read = pd.to_numeric(text.to_pandas(), errors="coerce")
+            wrong = (read.isna() & text.is_valid().to_pandas() & ~text.to_pandas().str.lower().isin(MISSING)).to_numpy()
+            comma = pc.match_substring_regex(text, _DECIMAL_COMMA).fill_null(False).to_numpy()
+            hint = " (write its decimals with a point)" if (wrong & comma).any() else ""
+            refuse_rows(wrong, row, where, f"has a {name} that is no number{hint}", text)
+            values = read.to_numpy(np.float64)
+    else:
+        raise UserError(
+            f"{where}: the {name} column is of type {kind}, which is no number; name another with data.target"
+        )
+    refuse_rows(np.isinf(values), row, where, f"has an infinite {name}; leave it empty if it is missing")
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32)
+    refuse_rows(np.isinf(narrow), row, where, f"has a {name} too large for float32; rescale it")
+    return narrow
 
 
 def _like(texts: pa.ChunkedArray, form: str, mark: str) -> pa.ChunkedArray:

@@ -153,9 +153,14 @@ def _unique(series: Iterable[Series], where: str) -> Iterator[Series]:
 
 
 def _filled(store: Store, source: str) -> Store:
-    """Return a store that holds series, and say how many of them end with missing values."""
     if len(store) == 0:
         raise UserError(f"{source} holds no series")
+    _tell_of_open_ends(store, source)
+    return store
+
+
+def _tell_of_open_ends(store: Store, source: str) -> None:
+    """Say how many of the first ten thousand series end with missing values."""
     begins, lengths = store.offsets[:_LOOKED_AT], store.lengths[:_LOOKED_AT]
     ends = begins + lengths
     missing = [
@@ -171,7 +176,6 @@ def _filled(store: Store, source: str) -> Store:
             len(missing),
             max(missing),
         )
-    return store
 
 
 def _cached(cache_dir: str | Path, name: str) -> Path:

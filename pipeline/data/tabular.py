@@ -13,8 +13,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.data.dates import seconds_of
 from pipeline.data.formats import is_list
 from pipeline.data.frequency import UNKNOWN, infer_freq, on_own_grid, parse_freq, steps_between
+from pipeline.data.numbers import MISSING, float32_of
+from pipeline.data.rows import distinct_of, refuse_rows, text_of
 from pipeline.errors import UserError, one_line
 from pipeline.series import UNIVARIATE, Series, Variates
 
@@ -25,11 +28,6 @@ _EPOCH = np.datetime64(0, "s")
 _ROWS_IN_MEMORY = 2_000_000
 _N_BUCKETS = 128
 _SERIES_FOR_FREQ = 1000
-_MISSING = ("", "na", "n/a", "nan", "null", "none", "-")
-_ZONE = r"(?<=:\d{2})(?P<fraction>\.\d+)?\s*(?P<zone>[Zz]|(?P<sign>[+-])(?P<hours>\d{2})(?::?(?P<minutes>\d{2}))?)$"
-_DECIMAL_COMMA = r"^[+-]?[\d.]*,\d+$"
-_DOTTED = r"^\d{1,2}\."
-_SLASHED = r"^(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})"
 
 
 def series_of_tables(
@@ -164,7 +162,7 @@ class _Encoder:
         """
         row = table["row"].to_numpy()
         if "item_id" in table.column_names:
-            _refuse(table["item_id"].is_null().to_numpy(), row, self._where, "has no item_id")
+            refuse_rows(table["item_id"].is_null().to_numpy(), row, self._where, "has no item_id")
         for called, name in zip(self._variates.columns, self._variates.names):
             position = table.column_names.index(called)
             column = table.column(position)
@@ -173,7 +171,7 @@ class _Encoder:
             if self._is_text.get(name):
                 values = self._categories(name, column)
             else:
-                values = _numbers(column, row, self._where, "target" if name in self._variates.targets[:1] else name)
+                values = float32_of(column, row, self._where, "target" if name in self._variates.targets[:1] else name)
             table = table.set_column(position, called, pa.array(values))
         return table
 
@@ -185,7 +183,7 @@ class _Encoder:
 
     def _categories(self, name: str, column: pa.ChunkedArray) -> np.ndarray:
         positions = self._positions.setdefault(name, {})
-        encoded = _text(column).combine_chunks().dictionary_encode()
+        encoded = text_of(column).combine_chunks().dictionary_encode()
         codes = [positions.setdefault(category, len(positions)) for category in encoded.dictionary.to_pylist()]
         return np.array([*codes, np.nan], np.float32)[encoded.indices.fill_null(len(codes)).to_numpy()]
 
@@ -197,7 +195,7 @@ def _holds_text(column: pa.ChunkedArray) -> bool | None:
         return None
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         known = column.drop_null().to_pandas().str.strip()
-        known = known[~known.str.lower().isin(_MISSING)]
+        known = known[~known.str.lower().isin(MISSING)]
         return None if known.empty else bool(pd.to_numeric(known, errors="coerce").isna().any())
     return pa.types.is_boolean(kind) or pa.types.is_dictionary(kind)
 
@@ -214,7 +212,7 @@ def _parts(tables: Iterator[pa.Table], where: str, folder: Path, rows_in_memory:
     except pa.ArrowException as error:
         raise UserError(f"{where}: its parts have columns of differing types: {one_line(error)}") from error
     if "item_id" in rows.column_names:  # a part without the column has none
-        _refuse(rows["item_id"].is_null().to_numpy(), rows["row"].to_numpy(), where, "has no item_id")
+        refuse_rows(rows["item_id"].is_null().to_numpy(), rows["row"].to_numpy(), where, "has no item_id")
     stamped = _with_stamps(rows, where)
     return [lambda: stamped]
 
@@ -229,7 +227,7 @@ def _dealt(tables: Iterator[pa.Table], where: str, folder: Path) -> list[Part]:
         if not table.schema.equals(schema):
             raise UserError(f"{where}: its parts have columns of differing types: {table.schema} after {schema}")
         if "timestamp" in table.column_names:
-            distinct, at = _distinct(table["timestamp"])
+            distinct, at = distinct_of(table["timestamp"])
             for stamp, row in zip(distinct.to_pandas(), table["row"].to_numpy()[at]):
                 first_rows.setdefault(stamp, row)
         names = table["item_id"].to_numpy()
@@ -248,7 +246,7 @@ def _dealt(tables: Iterator[pa.Table], where: str, folder: Path) -> list[Part]:
 def _calendar(first_rows: dict[object, int], where: str) -> pd.Series:
     """Return what each distinct timestamp means, told from all of them: zone, order of day and month."""
     distinct = pa.chunked_array([pa.array(list(first_rows), from_pandas=True)])
-    return pd.Series(_stamps(distinct, np.array(list(first_rows.values())), where), index=pd.Index(list(first_rows)))
+    return pd.Series(seconds_of(distinct, np.array(list(first_rows.values())), where), index=pd.Index(list(first_rows)))
 
 
 def _read_part(path: Path, calendar: pd.Series | None) -> pa.Table:
@@ -263,7 +261,7 @@ def _read_part(path: Path, calendar: pd.Series | None) -> pa.Table:
 def _with_stamps(rows: pa.Table, where: str) -> pa.Table:
     if "timestamp" not in rows.column_names:
         return rows
-    stamps = pa.array(_stamps(rows["timestamp"], rows["row"].to_numpy(), where))
+    stamps = pa.array(seconds_of(rows["timestamp"], rows["row"].to_numpy(), where))
     return rows.set_column(rows.column_names.index("timestamp"), "timestamp", stamps)
 
 
@@ -302,89 +300,6 @@ def _frame(rows: pa.Table, where: str, in_order: bool = False) -> pd.DataFrame:
             f"in rows {frame['row'][at - 1]} and {frame['row'][at]}; {mend}"
         )
     return frame
-
-
-def _numbers(column: pa.ChunkedArray, row: np.ndarray, where: str, name: str = "target") -> np.ndarray:
-    kind = column.type
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
-        values = column.cast(pa.float64(), safe=False).to_numpy()
-    elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        text = pc.utf8_trim_whitespace(column)
-        try:
-            values = text.cast(pa.float64()).to_numpy()
-        except pa.ArrowInvalid:
-            read = pd.to_numeric(text.to_pandas(), errors="coerce")
-            wrong = (
-                read.isna() & text.is_valid().to_pandas() & ~text.to_pandas().str.lower().isin(_MISSING)
-            ).to_numpy()
-            comma = pc.match_substring_regex(text, _DECIMAL_COMMA).fill_null(False).to_numpy()
-            hint = " (write its decimals with a point)" if (wrong & comma).any() else ""
-            _refuse(wrong, row, where, f"has a {name} that is no number{hint}", text)
-            values = read.to_numpy(np.float64)
-    else:
-        raise UserError(
-            f"{where}: the {name} column is of type {kind}, which is no number; name another with data.target"
-        )
-    _refuse(np.isinf(values), row, where, f"has an infinite {name}; leave it empty if it is missing")
-    with np.errstate(over="ignore"):
-        narrow = values.astype(np.float32)
-    _refuse(np.isinf(narrow), row, where, f"has a {name} too large for float32; rescale it")
-    return narrow
-
-
-def _stamps(column: pa.ChunkedArray, row: np.ndarray, where: str) -> np.ndarray:
-    """Return datetime64[s] without a time zone: local time for whole days, UTC where a zone has hours that come twice."""
-    _refuse(column.is_null().to_numpy(), row, where, "has no timestamp")
-    kind = column.type
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        stamps = column.cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False).to_pandas()
-        if stamps.dt.tz is not None:
-            local = stamps.dt.tz_localize(None)
-            daily = (local == local.dt.normalize()).all()
-            stamps = local if daily else stamps.dt.tz_convert("UTC").dt.tz_localize(None)
-    else:
-        # Series share their timestamps, so that few texts are parsed for many rows.
-        texts = _text(column)
-        distinct, first = _distinct(texts)
-        index = texts.combine_chunks().dictionary_encode().indices.to_numpy()
-        stamps = _parsed_stamps(distinct.to_pandas(), row[first], where).iloc[index]
-    values = stamps.to_numpy().astype("M8[us]")
-    seconds = values.astype("M8[s]")
-    _refuse(values != seconds, row, where, "has a timestamp finer than a second, the resolution of the Arrow store")
-    return seconds
-
-
-def _parsed_stamps(text: pd.Series, row: np.ndarray, where: str) -> pd.Series:
-    """Return what texts say: where they name time zones and are not all midnights, in UTC."""
-    zones = text.str.extract(_ZONE)
-    has_zone = zones["zone"].notna().to_numpy()
-    first = "has a time zone, which the first has not" if not has_zone[0] else "has no time zone, which the first has"
-    _refuse(has_zone != has_zone[0], row, where, f"{first}; write all in one way", text)
-    if not has_zone[0]:
-        return _dates(text, row, where)
-    local = _dates(text.str.replace(_ZONE, r"\g<fraction>", regex=True), row, where)
-    if (local == local.dt.normalize()).all():
-        return local
-    minutes = zones["hours"].fillna("0").astype(int) * 60 + zones["minutes"].fillna("0").astype(int)
-    return local - pd.to_timedelta(minutes.where(zones["sign"] != "-", -minutes), unit="min")
-
-
-def _dates(text: pd.Series, row: np.ndarray, where: str) -> pd.Series:
-    slashed = text.str.extract(_SLASHED).astype(float)
-    how: dict[str, Any] = {"format": "ISO8601"}
-    if slashed[0].notna().all():
-        day_first, month_first = bool((slashed[0] > 12).any()), bool((slashed[1] > 12).any())
-        # Who parts dates by points has the day first; slashes and dashes are used both ways.
-        day_first = day_first or (not month_first and bool(text.str.contains(_DOTTED).all()))
-        if day_first == month_first:
-            raise UserError(f"{where}: timestamps like {text.iloc[0]} can mean two days; write them as 2024-01-31")
-        how = {"dayfirst": day_first}
-    try:
-        return pd.to_datetime(text, **how)
-    except ValueError:
-        wrong = pd.to_datetime(text, errors="coerce", **how).isna().to_numpy()
-        _refuse(wrong, row, where, "has a timestamp that is no date; write it as 2024-01-31 13:00:00", text)
-        raise AssertionError("a timestamp that does not parse has been named") from None
 
 
 def _infer(frames: Iterable[pd.DataFrame], n_frames: int, where: str) -> str:
@@ -445,11 +360,11 @@ def _series_of_nested(tables: Iterator[pa.Table], where: str, freq: str | None) 
         start = next((name for name in ("start", "timestamp") if name in table.column_names), None)
         starts = np.full(len(table), _EPOCH)
         if start is not None:
-            freq, starts = on_own_grid(_stamps(table[start], row, where), freq)
+            freq, starts = on_own_grid(seconds_of(table[start], row, where), freq)
         lengths = pc.list_value_length(table["target"]).to_numpy()
-        targets = _numbers(pc.list_flatten(table["target"]), np.repeat(row, lengths), where)
+        targets = float32_of(pc.list_flatten(table["target"]), np.repeat(row, lengths), where)
         bounds = np.cumsum(lengths)
-        for name, begun, end, length in zip(_text(table["item_id"]).to_pylist(), starts, bounds, lengths):
+        for name, begun, end, length in zip(text_of(table["item_id"]).to_pylist(), starts, bounds, lengths):
             yield Series(name, begun, freq, targets[end - length : end])
 
 
@@ -457,18 +372,20 @@ def _said_freq(table: pa.Table, where: str) -> str:
     """Return the frequency that every row of a nested table names, none where they name none."""
     if "freq" not in table.column_names:
         return UNKNOWN
-    said = _text(table["freq"])
+    said = text_of(table["freq"])
     differing = pc.fill_null(pc.not_equal(said, said[0]), said[0].is_valid).to_numpy()
-    _refuse(differing, table["row"].to_numpy(), where, f"has another freq than the first, {said[0]}; part them", said)
+    refuse_rows(
+        differing, table["row"].to_numpy(), where, f"has another freq than the first, {said[0]}; part them", said
+    )
     return said[0].as_py() or UNKNOWN
 
 
 def _named(table: pa.Table, where: str) -> pa.Table:
     """Return a nested table whose every row has a target and a name, its position where it came without."""
     row = table["row"].to_numpy()
-    _refuse(table["target"].is_null().to_numpy(), row, where, "has no target")
+    refuse_rows(table["target"].is_null().to_numpy(), row, where, "has no target")
     if "item_id" in table.column_names:
-        _refuse(table["item_id"].is_null().to_numpy(), row, where, "has no item_id")
+        refuse_rows(table["item_id"].is_null().to_numpy(), row, where, "has no item_id")
         return table
     return table.append_column("item_id", pa.array([str(number - 1) for number in row]))
 
@@ -480,26 +397,7 @@ def _exploded(table: pa.Table, where: str) -> pa.Table:
         raise UserError(f"{where}: row {row[0]} has no list of timestamps, as the rows before it have")
     lengths = pc.list_value_length(table["target"])
     differing = pc.not_equal(lengths, pc.fill_null(pc.list_value_length(table["timestamp"]), -1))
-    _refuse(differing.to_numpy(), row, where, "has not as many timestamps as values")
+    refuse_rows(differing.to_numpy(), row, where, "has not as many timestamps as values")
     columns = {name: pc.list_flatten(table[name]) for name in ("timestamp", "target")}
     of_row = pa.array(np.repeat(np.arange(len(table)), lengths.to_numpy()))
     return pa.table({**columns, **{name: table[name].take(of_row) for name in ("item_id", "row")}})
-
-
-def _distinct(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
-    """Return the distinct values of a column in order of appearance, and the position of the first of each."""
-    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
-    return encoded.dictionary, np.unique(encoded.indices.to_numpy(), return_index=True)[1]
-
-
-def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return column if pa.types.is_string(column.type) else column.cast(pa.string())
-
-
-def _refuse(wrong: np.ndarray, row: np.ndarray, where: str, what: str, values: object = None) -> None:
-    """Refuse the first row where `wrong` is true."""
-    if wrong.any():
-        at = int(wrong.argmax())
-        value = "" if values is None else f": {values[at]}"  # type: ignore[index]
-        more = int(wrong.sum()) - 1
-        raise UserError(f"{where}: row {row[at]} {what}{value}" + (f" (and {more} more such rows)" if more else ""))

@@ -16,7 +16,7 @@ from scipy.special import ndtri
 
 from pipeline.data.covariates import encoded
 from pipeline.errors import UserError, first_few, one_line
-from pipeline.models.checkpoint import family_of, horizon_of
+from pipeline.models.checkpoint import STOCK_LEVELS, family_of, horizon_of
 from pipeline.models.locate import check_model, locate_model
 from pipeline.scores.metrics import WQL_LEVELS
 from pipeline.series import History, Panel, target_rows
@@ -24,7 +24,6 @@ from pipeline.series import History, Panel, target_rows
 if TYPE_CHECKING:
     from chronos import BaseChronosPipeline
 
-_UNROLLED = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # what Chronos-2's pipeline goes on from
 logger = logging.getLogger(__name__)
 
 
@@ -179,7 +178,7 @@ class Forecaster:
 
     def _unrolling(self) -> dict[str, Any]:
         """Return what Chronos-2 goes on from beyond its horizon: its own levels where it lacks those that it would take."""
-        if self.family != "chronos-2" or set(_UNROLLED) <= set(self.trained_levels or ()):
+        if self.family != "chronos-2" or set(STOCK_LEVELS["chronos-2"]) <= set(self.trained_levels or ()):
             return {}
         return {"unrolled_quantiles": self.trained_levels}
 

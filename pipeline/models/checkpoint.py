@@ -17,6 +17,11 @@ PIPELINE_CLASSES: dict[Family, str] = {
     "bolt": "ChronosBoltPipeline",
     "chronos-2": "Chronos2Pipeline",
 }
+STOCK_LEVELS: dict[Family, tuple[float, ...]] = {
+    "bolt": (0.5,),
+    "chronos-2": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+}
+"""Quantile levels without which a stock pipeline of the family does not forecast, unless others are named."""
 MODEL_INFO, TRAINING_INFO = "model_info.json", "training_info.json"
 
 

@@ -1,0 +1,73 @@
+"""Timestamps in any form that tables have them in, told from all values together."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from pipeline.data.rows import distinct_of, refuse_rows, text_of
+from pipeline.errors import UserError
+
+_ZONE = r"(?<=:\d{2})(?P<fraction>\.\d+)?\s*(?P<zone>[Zz]|(?P<sign>[+-])(?P<hours>\d{2})(?::?(?P<minutes>\d{2}))?)$"
+_DOTTED = r"^\d{1,2}\."
+_SLASHED = r"^(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})"
+
+
+def seconds_of(column: pa.ChunkedArray, row: np.ndarray, where: str) -> np.ndarray:
+    """Return datetime64[s] without a time zone: local time for whole days, UTC where a zone has hours that come twice.
+
+    Raises:
+        UserError: a value is no date, may mean two days, or is finer than a second; the message names the row.
+    """
+    refuse_rows(column.is_null().to_numpy(), row, where, "has no timestamp")
+    kind = column.type
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        stamps = column.cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False).to_pandas()
+        if stamps.dt.tz is not None:
+            local = stamps.dt.tz_localize(None)
+            daily = (local == local.dt.normalize()).all()
+            stamps = local if daily else stamps.dt.tz_convert("UTC").dt.tz_localize(None)
+    else:
+        # Series share their timestamps, so that few texts are parsed for many rows.
+        texts = text_of(column)
+        distinct, first = distinct_of(texts)
+        index = texts.combine_chunks().dictionary_encode().indices.to_numpy()
+        stamps = _parsed_stamps(distinct.to_pandas(), row[first], where).iloc[index]
+    values = stamps.to_numpy().astype("M8[us]")
+    seconds = values.astype("M8[s]")
+    refuse_rows(values != seconds, row, where, "has a timestamp finer than a second, the resolution of the Arrow store")
+    return seconds
+
+
+def _parsed_stamps(text: pd.Series, row: np.ndarray, where: str) -> pd.Series:
+    """Return what texts say: where they name time zones and are not all midnights, in UTC."""
+    zones = text.str.extract(_ZONE)
+    has_zone = zones["zone"].notna().to_numpy()
+    first = "has a time zone, which the first has not" if not has_zone[0] else "has no time zone, which the first has"
+    refuse_rows(has_zone != has_zone[0], row, where, f"{first}; write all in one way", text)
+    if not has_zone[0]:
+        return _dates(text, row, where)
+    local = _dates(text.str.replace(_ZONE, r"\g<fraction>", regex=True), row, where)
+    if (local == local.dt.normalize()).all():
+        return local
+    minutes = zones["hours"].fillna("0").astype(int) * 60 + zones["minutes"].fillna("0").astype(int)
+    return local - pd.to_timedelta(minutes.where(zones["sign"] != "-", -minutes), unit="min")
+
+
+def _dates(text: pd.Series, row: np.ndarray, where: str) -> pd.Series:
+    slashed = text.str.extract(_SLASHED).astype(float)
+    how: dict[str, Any] = {"format": "ISO8601"}
+    if slashed[0].notna().all():
+        day_first, month_first = bool((slashed[0] > 12).any()), bool((slashed[1] > 12).any())
+        # Who parts dates by points has the day first; slashes and dashes are used both ways.
+        day_first = day_first or (not month_first and bool(text.str.contains(_DOTTED).all()))
+        if day_first == month_first:
+            raise UserError(f"{where}: timestamps like {text.iloc[0]} can mean two days; write them as 2024-01-31")
+        how = {"dayfirst": day_first}
+    try:
+        return pd.to_datetime(text, **how)
+    except ValueError:
+        wrong = pd.to_datetime(text, errors="coerce", **how).isna().to_numpy()
+        refuse_rows(wrong, row, where, "has a timestamp that is no date; write it as 2024-01-31 13:00:00", text)
+        raise AssertionError("a timestamp that does not parse has been named") from None
