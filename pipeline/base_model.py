@@ -36,6 +36,7 @@ class ChronosBaseModel:
         self.model_name = model_name
         self.model: PreTrainedModel | None = None
         self._not_native: list[str] = []
+        self._converted: list[str] = []
         self._commit: str | None = None
 
     def load_from_huggingface(self) -> None:
@@ -73,7 +74,7 @@ class ChronosBaseModel:
         config.architectures = [type(model).__name__]
         for change in self._not_native:
             logger.info("converted %s: %s", self.model_name, change)
-        self._not_native = []
+        self._converted, self._not_native = self._not_native, []
 
     def save_base_model(self, output_path: str) -> None:
         """Write the checkpoint with its model_info.json and a model card, whole or not at all.
@@ -84,7 +85,7 @@ class ChronosBaseModel:
         self._save(Path(output_path), with_metadata=True)
 
     def get_model_info(self) -> dict:
-        """Return what the model is: family, parameters, context, horizon, quantiles, dtype, source, revision."""
+        """Return what the model is: family, parameters, context, horizon, quantiles, dtype, source, and conversions."""
         model = self._loaded()
         config = model.config.to_dict()
         family = family_of(config)
@@ -93,6 +94,7 @@ class ChronosBaseModel:
             "model_name": self.model_name,
             "revision": self.revision,
             "commit": self._commit,
+            "converted": self._converted,
             "family": family,
             "architecture": type(model).__name__,
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -141,13 +143,25 @@ def check_base(config: Config) -> None:
     Raises:
         UserError: the folder holds another one.
     """
-    asked, info_file = config.base_model.model_name, config.base_path() / MODEL_INFO
-    held = read_json(info_file)["model_name"] if info_file.is_file() else asked
-    if asked not in (held, BaseModelConfig.model_name):
+    name, revision = config.base_model.model_name, config.base_model.revision
+    info_file = config.base_path() / MODEL_INFO
+    if not info_file.is_file() or (name == BaseModelConfig.model_name and revision is None):
+        return
+    held = read_json(info_file)
+    if not _is_same(name, held["model_name"]) or revision not in (None, held["revision"]):
         raise UserError(
-            f"base_model.model_name is {asked}, and {config.base_path()} holds {held}: make it anew with "
-            "scripts/base_model.py, or name another folder with base_model.output_path"
+            f"base_model: {_spelt(name, revision)} is asked for, and {config.base_path()} holds "
+            f"{_spelt(held['model_name'], held['revision'])}: make it anew with scripts/base_model.py, or name another "
+            "folder with base_model.output_path"
         )
+
+
+def _is_same(name: str, other: str) -> bool:
+    return name == other or (Path(name).is_dir() and Path(other).is_dir() and Path(name).samefile(other))
+
+
+def _spelt(name: str, revision: str | None) -> str:
+    return name if revision is None else f"{name} at revision {revision}"
 
 
 def _is_base_model(folder: Path) -> bool:

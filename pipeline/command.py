@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.command_line import parse_command_line
 from pipeline.errors import UserError, one_line
+from pipeline.processes import Processes
 
 
 def run(main: Callable[..., None], **flags: str) -> None:
@@ -26,31 +27,21 @@ def run(main: Callable[..., None], **flags: str) -> None:
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
-    is_main = os.environ.get("RANK", "0") == "0"
+    processes = Processes()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_Lines()])
-    logging.getLogger("pipeline").setLevel(logging.INFO if is_main else logging.ERROR)
+    logging.getLogger("pipeline").setLevel(logging.INFO if processes.rank == 0 else logging.ERROR)
     try:
         description = (sys.modules["__main__"].__doc__ or "").strip()
         config, switches = parse_command_line(sys.argv[1:], description, flags)
         main(config, **switches)
-        _part_from_the_others()
+        processes.part()
     except UserError as error:
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # once a machine: what is missing may be so on one alone
+        if processes.local_rank == 0:  # once a machine: what is missing may be so on one alone
             print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; an unfinished training run is continued by the same command", file=sys.stderr)
         sys.exit(130)
-
-
-def _part_from_the_others() -> None:
-    """Wait for the processes that were started with this one, and close the connections: who leaves early is aborted."""
-    if "torch.distributed" in sys.modules:
-        from torch import distributed
-
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.barrier()
-            distributed.destroy_process_group()
 
 
 class _Lines(logging.Handler):
@@ -61,20 +52,6 @@ class _Lines(logging.Handler):
 
         tqdm.write(self.format(record), file=sys.stdout)
         sys.stdout.flush()
-
-
-class Processes:
-    """The processes that `accelerate launch` or torchrun has started together; one where neither was used."""
-
-    def __init__(self) -> None:
-        self.rank, self.count = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-
-    def wait(self, device: str) -> None:
-        """Go on when all processes have come here."""
-        if self.count > 1:
-            from accelerate import PartialState
-
-            PartialState(cpu=device == "cpu").wait_for_everyone()
 
 
 def progress(iterable: Any, total: int, unit: str) -> Any:

@@ -2,6 +2,7 @@
 
 import codecs
 from dataclasses import asdict, dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -98,6 +99,7 @@ class DataConfig:
         _at_least("data.test_length", self.test_length, 0)
         if self.train == []:
             raise UserError("data.train is an empty list; name at least one data set, or leave it null")
+        _check_paths("data.train", self.train, "{path, weight}")
         try:
             codecs.lookup(self.encoding)
         except LookupError as error:
@@ -287,7 +289,7 @@ class TrainingConfig:
         if self.learning_rate != "auto":
             _above("training.learning_rate", self.learning_rate, 0)
         _at_least("training.validation_windows", self.validation_windows, 1)
-        _at_least("training.context_length", self.context_length, 1)
+        _at_least("training.context_length", self.context_length, 2)  # one value has no scale
         _at_least("training.prediction_length", self.prediction_length, 1)
         _at_least("training.min_past", self.min_past, 1)
         if self.quantiles is not None:
@@ -399,6 +401,7 @@ class EvaluationConfig:
             )
         if self.data_path == []:
             raise UserError("evaluation.data_path is an empty list; name at least one data set, or leave it null")
+        _check_paths("evaluation.data_path", self.data_path, "{path, name, freq, prediction_length, seasonality}")
 
 
 @dataclass(frozen=True)
@@ -464,17 +467,19 @@ class Config:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the configuration as nested dictionaries of plain values."""
-        return _plain(asdict(self))
+        return plain(asdict(self))
 
 
-def _plain(value: Any) -> Any:
-    """Return a value as YAML and JSON write it: without NumPy's numbers and paths, which Python may have been given."""
+def plain(value: Any) -> Any:
+    """Return a value as YAML and JSON write it: without NumPy's numbers, paths and enumerations, which Python may give."""
     if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
+        return {key: plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, Enum):
+        return value.value
     return value.item() if hasattr(value, "item") else value
 
 
@@ -486,6 +491,13 @@ def _at_least(key: str, value: float | None, least: float) -> None:
 def _above(key: str, value: float, bound: float) -> None:
     if not bound < value < float("inf"):
         raise UserError(f"{key} must be above {bound}, got {value}")
+
+
+def _check_paths(key: str, given: Any, entry: str) -> None:
+    """Refuse what is a list or an entry of one with a mistyped key, which the parser takes for the path that it may be."""
+    for one in given if isinstance(given, list) else [given]:
+        if isinstance(one, str) and one.startswith(("[", "{")) and not Path(one).exists():
+            raise UserError(f"{key} does not parse: {one}; it takes a path, {entry}, or a list of these")
 
 
 def _check_levels(key: str, levels: list[float]) -> None:

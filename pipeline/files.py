@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_DISK_FULL = (*map(os.strerror, _DISK_ERRORS), "inline_container.cc", "iostream error")
 
 
 @contextmanager
@@ -36,7 +37,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         os.close(handle)
     temporary = Path(name)
     try:
-        with _writing(path, only=_DISK_ERRORS):
+        with disk_errors_named(path):
             yield temporary
         with _writing(path):
             with open(temporary, "rb") as file:
@@ -61,7 +62,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
-        with _writing(path, only=_DISK_ERRORS):
+        with disk_errors_named(path):
             yield temporary
         with _writing(path):
             temporary.chmod(0o777 & ~_umask())
@@ -76,13 +77,31 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def disk_errors_named(path: Path) -> Iterator[None]:
+    """Name `path` where the block finds no room on its disk, or may not write; other errors are let through.
+
+    Raises:
+        UserError: the disk is full, or read-only.
+    """
+    try:
+        yield
+    except Exception as error:  # safetensors and torch have errors of their own for it, without a number
+        if getattr(error, "errno", None) not in _DISK_ERRORS and not any(said in str(error) for said in _DISK_FULL):
+            raise
+        said = getattr(error, "strerror", None) or one_line(error)
+        raise UserError(f"cannot write {path}: {said}; choose another path or make room") from error
+
+
 def check_folder(path: str | Path) -> None:
     """Refuse, before long work is done, a folder that could not be made or written to.
 
     Raises:
-        UserError: it, or what it would lie in, is a file or not writable.
+        UserError: it, or what it would lie in, is a file or not writable, or it is a link to nothing.
     """
     existing = Path(path).absolute()
+    if existing.is_symlink() and not existing.exists():
+        raise UserError(f"{existing} is a link to {existing.readlink()}, which is not there; choose another path")
     while not existing.exists():
         existing = existing.parent
     if not existing.is_dir():
@@ -150,11 +169,9 @@ def _umask() -> int:
 
 
 @contextmanager
-def _writing(path: Path, only: tuple[int, ...] = ()) -> Iterator[None]:
-    """Name `path` where writing fails; `only` limits it to some error numbers, where other errors may occur too."""
+def _writing(path: Path) -> Iterator[None]:
+    """Name `path` where it cannot be written."""
     try:
         yield
     except OSError as error:
-        if only and error.errno not in only:
-            raise
         raise UserError(f"cannot write {path}: {error.strerror or error}; choose another path or make room") from error

@@ -7,7 +7,6 @@ import dataclasses
 import importlib.metadata
 import logging
 import math
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -23,6 +22,7 @@ from pipeline.data.source import open_configured
 from pipeline.errors import UserError
 from pipeline.files import fingerprint, write_json
 from pipeline.models.checkpoint import STOCK_LEVELS, TRAINING_INFO, Checkpoint, Family, read_checkpoint, weight_files
+from pipeline.processes import Processes
 from pipeline.report.cards import run_report, training_card
 from pipeline.report.figures import curve_figure, save_figure
 from pipeline.scores.metrics import WindowErrors, forecast_errors
@@ -120,6 +120,7 @@ class ChronosTrainer:
         Raises:
             UserError: an argument of training.trainer is wrong, or the run folder holds another run.
         """
+        self.model, self.adapter, self.verdict = None, None, ""
         self.candidates, self.refit, self.drawn, self._epochs = [], None, None, epochs
         with tempfile.TemporaryDirectory(prefix="chronos-run-") as temporary:
             run = self._run_folder(temporary)
@@ -156,7 +157,7 @@ class ChronosTrainer:
                     model = self._refit(again, run.refit, winner) or model
                 self._conclude(model, winner)
 
-    def plan(self, train_data: tuple, epochs: float | Literal["auto"] = "auto") -> Plan:
+    def plan(self, train_data: tuple, epochs: float | Literal["auto"] = 10) -> Plan:
         """Say what `train_model` would do, without training.
 
         Raises:
@@ -211,10 +212,10 @@ class ChronosTrainer:
 
         if self.model is None:
             raise UserError("nothing has been trained yet; call train_model first")
-        if int(os.environ.get("RANK", 0)):
+        if Processes().rank:
             return
         run = RunFolder(Path(output_path))
-        if self.run_folder is None or self.run_folder.path != run.path:
+        if self.run_folder is None or self.run_folder.path.resolve() != run.path.resolve():
             run.check(resume=False, overwrite=self.config.training.overwrite)
             run.check_apart(Path(self.base_model_path))
             if run.path.is_dir():
@@ -271,7 +272,7 @@ class ChronosTrainer:
         return WindowErrors.joined(parts).scores()
 
     def _run_folder(self, temporary: str) -> RunFolder:
-        if self.run_folder is None and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        if self.run_folder is None and Processes().count > 1:
             raise UserError("several processes need one folder for their run: give the trainer a run_folder")
         run = self.run_folder or RunFolder(Path(temporary))
         if self.run_folder is not None:
@@ -354,18 +355,19 @@ class ChronosTrainer:
         """Return the adapters as they fit on the base, None where the model has another head than that."""
         from pipeline.models.adaptation import adapter_of
 
-        shape, name = model.config.chronos_config, self._start().name
+        shape = model.config.chronos_config
         longer = self.checkpoint.family == "bolt" and shape["prediction_length"] != self.checkpoint.prediction_length
         if longer or shape.get("quantiles") != self.checkpoint.quantiles:
             logger.warning("the adapter is merged and not kept beside: its head does not fit on the base's")
             return None
-        return adapter_of(model, str(self.base_model_path) if name.startswith("scratch:") else name)
+        base, revision = self._start().on_the_hub or (str(Path(self.base_model_path).resolve()), None)
+        return adapter_of(model, base, revision)
 
     def _identity(self, train_data: tuple, arguments: TrainingArguments) -> dict[str, Any]:
         """Return what makes a run the same run: settings that its weights depend on, the base, the data, the arithmetic."""
         assert self.recipe is not None
         base = Path(self.base_model_path)
-        training = dataclasses.asdict(self.config.training)
+        training = self.config.as_dict()["training"]
         for key in ("resume", "overwrite", "output_path", "dummy_data", "push_to_hub", "refit"):
             del training[key]
         training["trainer"] = {
@@ -384,7 +386,9 @@ class ChronosTrainer:
 
     def _told(self) -> Config:
         """Return the configuration with what was told in Python beside it: the base and the epochs."""
-        training = dataclasses.replace(self.config.training, epochs=self._epochs)
+        training = dataclasses.replace(
+            self.config.training, epochs=self._epochs, overwrite=False, push_to_hub=None  # asked for once, and done
+        )
         base = dataclasses.replace(self.config.base_model, output_path=str(self.base_model_path))
         return dataclasses.replace(self.config, training=training, base_model=base)
 

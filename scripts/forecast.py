@@ -3,9 +3,10 @@
 import logging
 from pathlib import Path
 
-from pipeline.command import Processes, progress, run
+from pipeline.command import progress, run
 from pipeline.config import Config
 from pipeline.errors import UserError
+from pipeline.processes import Processes
 
 logger = logging.getLogger("pipeline")
 

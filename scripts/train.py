@@ -1,10 +1,10 @@
 """Fine-tune the base model on your series; what does not beat it on held-out steps is not saved."""
 
 import logging
-import os
 
 from pipeline.command import run
 from pipeline.config import Config
+from pipeline.processes import Processes
 
 logger = logging.getLogger("pipeline")
 
@@ -37,7 +37,7 @@ def main(config: Config, dry_run: bool) -> None:
     trainer.save_trained_model(str(config.trained_path()))
     logger.info("checkpoint: %s", config.trained_path())
     logger.info(trainer.verdict)
-    if repository is not None and os.environ.get("RANK", "0") == "0":
+    if repository is not None and Processes().rank == 0:
         logger.info("uploaded: %s", upload(config.trained_path(), repository))
 
 

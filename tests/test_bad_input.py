@@ -49,9 +49,16 @@ def test_a_missing_model(refused, csv, script):
     assert "no checkpoint folder" in refused(script, *sets)
 
 
-def test_another_base_than_the_one_in_the_folder(refused, nano, csv):
+def test_another_base_than_the_one_in_the_folder(refused, run_script, nano, csv, tmp_path):
     asked = ["--base_model.model_name", "builtin:bolt-synth"]
-    assert "builtin:bolt-synth, and" in refused("train", *train_arguments(nano, csv), *asked)
+    assert "builtin:bolt-synth is asked for, and" in refused("train", *train_arguments(nano, csv), *asked)
+    asked = ["--base_model.model_name", "scratch:bolt-nano", "--base_model.revision", "v9"]
+    assert "bolt-nano at revision v9 is asked for" in refused("train", *train_arguments(nano, csv), *asked)
+    made = ["--base_model.model_name", nano["bolt"], "--base_model.output_path", "base"]
+    assert run_script("base_model", *made)[0] == 0
+    (tmp_path / "linked").symlink_to(nano["bolt"])
+    same = ["--base_model.output_path", "base", "--base_model.model_name", "linked"]
+    assert run_script("train", *train_arguments(nano, csv), *same, "--dry_run")[0] == 0
 
 
 @pytest.mark.parametrize("break_it, said", [

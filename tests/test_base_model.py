@@ -5,6 +5,7 @@ import pytest
 import torch
 import transformers
 from chronos import BaseChronosPipeline, ChronosBoltPipeline, ChronosPipeline
+from safetensors.torch import load_file, save_file
 
 from pipeline.base_model import ChronosBaseModel
 from pipeline.errors import UserError
@@ -201,6 +202,22 @@ def test_weights_that_are_cut_short_are_refused(nano, tmp_path, cut):
     (source / "model.safetensors").write_bytes(whole[:cut])
     with pytest.raises(UserError, match="model.safetensors"):
         read_model(source)
+
+
+def test_weights_that_are_missing_are_not_made_up(nano, tmp_path, caplog):
+    source = tmp_path / "source"
+    shutil.copytree(nano["bolt"], source)
+    whole = load_file(source / "model.safetensors")
+    kept = {name: value for name, value in whole.items() if name != "encoder.final_layer_norm.weight"}
+    save_file(kept, source / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match="lacks 1 of the model's weights, encoder.final_layer_norm.weight"):
+        read_model(source)
+    save_file({f"inner.{name}": value for name, value in whole.items()}, source / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match="lacks"):
+        read_model(source)
+    save_file({**whole, "more": torch.ones(3)}, source / "model.safetensors", {"format": "pt"})
+    assert torch.equal(read_model(source).shared.weight, whole["shared.weight"])
+    assert "no place for are left out, such as more" in caplog.text
 
 
 def test_a_folder_that_holds_something_else_is_not_replaced(nano, tmp_path):

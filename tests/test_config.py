@@ -114,6 +114,8 @@ def test_sources_are_one_path_or_many_with_weights():
         (["--chronos.seed", "-1"], "chronos.seed"),
         (["--data.train", "[{path: a.csv, weight: 0}]"], "a.csv"),
         (["--data.train", "[]"], "data.train"),
+        (["--data.train", "[{path: a.csv, wieght: 9}]"], "data.train does not parse: [{path: a.csv, wieght: 9}]"),
+        (["--evaluation.data_path", "[{path: a.csv, frq: D}]"], "evaluation.data_path does not parse"),
         (["--training.epoch", "3"], "training.epoch"),
         (["--config", "missing.yaml"], "missing.yaml"),
     ],

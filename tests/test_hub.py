@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import shlex
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ import pytest
 from conftest import ROOT, long_frame
 
 from pipeline.errors import UserError
-from pipeline.models.upload import check_upload
+from pipeline.models.upload import check_upload, upload
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPOSITORY = "someone/chronos-nano"
@@ -215,6 +216,23 @@ def test_an_upload_that_cannot_succeed_is_refused_before_training(hub, nano, tmp
     done = train(hub, nano, tmp_path, "hf_wrong")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "push_to_hub" in done.stderr and not (tmp_path / "trained").exists()
+
+
+def test_after_an_upload_that_failed_the_command_that_makes_up_for_it_is_told(tmp_path, monkeypatch):
+    from huggingface_hub import HfApi
+
+    def broken(*_, **__):
+        raise OSError("connection lost")
+
+    monkeypatch.setattr(HfApi, "create_repo", lambda *_, **__: None)
+    monkeypatch.setattr(HfApi, "upload_folder", broken)
+    folder = tmp_path / "my model"
+    with pytest.raises(UserError, match="connection lost") as refused:
+        upload(folder, REPOSITORY)
+    told = shlex.split(str(refused.value).partition("when that is mended: ")[2])
+    assert told[:5] == ["hf", "upload", REPOSITORY, str(folder), "--private"]
+    excluded = [pattern for option, pattern in zip(told, told[1:]) if option == "--exclude"]
+    assert set(excluded) >= {"checkpoints/*", "logs/*", "refit/*"}
 
 
 @pytest.mark.parametrize("repository", ["/x", "owner/", "a b/c?d"])

@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "pipeline"
 ORDER = [
     "errors",
     "files",
+    "processes",
     "series",
     "config",
     "command_line",

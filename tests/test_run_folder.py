@@ -1,14 +1,20 @@
 """The output folder: exact resume of a killed run, and what is kept, replaced or refused."""
 
+import errno
 import json
+import multiprocessing
+import resource
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import yaml
 from chronos import BaseChronosPipeline
+from conftest import long_frame
 from trained import SHORT, info, same, scored, trained, weights
+from transformers import SchedulerType
 
 from pipeline.config import TrainingConfig
 from pipeline.errors import UserError
@@ -197,9 +203,11 @@ def test_a_run_is_continued_with_other_workers_and_another_log(nano, tmp_path):
 
 def test_numbers_of_numpy_in_the_configuration_are_saved_as_numbers(nano, tmp_path):
     levels = list(np.linspace(0.1, 0.9, 9))
-    trained(nano["bolt"], tmp_path / "out", tmp_path, quantiles=levels, max_steps=2, learning_rate=np.float64(1e-3))
+    trained(
+        nano["bolt"], tmp_path / "out", tmp_path, quantiles=levels, max_steps=np.int64(2), learning_rate=np.float32(0.5)
+    )
     told = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
-    assert told["training"]["quantiles"] == levels and told["training"]["learning_rate"] == 1e-3
+    assert told["training"]["quantiles"] == levels and told["training"]["learning_rate"] == 0.5
 
 
 def test_a_second_run_in_the_same_folder_is_refused(nano, tmp_path):
@@ -207,3 +215,107 @@ def test_a_second_run_in_the_same_folder_is_refused(nano, tmp_path):
         with pytest.raises(UserError, match="another run is writing"):
             trained(nano["bolt"], tmp_path / "out", tmp_path)
     trained(nano["bolt"], tmp_path / "out", tmp_path, max_steps=1)
+
+
+def test_a_lock_does_not_live_on_in_the_workers_of_a_run_that_is_gone(tmp_path):
+    run, fork = RunFolder(tmp_path / "out"), multiprocessing.get_context("fork")
+    works, done = fork.Event(), fork.Event()
+    with run.locked():
+        worker = fork.Process(target=lambda: (works.set(), done.wait()))
+        worker.start()
+        works.wait()
+    with run.locked():
+        pass
+    done.set()
+    worker.join()
+
+
+@contextmanager
+def files_up_to(n_bytes):
+    """As on a disk that is full: what is longer cannot be written."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("too_long", ["model.safetensors", "optimizer.pt"])
+def test_a_disk_that_fills_up_ends_a_run_in_one_line_and_it_goes_on_with_room(nano, tmp_path, too_long):
+    settings = {"refit": False, "trainer": {"report_to": "none"}}
+    trained(nano["bolt"], tmp_path / "whole", tmp_path, **settings)
+    size = {file.name: file.stat().st_size for file in (tmp_path / "whole" / "checkpoints" / "checkpoint-6").iterdir()}
+    most = 50_000 if too_long == "model.safetensors" else size["model.safetensors"]
+    assert size[too_long] > most
+    with files_up_to(most), pytest.raises(UserError, match="cannot write .*out: .*make room"):
+        trained(nano["bolt"], tmp_path / "out", tmp_path, **settings)
+    trained(nano["bolt"], tmp_path / "out", tmp_path, **settings)
+    assert same(weights(tmp_path / "out"), weights(tmp_path / "whole"))
+
+
+def test_a_save_that_fails_leaves_nothing_and_is_made_up_for(nano, tmp_path, monkeypatch):
+    trainer = trained(nano["bolt"], tmp_path / "out", tmp_path, max_steps=1)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pipeline.train_model.save_figure", full)
+        with pytest.raises(UserError, match="cannot write .*other: No space left on device"):
+            trainer.save_trained_model(str(tmp_path / "other"))
+    assert not list((tmp_path / "other").iterdir())
+    (tmp_path / "other" / ".finished").mkdir()  # as a kill leaves it
+    trainer.save_trained_model(str(tmp_path / "other"))
+    assert same(weights(tmp_path / "other"), weights(tmp_path / "out"))
+
+
+def test_a_training_that_breaks_off_leaves_no_older_model_to_be_saved(nano, tmp_path, monkeypatch):
+    trainer = trained(nano["bolt"], tmp_path / "out", tmp_path, max_steps=1)
+    trainer.run_folder = RunFolder(tmp_path / "again")
+    data = trainer.prepare_training_data(long_frame())
+    monkeypatch.setattr("pipeline.training.fitting.Fitting.train", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        trainer.train_model(data)
+    with pytest.raises(UserError, match="nothing has been trained yet"):
+        trainer.save_trained_model(str(tmp_path / "other"))
+
+
+def test_values_that_json_does_not_tell_apart_are_the_same_run(nano, tmp_path):
+    settings = {"blends": (0.5,), "trainer": {"lr_scheduler_type": SchedulerType.CONSTANT}}
+    trained(nano["bolt"], tmp_path / "out", tmp_path, **settings)
+    (tmp_path / "out" / "training_info.json").unlink()
+    trained(nano["bolt"], tmp_path / "out", tmp_path, **settings)
+
+
+def test_a_rank_left_in_the_environment_saves_all_the_same(nano, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    trained(nano["bolt"], tmp_path / "out", tmp_path, max_steps=1)
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_the_folder_of_a_run_is_the_same_however_it_is_spelt(nano, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trainer = trained(nano["bolt"], tmp_path / "out", tmp_path, max_steps=1)
+    trainer.save_trained_model("out/../out")
+
+
+def test_a_run_whose_own_file_is_broken_can_be_replaced(nano, tmp_path):
+    trained(nano["bolt"], tmp_path / "out", tmp_path, max_steps=1)
+    (tmp_path / "out" / "training_info.json").unlink()
+    (tmp_path / "out" / "checkpoints" / "run.json").write_text("{")
+    with pytest.raises(UserError, match="no valid JSON"):
+        trained(nano["bolt"], tmp_path / "out", tmp_path, max_steps=1)
+    trained(nano["bolt"], tmp_path / "out", tmp_path, max_steps=1, overwrite=True)
+
+
+def test_what_is_to_be_done_once_is_not_told_for_the_next_time(nano, tmp_path):
+    trained(nano["bolt"], tmp_path / "out", tmp_path, max_steps=1, overwrite=True, push_to_hub="someone/model")
+    told = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())["training"]
+    assert told["overwrite"] is False and told["push_to_hub"] is None
+
+
+def test_a_link_to_nothing_is_no_folder_to_write_to(nano, tmp_path):
+    (tmp_path / "out").symlink_to(tmp_path / "unmounted")
+    with pytest.raises(UserError, match="is a link to .*unmounted, which is not there"):
+        trained(nano["bolt"], tmp_path / "out", tmp_path)

@@ -1,6 +1,7 @@
 """Reshaped models, frozen weights, blends, adapters and the fast dropout."""
 
 import copy
+import json
 import shutil
 
 import numpy as np
@@ -285,6 +286,21 @@ def test_the_adapter_beside_a_model_loads_on_its_base_or_is_not_kept(nano, tmp_p
         merged = read_model(tmp_path / "out" / "adapter")
         for name, value in trainer.model.state_dict().items():
             torch.testing.assert_close(merged.state_dict()[name], value)
+
+
+@pytest.mark.parametrize("info, named", [
+    ({"model_name": "someone/model", "commit": "abc", "converted": []}, ("someone/model", "abc")),
+    ({"model_name": "someone/model", "commit": "abc", "converted": ["its weights are pickled"]}, None),
+    ({"model_name": "builtin:bolt-synth", "commit": None, "converted": []}, None),
+])  # fmt: skip
+def test_an_adapter_names_the_hub_only_where_its_base_lies_there_as_it_was_trained(nano, tmp_path, info, named):
+    from trained import trained
+
+    shutil.copytree(nano["bolt"], tmp_path / "base")
+    (tmp_path / "base" / "model_info.json").write_text(json.dumps(info))
+    trained(tmp_path / "base", tmp_path / "out", tmp_path, method="lora", max_steps=1, validation_split=0.0)
+    told = json.loads((tmp_path / "out" / "adapter" / "adapter_config.json").read_text())
+    assert (told["base_model_name_or_path"], told["revision"]) == (named or (str(tmp_path / "base"), None))
 
 
 def test_stock_chronos_2_loads_the_adapter_beside_a_model(nano, tmp_path):

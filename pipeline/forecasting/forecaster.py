@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from pipeline.data.covariates import encoded
 from pipeline.errors import UserError, first_few, one_line
 from pipeline.models.checkpoint import STOCK_LEVELS, family_of, horizon_of
 from pipeline.models.locate import check_model, locate_model
+from pipeline.processes import Processes
 from pipeline.scores.metrics import WQL_LEVELS
 from pipeline.series import History, Panel, target_rows
 
@@ -55,7 +55,7 @@ class Forecaster:
         check_model(model)
         folder, where = locate_model(model), torch_device(device)
         if where == "cuda":
-            where = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+            where = f"cuda:{Processes().local_rank}"
         try:
             dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}.get(precision, "auto")
             return Forecaster(BaseChronosPipeline.from_pretrained(str(folder), device_map=where, dtype=dtype), seed)

@@ -96,12 +96,17 @@ def with_adapters(model: Any, family: Family, lora: LoraConfig) -> Any:
     return peft.get_peft_model(model, settings)
 
 
-def adapter_of(model: Any, base: str) -> tuple[Any, dict[str, torch.Tensor]]:
-    """Return the configuration and the weights of a model's adapters, which `save_adapter` takes."""
+def adapter_of(model: Any, base: str, revision: str | None) -> tuple[Any, dict[str, torch.Tensor]]:
+    """Return the configuration and the weights of a model's adapters, which `save_adapter` takes.
+
+    Args:
+        base: folder, or id on the Hub, of the model that they belong to.
+        revision: its branch, tag or commit on the Hub.
+    """
     from peft import get_peft_model_state_dict
 
     settings = model.peft_config["default"]
-    settings.base_model_name_or_path = base
+    settings.base_model_name_or_path, settings.revision = base, revision
     # Without a task type, peft finds the base's class by this.
     kind = type(model.get_base_model())
     settings.auto_mapping = {"base_model_class": kind.__name__, "parent_library": kind.__module__}

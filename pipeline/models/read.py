@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError, one_line
 from pipeline.files import read_json
@@ -12,6 +13,8 @@ from pipeline.models.locate import locate_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+logger = logging.getLogger(__name__)
 
 
 def not_native(folder: Path) -> list[str]:
@@ -54,13 +57,22 @@ def read_model(folder: str | Path) -> PreTrainedModel:
     if any(folder.glob("*.safetensors")) and family_of(config):
         read_checkpoint(folder)
     try:
-        model = model_class.from_pretrained(folder, dtype="auto")
-        if family_of(config) in ("bolt", "chronos-2"):
-            # PEFT asks for the input embeddings, which transformers does not find under this name by itself.
-            model._input_embed_layer = "shared"
-        return model
+        loaded: Any = model_class.from_pretrained(folder, dtype="auto", output_loading_info=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
         raise UserError(f"cannot load the model in {folder}: {one_line(error)}") from error
+    model, report = loaded
+    if missing := sorted(report["missing_keys"]):  # transformers has made up random ones
+        raise UserError(
+            f"{folder} lacks {len(missing)} of the model's weights, {missing[0]} among them; make or download it anew"
+        )
+    if left := sorted(report["unexpected_keys"]):
+        logger.warning(
+            "%s: %d weights that config.json has no place for are left out, such as %s", folder, len(left), left[0]
+        )
+    if family_of(config) in ("bolt", "chronos-2"):
+        # PEFT asks for the input embeddings, which transformers does not find under this name by itself.
+        model._input_embed_layer = "shared"
+    return model
 
 
 def model_class_of(kind: Family | str | None, folder: Path) -> type[PreTrainedModel]:
@@ -90,11 +102,12 @@ def model_class_of(kind: Family | str | None, folder: Path) -> type[PreTrainedMo
 def _merged_adapter(folder: Path) -> PreTrainedModel:
     from peft import PeftModel
 
-    base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+    settings = read_json(folder / "adapter_config.json")
+    base = settings.get("base_model_name_or_path")
     if not base:
         raise UserError(f"{folder}/adapter_config.json names no base_model_name_or_path; the adapter's base is unknown")
     beside = folder / base
-    model = read_model(beside if beside.is_dir() else locate_model(base))
+    model = read_model(beside if beside.is_dir() else locate_model(base, settings.get("revision")))
     try:
         return PeftModel.from_pretrained(model, folder).merge_and_unload()
     except (OSError, RuntimeError, ValueError) as error:

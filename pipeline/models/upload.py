@@ -1,5 +1,6 @@
 """Upload of a trained checkpoint to the Hub."""
 
+import shlex
 from pathlib import Path
 
 from pipeline.errors import UserError, one_line
@@ -41,6 +42,8 @@ def upload(folder: Path, repository: str) -> str:
     from huggingface_hub import HfApi
 
     hub = HfApi()
+    command = ["hf", "upload", repository, str(folder), "--private"]
+    command += [word for pattern in _NOT_UPLOADED for word in ("--exclude", pattern)]
     try:
         hub.create_repo(repository, private=True, exist_ok=True)
         commit = hub.upload_folder(
@@ -52,6 +55,6 @@ def upload(folder: Path, repository: str) -> str:
     except Exception as error:  # as above
         raise UserError(
             f"training.push_to_hub: {folder} is saved but not uploaded to {repository}: {one_line(error)}; "
-            f"when that is mended: hf upload {repository} {folder}"
+            f"when that is mended: {shlex.join(command)}"
         ) from error
     return str(commit.commit_url)

@@ -53,10 +53,10 @@ def run_report(info: dict[str, Any], words: str, pictures: Sequence[str]) -> str
     versions = [{"library": name, "version": version} for name, version in info["versions"].items()]
     return (
         f"# Training run from {info['base_model']}\n\n{info['verdict']}\n\n"
-        f"{words[0].upper()}{words[1:]}.{early} {speed}\n\n{drawn}"
-        + _candidates(info)
-        + "## To do it again\n\n```bash\npython scripts/train.py --config config.yaml --training.output_path NEW\n```\n\n"
-        + f"with the same data, base and versions:\n\n{markdown_table(versions, ('library', 'version'))}"
+        f"{words[0].upper()}{words[1:]}.{early} {speed}\n\n{drawn}{_candidates(info)}"
+        "## To do it again\n\n```bash\npython scripts/train.py --config config.yaml --training.output_path NEW\n```\n\n"
+        "in the folder that it was started in, with the same data, base and versions:\n\n"
+        f"{markdown_table(versions, ('library', 'version'))}"
     )
 
 

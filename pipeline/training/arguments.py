@@ -12,10 +12,11 @@ from accelerate.utils import str_to_bool
 from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
-from pipeline.config import Config
+from pipeline.config import Config, plain
 from pipeline.errors import UserError, one_line
 from pipeline.forecasting.forecaster import torch_device
 from pipeline.models.checkpoint import Family
+from pipeline.processes import Processes
 from pipeline.training.recipes import Recipe
 from pipeline.training.run_folder import RunFolder
 from pipeline.training_data.inputs import LABELS
@@ -57,6 +58,7 @@ _FIXED = (
     "eval_on_start",
     "label_smoothing_factor",
     "accelerator_config",
+    "use_liger_kernel",  # which knows no Chronos model
     "per_device_eval_batch_size",
     "eval_accumulation_steps",
     "bf16_full_eval",
@@ -88,7 +90,7 @@ def training_arguments(
         raise UserError(
             f"training.trainer.gradient_accumulation_steps must be a whole number from 1 on, got {accumulated!r}"
         )
-    shares = int(os.environ.get("WORLD_SIZE", 1)) * accumulated
+    shares = Processes().count * accumulated
     if training.batch_size % shares:
         raise UserError(
             f"training.batch_size: {training.batch_size} windows cannot be shared evenly by {shares} "
@@ -134,7 +136,7 @@ def training_arguments(
             "greater_is_better": False,
         }
     try:
-        arguments = TrainingArguments(**{**settings, **own})
+        arguments = TrainingArguments(**plain({**settings, **own}))
     except (TypeError, ValueError, ImportError, KeyError, AttributeError) as error:
         raise UserError(f"training.trainer: {one_line(error)}") from error
     # The Trainer would else take what `accelerate launch` was started with.
@@ -180,6 +182,7 @@ def uses_bf16(precision: str, device: str, width: int) -> bool:
 
 def _check_own(own: dict[str, Any]) -> None:
     known = {field.name: field.default for field in dataclasses.fields(TrainingArguments)}
+    whole = {field.name for field in dataclasses.fields(TrainingArguments) if field.type in (int, int | None)}
     for key, value in own.items():
         if key in _SET_ELSEWHERE:
             raise UserError(f"training.trainer.{key}: set it with {_SET_ELSEWHERE[key]}")
@@ -189,6 +192,9 @@ def _check_own(own: dict[str, Any]) -> None:
             raise UserError(f"training.trainer.{key}: transformers.TrainingArguments has no such field")
         if isinstance(known[key], bool):
             right, kind = isinstance(value, bool), "true or false"
+        elif key in whole:
+            left_open = value is None and known[key] is None
+            right, kind = left_open or (isinstance(value, int) and not isinstance(value, bool)), "a whole number"
         elif isinstance(known[key], (int, float)):
             right, kind = isinstance(value, (int, float)) and not isinstance(value, bool), "a number"
         else:

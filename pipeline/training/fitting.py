@@ -16,6 +16,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from pipeline.config import Config
 from pipeline.errors import UserError, one_line
+from pipeline.files import disk_errors_named
 from pipeline.training.arguments import is_compiled, is_sharded, training_arguments
 from pipeline.training.callbacks import Bar, ForecastPictures, Lines
 from pipeline.training.guard import BaseIsFirstBest, GuardedTrainer, Patience
@@ -124,7 +125,8 @@ class Fitting:
         trainer = self._trainer(model, run, arguments)
         if patience is not None:
             trainer.add_callback(patience)
-        trainer.train(resume_from_checkpoint=str(last) if last else False)
+        with disk_errors_named(run.path):
+            trainer.train(resume_from_checkpoint=str(last) if last else False)
         return trainer
 
     def widest_inputs(self, model: Any, n_windows: int) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def recipe_of(
         f"training for {steps} steps of {training.batch_size} windows ({amount}; {why}) with learning rate {rate:g} "
         f"({chosen}), {schedule}"
     )
-    return Recipe(steps, rate, warmup, words)
+    return Recipe(int(steps), float(rate), warmup, words)
 
 
 def _start(scratch_size: str | None) -> str:

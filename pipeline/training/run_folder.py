@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.files import check_folder, read_json, write_json
+from pipeline.files import check_folder, disk_errors_named, read_json, write_json
 from pipeline.models.checkpoint import TRAINING_INFO
 
 _LOCK = ".lock"
+_STAGING = ".finished"
 _SEAL = "sealed.json"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _WRITTEN = (
-    "checkpoints", "logs", "refit", "adapter", ".finished", "config.json", "generation_config.json", "model*.safetensors*",
+    "checkpoints", "logs", "refit", "adapter", _STAGING, "config.json", "generation_config.json", "model*.safetensors*",
     TRAINING_INFO, "config.yaml", "README.md", "report.md", "training.png", "forecasts.png",
 )  # fmt: skip
 """Patterns of all that a run writes; whatever else lies in its folder is the user's."""
@@ -61,7 +62,7 @@ class RunFolder:
             UserError: it is a file, holds something that is no run, or a run that may be neither continued nor replaced.
         """
         check_folder(self.path)
-        if not self.path.is_dir() or {entry.name for entry in self.path.iterdir()} <= {_LOCK}:
+        if not self.path.is_dir() or {entry.name for entry in self.path.iterdir()} <= {_LOCK, _STAGING}:
             return
         finished = (self.path / TRAINING_INFO).is_file()
         if not (finished or self._identity_file.is_file() or (self.path / _LOCK).is_file()):
@@ -100,11 +101,17 @@ class RunFolder:
         check_folder(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path / _LOCK, "a", encoding="utf-8") as file:
+            # A loader's worker would hold the lock for as long as it takes to notice that this process was killed.
+            os.register_at_fork(after_in_child=file.close)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 raise UserError(
                     f"training.output_path: another run is writing to {self.path}; wait for its end, or choose another path"
+                ) from error
+            except OSError as error:
+                raise UserError(
+                    f"training.output_path: {self.path} cannot be locked ({error.strerror}); choose a path on another disk"
                 ) from error
             yield
 
@@ -148,7 +155,10 @@ class RunFolder:
     def _is_unfinished(self, identity: dict[str, Any]) -> bool:
         if (self.path / TRAINING_INFO).is_file() or not self._identity_file.is_file():
             return False
-        return not differing_keys(read_json(self._identity_file), identity)
+        try:
+            return not differing_keys(read_json(self._identity_file), identity)
+        except UserError:  # of a broken file
+            return False
 
     def last_checkpoint(self) -> Path | None:
         """Return the latest of the Trainer's checkpoints that was written to its end, None where there is none."""
@@ -162,16 +172,19 @@ class RunFolder:
     @contextmanager
     def publishing(self) -> Iterator[Path]:
         """Yield a folder for the files of the finished checkpoint; they are moved in one by one, TRAINING_INFO last."""
-        staging = self.path / ".finished"
+        staging = self.path / _STAGING
         shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
-        yield staging
-        for file in sorted(staging.iterdir(), key=lambda file: file.name == TRAINING_INFO):
-            target = self.path / file.name
-            if target.is_dir():
-                shutil.rmtree(target)
-            file.replace(target)
-        staging.rmdir()
+        try:
+            with disk_errors_named(self.path):
+                staging.mkdir(parents=True)
+                yield staging
+            for file in sorted(staging.iterdir(), key=lambda file: file.name == TRAINING_INFO):
+                target = self.path / file.name
+                if target.is_dir():
+                    shutil.rmtree(target)
+                file.replace(target)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def seal_checkpoint(checkpoint: Path) -> None:

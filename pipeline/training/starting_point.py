@@ -35,6 +35,14 @@ class StartingPoint:
         return read_json(info_file)["model_name"] if info_file.is_file() else str(self.checkpoint.path)
 
     @property
+    def on_the_hub(self) -> tuple[str, str] | None:
+        """Id and commit of a base that lies on the Hub just as it lies here, None of any other."""
+        info_file = self.checkpoint.path / MODEL_INFO
+        info = read_json(info_file) if info_file.is_file() else {}
+        as_there = info.get("commit") is not None and info.get("converted") == []
+        return (info["model_name"], info["commit"]) if as_there else None
+
+    @property
     def scratch_size(self) -> str | None:
         """The size of a base that has random weights, None for one that has been trained."""
         return self.name.removeprefix("scratch:") if self.name.startswith("scratch:") else None

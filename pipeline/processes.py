@@ -1,0 +1,32 @@
+"""The processes that `accelerate launch` or torchrun starts together."""
+
+import os
+import sys
+
+
+class Processes:
+    """How many there are, and which this is; one where neither was used, whatever else is left in the environment."""
+
+    def __init__(self) -> None:
+        self.count = int(os.environ.get("WORLD_SIZE", 1))
+        several = self.count > 1
+        self.rank = int(os.environ.get("RANK", 0)) if several else 0
+        """Number of this process among all."""
+        self.local_rank = int(os.environ.get("LOCAL_RANK", 0)) if several else 0
+        """Number of this process among those of its machine."""
+
+    def wait(self, device: str) -> None:
+        """Go on when all processes have come here."""
+        if self.count > 1:
+            from accelerate import PartialState
+
+            PartialState(cpu=device == "cpu").wait_for_everyone()
+
+    def part(self) -> None:
+        """Wait for the others, and close the connections: who leaves early is aborted."""
+        if "torch.distributed" in sys.modules:
+            from torch import distributed
+
+            if distributed.is_available() and distributed.is_initialized():
+                distributed.barrier()
+                distributed.destroy_process_group()
