@@ -76,8 +76,9 @@ class DataConfig:
     """Train on sums of stretches of up to three series (TSMixup), as synthetic.mixup says, in place of the series."""
     freq: str | None = None
     """Pandas frequency of the series; null infers it from the timestamps."""
-    id_column: str = "item_id"
-    """Column that names the series; a file without it is read as one series."""
+    id_column: str | list[str] = "item_id"
+    """Column that names the series, or several that do so together, such as [shop, product]; a file without it is read as
+    one series."""
     timestamp_column: str = "timestamp"
     """Column of the timestamps; for training it may be absent."""
     target: str | list[str] = "target"
@@ -104,9 +105,14 @@ class DataConfig:
             codecs.lookup(self.encoding)
         except LookupError as error:
             raise UserError(f"data.encoding: there is no {self.encoding!r}; write utf-8, cp1252, latin-1") from error
-        if self.wide and len(self.variates()) > 1:
-            raise UserError("data.wide: a column a series leaves no room for covariates and several targets")
-        names = (self.id_column, self.timestamp_column, *self.variates().names)
+        ids = [self.id_column] if isinstance(self.id_column, str) else self.id_column
+        if not ids:
+            raise UserError("data.id_column is an empty list; name the columns, or leave it out for a single series")
+        if self.wide and (len(self.variates()) > 1 or len(ids) > 1):
+            raise UserError(
+                "data.wide: a column a series leaves no room for covariates, several targets and several id_columns"
+            )
+        names = (*ids, self.timestamp_column, *self.variates().names)
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice or not self.target:
             raise UserError(

@@ -156,6 +156,22 @@ def test_columns_may_have_other_names(tmp_path):
     assert list(store.item_ids) == ["item0", "item1", "item2"] and store.lengths.tolist() == [20, 20, 20]
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "frame"])
+def test_several_columns_name_a_series_together(tmp_path, kind):
+    shops, products = FRAME["item_id"].map({"item0": 7, "item1": 7, "item2": 8}), FRAME["item_id"].str[-1]
+    frame = FRAME.drop(columns="item_id").assign(product=products, shop=shops)
+    store = open_source(write(kind, tmp_path, frame), tmp_path / "c", Columns(("shop", "product")))
+    assert list(store.item_ids) == ["7/0", "7/1", "8/2"]
+    one = open_source(FRAME, tmp_path / "c")
+    for index in range(3):
+        np.testing.assert_array_equal(store.target(index), one.target(index))
+    with pytest.raises(UserError, match=r"twice, .*data.id_column '\[a, b\]'"):
+        open_source(write(kind, tmp_path, frame), tmp_path / "c", Columns("shop"))
+    frame.loc[3, "product"] = None
+    with pytest.raises(UserError, match="row 4 has no item_id"):
+        open_source(write(kind, tmp_path, frame), tmp_path / "c", Columns(("shop", "product")))
+
+
 def test_names_that_are_numbers_are_text(tmp_path):
     frame = FRAME.assign(item_id=FRAME["item_id"].str[-1].astype(int))
     frame.to_parquet(tmp_path / "s.parquet")

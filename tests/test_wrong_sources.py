@@ -221,10 +221,16 @@ def test_a_source_that_is_not_there_or_of_no_known_format_is_refused(tmp_path, n
 
 
 @pytest.mark.parametrize(
-    "columns", [Columns(item_id="shop"), Columns(timestamp="day"), Columns(variates=Variates(("sold",)))]
+    "columns",
+    [
+        Columns(item_id="shop"),
+        Columns(item_id=("item_id", "shop")),
+        Columns(timestamp="day"),
+        Columns(variates=Variates(("sold",))),
+    ],
 )
 def test_a_column_that_is_asked_for_must_be_there(tmp_path, columns):
-    asked = {columns.item_id, columns.timestamp, columns.target} & {"shop", "day", "sold"}
+    asked = {*columns.item_ids, columns.timestamp, columns.target} & {"shop", "day", "sold"}
     for kind in ("csv", "parquet", "jsonl", "feather", "frame"):
         with pytest.raises(UserError, match=f"'{asked.copy().pop()}'.*item_id, timestamp, target"):
             open_source(write(kind, tmp_path), tmp_path / "cache", columns)

@@ -37,7 +37,8 @@ _JSON_LINES, _JSON_BYTES = 4096, 1 << 23
 class Columns:
     """How the columns of a source are named, and how its texts are written."""
 
-    item_id: str = "item_id"
+    item_id: str | tuple[str, ...] = "item_id"
+    """Column that names a series, or several whose values do so together, joined by a slash."""
     timestamp: str = "timestamp"
     variates: Variates = UNIVARIATE
     """Columns of the values."""
@@ -50,8 +51,13 @@ class Columns:
 
     @property
     def target(self) -> str:
-        """The first of them."""
+        """The first column of the values."""
         return self.variates.names[0]
+
+    @property
+    def item_ids(self) -> tuple[str, ...]:
+        """The columns that name a series."""
+        return (self.item_id,) if isinstance(self.item_id, str) else self.item_id
 
 
 def source_files(source: str) -> list[Path]:
@@ -108,11 +114,11 @@ def read_tables(source: str, columns: Columns) -> Iterator[pa.Table]:
 
 def _named_by_file(table: pa.Table, columns: Columns, file: Path) -> pa.Table:
     """Return a long table with the name of its file for that of its one series, where it came without a name."""
-    if columns.item_id in table.column_names or columns.target not in table.column_names:
+    if set(columns.item_ids) & set(table.column_names) or columns.target not in table.column_names:
         return table
     if is_list(table.schema.field(columns.target).type):
         return table
-    return table.append_column(columns.item_id, pa.array([_bare(file).stem] * len(table)))
+    return table.append_column(columns.item_ids[0], pa.array([_bare(file).stem] * len(table)))
 
 
 def _read_file(path: Path, columns: Columns) -> Iterator[pa.Table]:
@@ -159,7 +165,9 @@ def named_tables(tables: Iterator[pa.Table], columns: Columns, where: str) -> It
         n_rows += len(table)
         if columns.wide:
             table, rows = _melted(table, rows, columns)
-        wanted = {columns.item_id: "item_id", columns.timestamp: "timestamp"}
+        if len(columns.item_ids) > 1:
+            table = _named_together(table, columns.item_ids)
+        wanted = {columns.item_ids[0]: "item_id", columns.timestamp: "timestamp"}
         wanted |= dict(zip(columns.variates.names, columns.variates.columns))
         wanted.setdefault("start", "start")
         if columns.target in table.column_names and is_list(table.schema.field(columns.target).type):
@@ -179,6 +187,12 @@ def named_tables(tables: Iterator[pa.Table], columns: Columns, where: str) -> It
         yield table.append_column("row", rows).replace_schema_metadata(metadata)
 
 
+def _named_together(table: pa.Table, names: tuple[str, ...]) -> pa.Table:
+    """Return a table with its names in the first of several columns, none where one of them has none."""
+    joined = pc.binary_join_element_wise(*(table[name].cast(pa.string()) for name in names), "/")
+    return table.set_column(table.column_names.index(names[0]), names[0], joined)
+
+
 def _melted(table: pa.Table, rows: pa.Array, columns: Columns) -> tuple[pa.Table, pa.ChunkedArray]:
     """Return a table of a column a series as one of a row a value, and the row of each; what is empty is left out."""
     stamps, numbers = table[columns.timestamp], pa.chunked_array([rows])
@@ -189,7 +203,7 @@ def _melted(table: pa.Table, rows: pa.Array, columns: Columns) -> tuple[pa.Table
         values = table[name].cast(kind)
         known = values.is_valid()
         columns_of_part = {
-            columns.item_id: pa.array([name] * pc.sum(known).as_py(), pa.string()),
+            columns.item_ids[0]: pa.array([name] * pc.sum(known).as_py(), pa.string()),
             columns.timestamp: stamps.filter(known),
             columns.target: values.filter(known),
         }
@@ -354,9 +368,9 @@ def _read_hub(source: str, columns: Columns) -> Iterator[pa.Table]:
 def _present(names: list[str], columns: Columns, where: object) -> list[str]:
     default = Columns()
     required = list(columns.variates.names)
-    required += [columns.item_id] if columns.item_id != default.item_id else []
+    required += columns.item_ids if columns.item_ids != default.item_ids else []
     required += [columns.timestamp] if columns.timestamp != default.timestamp else []
-    for name in names if columns.wide else (columns.item_id, columns.timestamp, *columns.variates.names):
+    for name in names if columns.wide else (*columns.item_ids, columns.timestamp, *columns.variates.names):
         if names.count(name) > 1:
             raise UserError(f"{where} has {names.count(name)} columns named {name!r}; keep one of them")
     if columns.wide:
@@ -372,7 +386,7 @@ def _present(names: list[str], columns: Columns, where: object) -> list[str]:
                 f"{where} has no column {name!r}, only {first_few(names, 20)}; name the right ones with {_KEYS}; a table with "
                 "a column a series is read with data.wide true"
             )
-    wanted = dict.fromkeys((columns.item_id, columns.timestamp, "start", "freq", *columns.variates.names))
+    wanted = dict.fromkeys((*columns.item_ids, columns.timestamp, "start", "freq", *columns.variates.names))
     return [name for name in wanted if name in names]
 
 

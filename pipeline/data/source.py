@@ -83,7 +83,8 @@ def open_configured(config: Config, source: str | pd.DataFrame | np.ndarray | No
 def columns_of(config: Config) -> Columns:
     """Return how a configuration names the columns of sources."""
     data = config.data
-    return Columns(data.id_column, data.timestamp_column, data.variates(), data.wide, data.decimal, data.encoding)
+    ids = data.id_column if isinstance(data.id_column, str) else tuple(data.id_column)
+    return Columns(ids, data.timestamp_column, data.variates(), data.wide, data.decimal, data.encoding)
 
 
 def holding(store: Store, columns: Columns) -> Store:

@@ -294,7 +294,7 @@ def _frame(rows: pa.Table, where: str, in_order: bool = False) -> pd.DataFrame:
         named = "item_id" in rows.column_names
         mend = "name the series' column with data.id_column"
         if named:
-            mend = "keep one of the two, or name series by all that tells them apart, joined into one column"
+            mend = "keep one of the two, or name all columns that tell series apart, with data.id_column '[a, b]'"
         raise UserError(
             f"{where}: series {names[frame['code'][at]]} has timestamp {frame['stamp'][at]} twice, "
             f"in rows {frame['row'][at - 1]} and {frame['row'][at]}; {mend}"
