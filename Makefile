@@ -1,7 +1,7 @@
 # make demo               the whole flow, offline, on synthetic data
 # make demo DATA=my.csv   the same on your own series (HORIZON=24 sets the steps to forecast)
 # make test               lint, types, tests
-# make pretrain           the model inside the package, again: hours on two cores; goes on where it was stopped
+# make pretrain           the model inside the package, again: two hours of two cores; goes on where it was stopped
 # make format             let black and isort rewrite the code
 
 PYTHON ?= python3
@@ -9,7 +9,6 @@ HORIZON ?= 48
 DATA ?=
 BIN := .venv/bin
 DEMO := data/demo
-STAGES := first second third fourth fourth_mixed fifth sixth sixth_mixed seventh eighth ninth ninth_mixed
 # The model inside the package forecasts 64 steps in one go, and longer horizons from its own forecasts.
 TRAINED := $(shell test $(HORIZON) -lt 64 && echo $(HORIZON) || echo 64)
 FLAGS := --config config/demo.yaml --inference.prediction_length $(HORIZON) --data.test_length $(HORIZON) \
@@ -42,19 +41,10 @@ endif
 	@echo "picture:      $(DEMO)/predictions/forecasts.png"
 	@echo "report:       $(DEMO)/reports/report.html"
 
-# Weights between those of two stages: so much of the way from the first to the second.
-mix = $(BIN)/python -m pipeline.between data/pretrain/$(1) data/pretrain/$(2) $(3) data/pretrain/$(2)_mixed
-
 pretrain: .venv/installed
-	test -d data/pretrain/random || $(BIN)/python scripts/base_model.py --config config/pretrain/first.yaml
-	for stage in $(STAGES); do \
-		test -f data/pretrain/$$stage/training_info.json || case $$stage in \
-		fourth_mixed) $(call mix,second,fourth,0.8) ;; \
-		sixth_mixed) $(call mix,fourth_mixed,sixth,0.9) ;; \
-		ninth_mixed) $(call mix,sixth_mixed,ninth,0.5) ;; \
-		*) $(BIN)/python scripts/train.py --config config/pretrain/$$stage.yaml ;; esac || exit 1; \
-	done
-	$(BIN)/python -m pipeline.publish bolt-synth $(STAGES:%=data/pretrain/%)
+	test -d data/pretrain/random || $(BIN)/python scripts/base_model.py --config config/pretrain.yaml
+	test -f data/pretrain/trained/training_info.json || $(BIN)/python scripts/train.py --config config/pretrain.yaml
+	$(BIN)/python -m pipeline.publish bolt-synth data/pretrain/trained
 
 test: lint
 	$(BIN)/python -m pytest

@@ -1,6 +1,6 @@
-"""A pretrained checkpoint made a model inside the package, from the stages of its training.
+"""A pretrained checkpoint made a model inside the package.
 
-python -m pipeline.publish bolt-synth data/pretrain/first data/pretrain/second
+python -m pipeline.publish bolt-synth data/pretrain/trained
 """
 
 from __future__ import annotations
@@ -8,12 +8,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.between import BETWEEN
 from pipeline.builtin import PREFIX
 from pipeline.errors import UserError
 from pipeline.files import read_json, whole_folder, write_json
@@ -28,19 +26,17 @@ _HORIZON = 24
 _KEPT = ("config.json", "model.safetensors", TRAINING_INFO)
 
 
-def publish(stages: Sequence[Path], name: str, parent: Path) -> Path:
-    """Write the last stage's checkpoint to `parent / name` with a card and a forecast that it must go on making.
+def publish(checkpoint: Path, name: str, parent: Path) -> Path:
+    """Write a checkpoint to `parent / name` with a card and a forecast that it must go on making.
 
     Raises:
         UserError: it is larger than 10 MB, or was trained on series that are not synthetic.
     """
-    checkpoint, infos = stages[-1], [read_json(stage / TRAINING_INFO) for stage in stages]
-    for stage, info in zip(stages, infos):
-        sources = info["config"]["data"]["train"]
-        if sources != "synthetic:bank":
-            raise UserError(
-                f"{stage} was trained on {sources}; a model inside the package is trained on synthetic:bank alone"
-            )
+    sources = read_json(checkpoint / TRAINING_INFO)["config"]["data"]["train"]
+    if sources != "synthetic:bank":
+        raise UserError(
+            f"{checkpoint} was trained on {sources}; a model inside the package is trained on synthetic:bank alone"
+        )
     read_checkpoint(checkpoint)
     with whole_folder(parent / name) as folder:
         for file in _KEPT:
@@ -51,7 +47,7 @@ def publish(stages: Sequence[Path], name: str, parent: Path) -> Path:
                 f"{checkpoint}: its weights have {weights.stat().st_size:,} bytes; {MOST_BYTES:,} is the most"
             )
         write_json(folder / SAMPLE, sample_forecast(folder))
-        (folder / "README.md").write_text(_card(name, folder, stages, infos), encoding="utf-8")
+        (folder / "README.md").write_text(_card(name, folder), encoding="utf-8")
     return parent / name
 
 
@@ -69,11 +65,12 @@ def sha256_of(file: Path) -> str:
 
 
 def facts_of(folder: Path) -> dict[str, str]:
-    """Return what the card of a model says of its files."""
+    """Return what the card of a model says of its files and its training."""
     from pipeline.models.read import read_model
 
     model = read_model(folder)
-    chronos = model.config.chronos_config
+    chronos, info = model.config.chronos_config, read_json(folder / TRAINING_INFO)
+    batch = info["config"]["training"]["batch_size"]
     return {
         "sha256 of model.safetensors": sha256_of(folder / "model.safetensors"),
         "parameters": f"{sum(parameter.numel() for parameter in model.parameters()):,}",
@@ -82,18 +79,20 @@ def facts_of(folder: Path) -> dict[str, str]:
         ),
         "context, horizon": f"{chronos['context_length']}, {chronos['prediction_length']}",
         "quantile levels": ", ".join(map(str, chronos["quantiles"])),
+        "steps of training": f"{info['steps']:,} of {batch} windows, {info['steps'] * batch:,} windows in all",
+        "learning rate": f"{info['learning_rate']:g}, linearly to 0",
+        "what is kept": info["verdict"],
     }
 
 
-def _card(name: str, folder: Path, folders: Sequence[Path], infos: Sequence[dict]) -> str:
+def _card(name: str, folder: Path) -> str:
     facts = [{"": key, "value": value} for key, value in facts_of(folder).items()]
-    stages = [_row(stage.name, info) for stage, info in zip(folders, infos)]
     return (
         "---\nlicense: apache-2.0\nlibrary_name: chronos-forecasting\npipeline_tag: time-series-forecasting\n---\n\n"
         f"# {PREFIX}{name}\n\nA Chronos-Bolt trained from random weights by this project's own commands (`make pretrain`) "
         "on the series of its [data bank](../../../docs/data-bank.md) alone: it has seen no real series. Small enough to "
         "lie in the repository, it is where a machine without the Hub starts from.\n\n"
-        f"{markdown_table(facts, ('', 'value'))}\n## Training\n\n{markdown_table(stages, tuple(stages[0]))}\n"
+        f"{markdown_table(facts, ('', 'value'))}\n"
         "What was tried, and what it scores on real series: "
         "[docs/pretraining-log.md](../../../docs/pretraining-log.md).\n\n"
         f"## Use\n\n```bash\npython scripts/base_model.py --base_model.model_name {PREFIX}{name}\n"
@@ -102,19 +101,9 @@ def _card(name: str, folder: Path, folders: Sequence[Path], infos: Sequence[dict
     )
 
 
-def _row(stage: str, info: dict) -> dict[str, object]:
-    if BETWEEN in info:
-        numbers: tuple = ("", "", "", "", info[BETWEEN])
-    else:
-        training = info["config"]["training"]
-        context, batch, rate = training["context_length"], training["batch_size"], f"{info['learning_rate']:g}"
-        numbers = (context, info["steps"], batch, info["steps"] * batch, f"trained, learning rate {rate}")
-    return {"stage": stage} | dict(zip(("context", "steps", "windows a step", "windows", "weights"), numbers))
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name")
-    parser.add_argument("stages", nargs="+", type=Path, help="checkpoint folders, in the order of training")
+    parser.add_argument("checkpoint", type=Path)
     given = parser.parse_args()
-    print(publish(given.stages, given.name, Path(__file__).parent / "builtin"))
+    print(publish(given.checkpoint, given.name, Path(__file__).parent / "builtin"))

@@ -3,15 +3,12 @@
 import json
 import re
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from pipeline.base_model import ChronosBaseModel
-from pipeline.between import between
 from pipeline.builtin import builtin_folder, builtin_names
 from pipeline.errors import UserError
 from pipeline.files import read_json
@@ -82,46 +79,14 @@ def test_where_the_hub_cannot_be_reached_the_model_inside_is_named(run_script, m
 
 
 def test_publishing_gives_the_folder_again_and_refuses_real_series(tmp_path):
-    stage = tmp_path / "only"
-    shutil.copytree(FOLDER, stage)
-    again = publish([stage, stage], "bolt-synth", tmp_path)
-    assert (again / "model.safetensors").read_bytes() == (FOLDER / "model.safetensors").read_bytes()
-    assert (again / "README.md").read_text().count("\n| only ") == 2
-    info = read_json(stage / "training_info.json")
+    checkpoint = tmp_path / "trained"
+    shutil.copytree(FOLDER, checkpoint)
+    again = publish(checkpoint, "bolt-synth", tmp_path)
+    for name in ("config.json", "model.safetensors", "training_info.json", "README.md"):
+        assert (again / name).read_bytes() == (FOLDER / name).read_bytes()
+    info = read_json(checkpoint / "training_info.json")
     info["config"]["data"]["train"] = "sales.csv"
-    (stage / "training_info.json").write_text(json.dumps(info))
+    (checkpoint / "training_info.json").write_text(json.dumps(info))
     with pytest.raises(UserError, match="synthetic:bank alone"):
-        publish([stage], "other", tmp_path)
+        publish(checkpoint, "other", tmp_path)
     assert not (tmp_path / "other").exists()
-
-
-def test_a_checkpoint_between_two_others_is_their_mean_and_its_card_says_so(tmp_path):
-    stages = [tmp_path / name for name in ("first", "second", "third")]
-    for stage, factor in zip(stages, (1.0, 3.0)):
-        shutil.copytree(FOLDER, stage)
-        weights = load_file(stage / "model.safetensors")
-        save_file(
-            {key: factor * value for key, value in weights.items()}, stage / "model.safetensors", {"format": "pt"}
-        )
-    between(stages[0], stages[1], 0.25, stages[2])
-    folder = publish(stages, "mixed", tmp_path)
-    mixed = load_file(folder / "model.safetensors")
-    for key, value in load_file(FOLDER / "model.safetensors").items():
-        torch.testing.assert_close(mixed[key], 1.5 * value)
-    assert "0.25 of the way from first to second " in (folder / "README.md").read_text()
-
-
-def test_nothing_lies_between_models_of_other_sizes(tmp_path, nano):
-    with pytest.raises(UserError, match="other shapes"):
-        between(FOLDER, Path(nano["bolt"]), 0.5, tmp_path / "mixed")
-    assert not (tmp_path / "mixed").exists()
-
-
-def test_what_is_no_checkpoint_is_not_replaced_by_one(tmp_path):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="something else"):
-        between(FOLDER, FOLDER, 0.5, tmp_path / "mine")
-    with pytest.raises(UserError, match="from 0"):
-        between(FOLDER, FOLDER, 7, tmp_path / "mixed")
-    assert (tmp_path / "mine" / "notes.txt").exists() and not (tmp_path / "mixed").exists()

@@ -28,7 +28,6 @@ ORDER = [
     "score_models",
     "fev_tasks",
     "make_series",
-    "between",
     "publish",
     "command",
 ]

@@ -35,6 +35,8 @@ def energy(
     is sinh(k r) / k, k the `convexity`: steep at both ends, and at times below nought.
     """
     steps = draws.choice(_STEPS_A_DAY, _HOW_OFTEN)
+    # A day shows at least twice, as seasons do elsewhere: what is shorter is by the hour.
+    steps = np.where(2 * steps <= lengths, steps, _STEPS_A_DAY[0])
     time = np.arange(width) + np.floor(draws.uniform(0, _LONGEST_SHIFT) * steps)
     memory = draws.uniform(*weather)
     clouds, fronts = (_over_days(draws, time / steps, memory) for _ in range(2))
