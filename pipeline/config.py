@@ -23,7 +23,7 @@ class GeneralConfig:
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"
     """Where models run; auto takes a GPU where there is one."""
     seed: int = 0
-    """Reaches the initial weights, the training windows, dropout, the sampled forecasts and the dummy data."""
+    """Reaches the initial weights, the training windows, dropout, the sampled forecasts and all synthetic series."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
@@ -88,7 +88,8 @@ class DataConfig:
     known_covariates: list[str] = field(default_factory=list)
     """Columns that are known beyond the forecast's start too, such as prices and holidays. For Chronos-2."""
     wide: bool = False
-    """A row a time step and a column a series, named by its header; false is a row a value, or a row a series."""
+    """A row a time step and a column a series, named by its header, not of JSON Lines; false is a row a value, or a row a
+    series."""
     decimal: Literal["auto", ".", ","] = "auto"
     """What fractions begin with in CSV files; auto tells it from the values. The other mark may part thousands."""
     encoding: str = "utf-8"

@@ -66,7 +66,8 @@ def _mixing(config: Config) -> tuple[Make, dict[str, Any]]:
     if len(stores) < len(sets):
         raise UserError("synthetic.source tsmixup mixes stored series; leave synthetic: sources out of data.train")
     settings = config.synthetic.mixup
-    splits = [split_store(store, 0.0, 1, 1) for store in stores]
+    test_length = config.data.test_length
+    splits = [split_store(store, 0.0, 1, 1, test_length) for store in stores]
     usable = [(split, one.weight) for split, one in zip(splits, sets) if len(split.usable)]
     if not usable:
         raise UserError("data.train: every series is constant or missing throughout; there is nothing to mix")
@@ -77,7 +78,12 @@ def _mixing(config: Config) -> tuple[Make, dict[str, Any]]:
             f"synthetic.mixup.min_length: no series has {settings.min_length} steps, the longest {mixup.longest()}; "
             "lower it"
         )
-    identity = {"mixup": asdict(settings), "weights": weights, "data": [store.fingerprint for store in stores]}
+    identity = {
+        "mixup": asdict(settings),
+        "weights": weights,
+        "data": [store.fingerprint for store in stores],
+        "test_length": test_length,
+    }
     return partial(_mixed_series, mixup), identity
 
 

@@ -151,6 +151,20 @@ def test_the_scripts_train_on_the_bank_and_resume_knows_it(run_script, tmp_path,
     assert first != second
 
 
+def test_tsmixup_in_files_leaves_out_the_steps_for_testing(run_script, tmp_path):
+    frame = long_frame(length=60)
+    last = frame.groupby("item_id").cumcount() >= 48
+    frame.loc[last, "target"] += 1e6
+    frame.to_csv(tmp_path / "s.csv", index=False)
+    arguments = ["--synthetic.source", "tsmixup", "--data.train", "s.csv", "--synthetic.n_series", 20]
+    lengths = ["--data.test_length", 12, "--synthetic.mixup.min_length", 20]
+    assert run_script("generate_data", *arguments, *lengths)[0] == 0
+    (one,) = open_training_data(replace(Config(), data=DataConfig(train="data/synthetic/tsmixup")))
+    # Over their mean, as they are mixed, all values are nothing beside those of the steps for testing.
+    assert min(one.series.target(index).min() for index in range(20)) > 0.2
+    assert run_script("generate_data", *arguments, *lengths[2:])[0] == 2  # other series than those that lie there
+
+
 def test_tsmixup_is_written_by_the_script(run_script, csv):
     arguments = ["--synthetic.source", "tsmixup", "--data.train", csv, "--synthetic.n_series", 30]
     code, _, err = run_script("generate_data", *arguments)
