@@ -2,11 +2,11 @@
 
 import codecs
 from dataclasses import asdict, dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.errors import UserError
+from pipeline.files import plain
 from pipeline.series import Variates
 
 LAYOUT = "0.1.0"
@@ -475,19 +475,6 @@ class Config:
     def as_dict(self) -> dict[str, Any]:
         """Return the configuration as nested dictionaries of plain values."""
         return plain(asdict(self))
-
-
-def plain(value: Any) -> Any:
-    """Return a value as YAML and JSON write it: without NumPy's numbers, paths and enumerations, which Python may give."""
-    if isinstance(value, dict):
-        return {key: plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(one) for one in value]
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Enum):
-        return value.value
-    return value.item() if hasattr(value, "item") else value
 
 
 def _at_least(key: str, value: float | None, least: float) -> None:

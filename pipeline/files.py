@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,19 @@ def check_file(path: str | Path) -> None:
     if Path(path).is_dir():
         raise UserError(f"{path} is a folder; give the path of a file")
     check_folder(Path(path).parent)
+
+
+def plain(value: Any) -> Any:
+    """Return a value as YAML and JSON write it: without NumPy's numbers, paths and enumerations, which Python may give."""
+    if isinstance(value, dict):
+        return {key: plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Enum):
+        return value.value
+    return value.item() if hasattr(value, "item") else value
 
 
 def write_json(path: str | Path, content: Any) -> None:

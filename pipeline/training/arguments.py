@@ -12,8 +12,9 @@ from accelerate.utils import str_to_bool
 from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
-from pipeline.config import Config, plain
+from pipeline.config import Config
 from pipeline.errors import UserError, one_line
+from pipeline.files import plain
 from pipeline.forecasting.forecaster import torch_device
 from pipeline.models.checkpoint import Family
 from pipeline.processes import Processes

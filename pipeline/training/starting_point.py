@@ -31,16 +31,19 @@ class StartingPoint:
     @property
     def name(self) -> str:
         """Where the base comes from: a Hub id, a folder, scratch:SIZE or builtin:NAME."""
-        info_file = self.checkpoint.path / MODEL_INFO
-        return read_json(info_file)["model_name"] if info_file.is_file() else str(self.checkpoint.path)
+        return self._info.get("model_name", str(self.checkpoint.path))
 
     @property
     def on_the_hub(self) -> tuple[str, str] | None:
         """Id and commit of a base that lies on the Hub just as it lies here, None of any other."""
-        info_file = self.checkpoint.path / MODEL_INFO
-        info = read_json(info_file) if info_file.is_file() else {}
+        info = self._info
         as_there = info.get("commit") is not None and info.get("converted") == []
         return (info["model_name"], info["commit"]) if as_there else None
+
+    @property
+    def _info(self) -> dict[str, Any]:
+        info_file = self.checkpoint.path / MODEL_INFO
+        return read_json(info_file) if info_file.is_file() else {}
 
     @property
     def scratch_size(self) -> str | None:
