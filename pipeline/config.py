@@ -56,7 +56,7 @@ class WeightedSource:
     """One of several sources of series, by its path."""
 
     path: str
-    """Whatever data.train takes."""
+    """As data.train names it."""
     weight: float = 1.0
     """Share of the training windows drawn from it, relative to the others' weights."""
 
@@ -163,9 +163,9 @@ class MixupConfig:
     """TSMixup: sums of stretches of several series."""
 
     max_series: int = 3
-    """A sum has between one and so many terms."""
+    """A sum has between one and so many series."""
     alpha: float = 1.5
-    """Concentration of the Dirichlet distribution of the terms' weights; large values make them alike."""
+    """Concentration of the Dirichlet distribution of their weights in a sum; large values make the weights alike."""
     min_length: int = 128
     """Fewest steps in a sum, where there are series of that length."""
     max_length: int = 2048
@@ -230,8 +230,8 @@ class TrainingConfig:
     """How a model is trained."""
 
     epochs: float | Literal["auto"] = "auto"
-    """Passes over the data; in one, the forecast horizons of the windows cover every training step once on average. auto
-    is 10, or as many as 1,000 steps take (3,000 from random weights)."""
+    """Passes over the data: windows are drawn at random places, and one pass is as many as would cover each training step
+    with their horizons once. auto is 10, or as many as 1,000 steps take (3,000 from random weights)."""
     max_steps: int | None = None
     """Optimiser steps; where given, it takes the place of epochs."""
     batch_size: int = 32
@@ -267,7 +267,8 @@ class TrainingConfig:
     metric: Literal["wql", "mase", "loss"] = "wql"
     """What candidates are compared by on the validation windows."""
     blends: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75])
-    """Candidates at the end of training beside the checkpoints: base + a (tuned - base), for each a."""
+    """Candidates beside the checkpoints, once training is done: weights between the base's and the best checkpoint's,
+    base + a (tuned - base) for each a. [] tries none."""
     refit: bool = True
     """Train the candidate that won again as it was, with the held-out steps among the others, as the newest teach most.
     What comes of it is saved where it does no worse on them. At most twice the steps; false saves the candidate itself."""
@@ -327,7 +328,7 @@ class InferenceConfig:
     model_path: str | None = None
     """Checkpoint folder or Hub id of the model, or builtin:bolt-synth; null is the trained one, training.output_path."""
     data_path: str | None = None
-    """Series to forecast, in any format that data.train takes; null is the generated dummy data."""
+    """File, folder or Hub name of the series to forecast, in any format of data.train; null is the generated dummy data."""
     future_path: str | None = None
     """Table of data.known_covariates at the steps to forecast, in any long format; needed where there are any."""
     prediction_length: int = 48
@@ -358,7 +359,7 @@ class EvaluationSet:
     """One data set to score on."""
 
     path: str
-    """Whatever data.train takes."""
+    """File, folder or Hub name, in any format of data.train."""
     name: str | None = None
     """Its name in the tables; null is the file's name."""
     freq: str | None = None
@@ -390,7 +391,7 @@ class EvaluationConfig:
     """Models of statsforecast, fitted to each series, to score beside them. Null is both where statsforecast is installed;
     [] is none."""
     windows: int = 1
-    """Rolling origins a series, one horizon apart; 1 is the last window only."""
+    """How many times each series is forecast, each time from one horizon further back; 1 is its last window only."""
     prediction_length: int | None = None
     """Steps of the horizon; null is inference.prediction_length."""
     batch_size: int = 64

@@ -61,9 +61,14 @@ def score_models(models: Sequence[str], tasks: Sequence[Task], config: Config) -
     for name in models:
         check_model(name)
     for task in tasks:
-        left_out = len(task.store) - len({series for series, _ in task.cuts})
-        if left_out:
-            logger.info("%s: %d of %d series have no window that can be scored", task.name, left_out, len(task.store))
+        n_windows, n_scored = len(task.store) * task.windows, len(task.cuts)
+        if n_scored < n_windows:
+            logger.warning(
+                "%s: %d of %d windows cannot be scored, as the series are too short or unknown there",
+                task.name,
+                n_windows - n_scored,
+                n_windows,
+            )
     scored: dict[str, dict[str, Evaluation]] = {task.name: {} for task in tasks}
     for warning in _leaks(models, tasks):
         logger.warning(warning)

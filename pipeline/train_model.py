@@ -288,6 +288,11 @@ class ChronosTrainer:
     def _fitting(self, train_data: tuple, epochs: float | Literal["auto"]) -> Fitting:
         from pipeline.training.fitting import Fitting
 
+        said = self.config.training.epochs
+        if said not in ("auto", epochs):
+            raise UserError(
+                f"training.epochs says {said}, and train_model {epochs}, its default being 10; give both the same"
+            )
         windows, validation = train_data
         start = self._start()
         recipe = recipe_of(

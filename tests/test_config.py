@@ -1,6 +1,8 @@
+import ast
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
+from itertools import pairwise
 
 import pytest
 import yaml
@@ -75,11 +77,24 @@ def test_every_shipped_configuration_is_read(path):
     parse_config(["--config", str(path)])
 
 
-def test_every_key_stands_in_the_readme():
-    text = (ROOT / "README.md").read_text()
-    for section in fields(Config):
-        for key in fields(section.default_factory):
-            assert f"`{section.name}.{key.name}" in text, f"{section.name}.{key.name}"
+def test_every_key_stands_in_the_readme_with_its_default_and_its_docstring():
+    rows = (ROOT / "README.md").read_text().splitlines()
+    described = {}
+    for node in ast.parse((ROOT / "pipeline" / "config.py").read_text()).body:
+        for key, text in pairwise(getattr(node, "body", [])):
+            if isinstance(key, ast.AnnAssign) and isinstance(text, ast.Expr):
+                described[node.name, key.target.id] = " ".join(text.value.value.split())
+
+    def check(config, prefix):
+        for key in fields(config):
+            name, value = f"{prefix}{key.name}", getattr(config, key.name)
+            if is_dataclass(value):
+                check(value, f"{name}.")
+            else:
+                default = yaml.safe_dump(value, default_flow_style=True).removesuffix("\n").removesuffix("\n...")
+                assert f"| `{name}` | `{default}` | {described[type(config).__name__, key.name]} |" in rows
+
+    check(Config(), "")
 
 
 def test_dotted_overrides_win_over_the_file(tmp_path):

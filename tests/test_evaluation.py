@@ -13,6 +13,7 @@ from pipeline.errors import UserError
 from pipeline.forecasting.baselines import naive_forecast
 from pipeline.forecasting.forecaster import Forecaster
 from pipeline.report.tables import markdown_table
+from pipeline.score_models import score_models
 from pipeline.scores.evaluation import evaluate, examples, task_of
 from pipeline.scores.metrics import WQL_LEVELS
 from pipeline.scores.sets import tasks_of
@@ -82,6 +83,16 @@ def test_a_rolling_origin_never_shows_the_forecaster_what_it_is_to_forecast():
 def test_a_set_without_a_series_longer_than_the_horizon_is_refused():
     with pytest.raises(UserError, match="evaluation.prediction_length"):
         evaluate(task_of("t", store_of_arrays([np.arange(5)]), 6, 1, 1), naive_forecast(1))
+
+
+def test_windows_that_were_asked_for_and_are_not_there_are_told_of(caplog):
+    """Of the second series, of 25 steps, three of four horizons of 8 have a step before them."""
+    store = store_of_arrays([np.arange(60.0), np.arange(25.0)])
+    config = Config(evaluation=EvaluationConfig(baselines=[]))
+    score_models([], [task_of("t", store, 8, 1, 3)], config)
+    assert not caplog.text
+    score_models([], [task_of("t", store, 8, 1, 4)], config)
+    assert "t: 1 of 8 windows cannot be scored" in caplog.text
 
 
 def test_scores_by_series_and_step_belong_to_their_series_and_step():

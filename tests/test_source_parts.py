@@ -46,6 +46,48 @@ def test_a_file_without_names_is_a_series_of_its_own(tmp_path):
     assert {name: one[2] for name, one in found.items()} == {"a": [0, 1, 2, 3, 4], "b": [100, 101, 102, 103, 104]}
 
 
+def test_files_that_change_names_change_the_names_of_their_series(tmp_path):
+    for name in ("a", "b"):
+        pd.DataFrame({"target": [1.0, 2.0]}).to_csv(tmp_path / f"{name}.csv", index=False)
+    assert list(open_source(tmp_path, tmp_path / "cache").item_ids) == ["a", "b"]
+    (tmp_path / "b.csv").rename(tmp_path / "c.csv")
+    assert list(open_source(tmp_path, tmp_path / "cache").item_ids) == ["a", "c"]
+
+
+def test_folders_named_by_column_and_value_are_columns(tmp_path):
+    frame = long_frame(n_series=4, length=30).rename(columns={"item_id": "product"})
+    frame["product"] = "a b/" + frame["product"]
+    frame["store"] = np.where(frame.index < 60, "007", "8")
+    frame.to_parquet(tmp_path / "sales", partition_cols=["store", "product"])
+    (tmp_path / "sales" / "_SUCCESS").touch()
+    columns = Columns(item_id=("store", "product"))
+    assert series_of(open_source(tmp_path / "sales", tmp_path, columns)) == series_of(
+        open_source(frame, tmp_path, columns)
+    )
+
+
+def test_partitions_of_other_formats_are_refused(tmp_path):
+    (tmp_path / "s" / "store=1").mkdir(parents=True)
+    FRAME.to_csv(tmp_path / "s" / "store=1" / "part.csv")
+    with pytest.raises(UserError, match="part.csv lies in a folder with partitions"):
+        open_source(tmp_path / "s", tmp_path / "cache")
+
+
+def test_a_broken_file_of_a_partition_is_refused_by_name(tmp_path):
+    FRAME.to_parquet(tmp_path / "s", partition_cols=["item_id"])
+    file = next((tmp_path / "s" / "item_id=item1").iterdir())
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(UserError, match=f"cannot read {tmp_path}/s: .*{file.name}"):
+        open_source(tmp_path / "s", tmp_path / "cache")
+
+
+def test_a_delta_table_is_refused_since_its_deleted_rows_lie_there_too(tmp_path):
+    folder = Path(folder_of(tmp_path / "s", FRAME))
+    (folder / "_delta_log").mkdir()
+    with pytest.raises(UserError, match="is a Delta table"):
+        open_source(folder, tmp_path / "cache")
+
+
 @pytest.mark.parametrize("change", [
     lambda frame: frame.assign(timestamp=frame["timestamp"].astype("M8[s]")),
     lambda frame: frame.assign(timestamp=frame["timestamp"].dt.date),

@@ -133,3 +133,13 @@ def test_rows_that_are_yet_to_come_are_told_of(tmp_path, caplog):
     assert "1 series end with missing values, at most 3 steps" in caplog.text
     open_source(frame[:6], tmp_path / "cache")
     assert caplog.text.count("end with missing values") == 1
+
+
+def test_series_of_mostly_missing_steps_are_told_of(tmp_path, caplog):
+    """Sales are written on the days that have some, one in three of them."""
+    days = pd.date_range("2020-01-01", periods=300)[np.r_[:3, 3:300:3]]
+    frame = pd.DataFrame({"timestamp": days, "target": 1.0})
+    open_source(frame, tmp_path / "cache", freq="D")
+    assert "only 34% of the steps of 'D' have a value" in caplog.text
+    open_source(frame[3:], tmp_path / "cache", freq="3D")
+    assert caplog.text.count("have a value") == 1

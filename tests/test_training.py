@@ -178,6 +178,16 @@ def test_what_is_saved_tells_how_it_was_trained_in_python(nano, tmp_path):
     assert again.steps == 25
 
 
+def test_epochs_that_python_and_the_configuration_say_differently_are_refused(nano):
+    trainer = ChronosTrainer(str(nano["bolt"]))
+    trainer.config = Config(training=TrainingConfig(**SHORT | {"max_steps": None}, epochs=3))
+    data = trainer.prepare_training_data(np.random.default_rng(0).normal(size=(4, 200)))
+    for plan in (trainer.plan, trainer.train_model):
+        with pytest.raises(UserError, match="training.epochs says 3, and train_model 10"):
+            plan(data)
+    assert trainer.plan(data, epochs=3).recipe.steps > 0
+
+
 def test_a_run_that_stopped_early_tells_its_steps(nano, tmp_path):
     settings = {"max_steps": 10, "learning_rate": 10.0, "patience": 1, "refit": False, "validation_windows": 6}
     trained(nano["bolt"], tmp_path / "out", tmp_path, trainer={"eval_steps": 1, "save_steps": 1}, **settings)

@@ -11,6 +11,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,11 +64,11 @@ class Columns:
 def source_files(source: str) -> list[Path]:
     """Return the files that hold the series of `source`; none for the name of a data set on the Hub.
 
-    A GluonTS folder gives its train split, a folder that `datasets` wrote its own files, and any other folder all files
-    in it that have a known suffix.
+    A GluonTS folder gives its train split, a folder that `datasets` wrote its own files, one with partitions all files in
+    those, and any other folder all files in it that have a known suffix.
 
     Raises:
-        UserError: nothing is there, or no file of a known format.
+        UserError: nothing is there, no file of a known format, or a Delta table.
     """
     path = Path(source)
     if path.is_file():
@@ -75,7 +76,9 @@ def source_files(source: str) -> list[Path]:
     if path.is_dir():
         if (path / "metadata" / "metadata.json").exists() or (path / "metadata.json").exists():
             path = path / "train" if (path / "train").is_dir() else path
-        depth = "**/*" if _is_datasets_folder(Path(source)) else "*"
+        if (path / "_delta_log").is_dir():  # among its files are those of rows that were deleted since
+            raise UserError(f"{path} is a Delta table; write its rows to Parquet files in another folder")
+        depth = "**/*" if _is_datasets_folder(Path(source)) or _is_partitioned(Path(source)) else "*"
         files = sorted(file for file in path.glob(depth) if _suffix(file) in _SUFFIXES and file.name[0] not in "._")
         if not files:
             raise UserError(
@@ -106,6 +109,8 @@ def read_tables(source: str, columns: Columns) -> Iterator[pa.Table]:
         yield from _read_hub(source, columns)
     elif Path(source).is_dir() and _is_datasets_folder(Path(source)):
         yield from _read_datasets_folder(Path(source), columns)
+    elif _is_partitioned(Path(source)):
+        yield from _read_partitions(Path(source), files, columns)
     else:
         for file in files:
             tables = _read_file(file, columns)
@@ -127,7 +132,7 @@ def _read_file(path: Path, columns: Columns) -> Iterator[pa.Table]:
         raise UserError(f"{path} has no suffix of a known format; known are {', '.join(_SUFFIXES)}")
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty")
-    try:
+    with _reading(path, columns):
         if suffix in _CSV:
             yield from _read_csv(path, columns)
         elif suffix in _JSON:
@@ -140,12 +145,47 @@ def _read_file(path: Path, columns: Columns) -> Iterator[pa.Table]:
             # What is buffered ahead would be kept to the end of the file.
             with pq.ParquetFile(path, pre_buffer=False) as file:
                 names = _present(file.schema_arrow.names, columns, path)
-                nested = not columns.wide and is_list(file.schema_arrow.field(columns.target).type)
-                at_once = max(1, _ROWS // len(names)) if columns.wide else _NESTED_ROWS if nested else _ROWS
+                at_once = _rows_at_once(file.schema_arrow, names, columns)
                 for batch in file.iter_batches(batch_size=at_once, columns=names):
                     yield pa.Table.from_batches([batch])
         else:
             yield from _read_arrow(path)
+
+
+def _read_partitions(path: Path, files: list[Path], columns: Columns) -> Iterator[pa.Table]:
+    """Read Parquet files that lie in folders named COLUMN=VALUE, as Spark and Hive write them."""
+    import pyarrow.dataset as pads
+
+    other = next((file for file in files if _suffix(file) not in _PARQUET), None)
+    if other is not None:
+        raise UserError(
+            f"{other} lies in a folder with partitions, named COLUMN=VALUE: those are read of Parquet files"
+        )
+    folders = (part for file in files for part in file.parent.relative_to(path).parts)
+    keys = dict.fromkeys(name for name, equals, _ in (folder.partition("=") for folder in folders) if equals)
+    partitions = pads.partitioning(pa.schema([(key, pa.string()) for key in keys]), flavor="hive")
+    with _reading(path, columns):
+        dataset = pads.dataset([str(file) for file in files], partitioning=partitions, partition_base_dir=str(path))
+        names = _present(dataset.schema.names, columns, path)
+        at_once = _rows_at_once(dataset.schema, names, columns)
+        unbuffered = pads.ParquetFragmentScanOptions(pre_buffer=False)
+        ahead = {"batch_readahead": 1, "fragment_readahead": 1, "fragment_scan_options": unbuffered}
+        for batch in dataset.to_batches(columns=names, batch_size=at_once, **ahead):
+            yield pa.Table.from_batches([batch])
+
+
+def _rows_at_once(schema: pa.Schema, names: list[str], columns: Columns) -> int:
+    """Return how many rows of a Parquet file memory has room for."""
+    if columns.wide:
+        return max(1, _ROWS // len(names))
+    return _NESTED_ROWS if is_list(schema.field(columns.target).type) else _ROWS
+
+
+@contextmanager
+def _reading(path: Path, columns: Columns) -> Iterator[None]:
+    """Name `path` where what lies there does not parse."""
+    try:
+        yield
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in str(error):
             raise UserError(
@@ -403,6 +443,10 @@ def is_list(kind: pa.DataType) -> bool:
 
 def _is_datasets_folder(path: Path) -> bool:
     return any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json", "state.json"))
+
+
+def _is_partitioned(path: Path) -> bool:
+    return path.is_dir() and any(entry.is_dir() for entry in path.glob("*=*"))
 
 
 def _suffix(path: Path) -> str:

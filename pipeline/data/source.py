@@ -19,6 +19,7 @@ from pipeline.files import fingerprint
 from pipeline.series import UNIVARIATE, Series
 
 _LOOKED_AT = 10_000
+_STEPS_LOOKED_AT = 1 << 24
 _LAYOUT = 5  # raise it when what a conversion gives changes, so that older ones are not taken
 _NAMES_AT_ONCE = 65_536
 logger = logging.getLogger(__name__)
@@ -111,7 +112,9 @@ def _open_path(source: str, cache_dir: str | Path, columns: Columns, freq: str |
             pass
     freq = freq or gluonts_freq(source)
     commit = None if files else hub_commit(source)
-    cached = _cached(cache_dir, fingerprint(files, _LAYOUT, columns, freq, "" if files else source, commit))
+    # Of several files the names may be those of their series.
+    named = [] if len(files) == 1 else [str(file.relative_to(source)) for file in files] or source
+    cached = _cached(cache_dir, fingerprint(files, _LAYOUT, columns, freq, named, commit))
     may_be_older = not files and commit is None
     if may_be_older or not cached.is_file():
         logger.info("converting %s to %s", source, cached)
@@ -157,6 +160,7 @@ def _filled(store: Store, source: str) -> Store:
     if len(store) == 0:
         raise UserError(f"{source} holds no series")
     _tell_of_open_ends(store, source)
+    _tell_of_few_values(store, source)
     return store
 
 
@@ -176,6 +180,24 @@ def _tell_of_open_ends(store: Store, source: str) -> None:
             source,
             len(missing),
             max(missing),
+        )
+
+
+def _tell_of_few_values(store: Store, source: str) -> None:
+    """Say where most steps of the first series are missing."""
+    n_steps = n_known = 0
+    for index in range(min(len(store), _LOOKED_AT)):
+        if n_steps > _STEPS_LOOKED_AT:
+            break
+        target = store.target(index)
+        n_steps, n_known = n_steps + len(target), n_known + int(np.count_nonzero(~np.isnan(target)))
+    if 2 * n_known < n_steps:
+        logger.warning(
+            "%s: only %.0f%% of the steps of %r have a value; the others are unknown, which is not nought: write noughts "
+            "where those are meant, or name another frequency with data.freq",
+            source,
+            100 * n_known / n_steps,
+            store.freq,
         )
 
 
