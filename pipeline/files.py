@@ -41,8 +41,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         with disk_errors_named(path):
             yield temporary
         with _writing(path):
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
+            sync([temporary])
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
     finally:
@@ -52,6 +51,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 @contextmanager
 def whole_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; at the end it takes the name `path`, in place of what stood there.
+
+    Its files are fsynced before it is renamed.
 
     Raises:
         UserError: `path` is a file, or cannot be written.
@@ -66,6 +67,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         with disk_errors_named(path):
             yield temporary
         with _writing(path):
+            sync(temporary.rglob("*"))
             temporary.chmod(0o777 & ~_umask())
             if path.exists():
                 old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
@@ -92,6 +94,14 @@ def disk_errors_named(path: Path) -> Iterator[None]:
             raise
         said = getattr(error, "strerror", None) or one_line(error)
         raise UserError(f"cannot write {path}: {said}; choose another path or make room") from error
+
+
+def sync(paths: Iterable[Path]) -> None:
+    """Wait until the files among some paths are on disk."""
+    for path in paths:
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
 
 
 def check_folder(path: str | Path) -> None:

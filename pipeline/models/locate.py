@@ -42,14 +42,20 @@ def locate_model(name: str, revision: str | None = None) -> Path:
 
 
 def _from_s3(prefix: str) -> Path:
+    bucket, _, key = prefix.removeprefix(S3).partition("/")
+    if not bucket or not key:
+        raise UserError(f"no model at {prefix}; write s3://BUCKET/PREFIX")
     try:
         from chronos.boto_utils import cache_model_from_s3
 
-        return Path(cache_model_from_s3(prefix, force_download=False))
+        folder = Path(cache_model_from_s3(prefix, force_download=False))
     except ImportError as error:
         raise UserError("loading from s3:// needs boto3; install it with: pip install boto3") from error
     except Exception as error:  # botocore's errors, without importing it
         raise UserError(f"cannot load {prefix}: {one_line(error)}") from error
+    if not (folder / "config.json").is_file():
+        raise UserError(f"no model at {prefix}: it has no config.json; mend the bucket or the prefix")
+    return folder
 
 
 def _from_hub(name: str, revision: str | None) -> Path:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.files import check_folder, disk_errors_named, read_json, write_json
+from pipeline.files import check_folder, disk_errors_named, read_json, sync, write_json
 from pipeline.models.checkpoint import TRAINING_INFO
 
 _LOCK = ".lock"
@@ -178,6 +178,7 @@ class RunFolder:
             with disk_errors_named(self.path):
                 staging.mkdir(parents=True)
                 yield staging
+                sync(staging.rglob("*"))
             for file in sorted(staging.iterdir(), key=lambda file: file.name == TRAINING_INFO):
                 target = self.path / file.name
                 if target.is_dir():
@@ -189,9 +190,7 @@ class RunFolder:
 
 def seal_checkpoint(checkpoint: Path) -> None:
     """Write down, once all files of a Trainer's checkpoint are on disk, which they are and how long."""
-    for file in _files(checkpoint):
-        with open(file, "rb") as opened:
-            os.fsync(opened.fileno())
+    sync(_files(checkpoint))
     write_json(checkpoint / _SEAL, _sizes(checkpoint))
 
 
