@@ -88,8 +88,8 @@ class DataConfig:
     known_covariates: list[str] = field(default_factory=list)
     """Columns that are known beyond the forecast's start too, such as prices and holidays. For Chronos-2."""
     wide: bool = False
-    """A row a time step and a column a series, named by its header, not of JSON Lines; false is a row a value, or a row a
-    series."""
+    """A table with a column a series, named by its header, or a row a series and a column a time step, whose date is in the
+    header; not of JSON Lines. False is a row a value, or a row with a list of values a series."""
     decimal: Literal["auto", ".", ","] = "auto"
     """What fractions begin with in CSV files; auto tells it from the values. The other mark may part thousands."""
     encoding: str = "utf-8"
@@ -109,10 +109,8 @@ class DataConfig:
         ids = [self.id_column] if isinstance(self.id_column, str) else self.id_column
         if not ids:
             raise UserError("data.id_column is an empty list; name the columns, or leave it out for a single series")
-        if self.wide and (len(self.variates()) > 1 or len(ids) > 1):
-            raise UserError(
-                "data.wide: a column a series leaves no room for covariates, several targets and several id_columns"
-            )
+        if self.wide and len(self.variates()) > 1:
+            raise UserError("data.wide: a column a series leaves no room for covariates and several targets")
         names = (*ids, self.timestamp_column, *self.variates().names)
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice or not self.target:

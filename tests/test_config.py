@@ -131,7 +131,7 @@ def test_sources_are_one_path_or_many_with_weights():
         (["--data.train", "[]"], "data.train"),
         (["--data.id_column", "[]"], "data.id_column is an empty list"),
         (["--data.id_column", "[target, shop]"], "target more than once"),
-        (["--data.id_column", "[a, b]", "--data.wide", "true"], "several id_columns"),
+        (["--data.target", "[a, b]", "--data.wide", "true"], "several targets"),
         (["--data.train", "[{path: a.csv, wieght: 9}]"], "data.train does not parse: [{path: a.csv, wieght: 9}]"),
         (["--evaluation.data_path", "[{path: a.csv, frq: D}]"], "evaluation.data_path does not parse"),
         (["--training.epoch", "3"], "training.epoch"),

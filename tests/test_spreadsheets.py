@@ -92,15 +92,58 @@ def test_a_column_a_series_is_what_melting_gives(tmp_path, kind):
         np.testing.assert_array_equal(wide.target(index), melted.target(index))
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet", "frame"])
+@pytest.mark.parametrize("dates", ["%Y-%m-%d", "%d.%m.%Y", "%Y-%m-%d %H:%M:%S"])
+def test_a_column_a_step_is_what_melting_gives(tmp_path, kind, dates):
+    days = pd.date_range("2020-01-05", periods=40).strftime(dates)
+    frame = pd.DataFrame(np.arange(120.0).reshape(3, 40) / 8, columns=days)
+    frame.iloc[1, :4] = frame.iloc[2, 7] = np.nan
+    frame.insert(0, "shop", ["north", "north", "south"])
+    frame.insert(1, "manager", ["Ann", "Bea", "Cem"])
+    frame.insert(2, "product", [1, 2, 1])
+    long = frame.melt(["shop", "manager", "product"], var_name="timestamp", value_name="target").dropna()
+    source = frame
+    if kind == "csv":
+        frame.to_csv(tmp_path / "w.csv", index=False, decimal=",", sep=";")
+        source = tmp_path / "w.csv"
+    if kind == "parquet":
+        frame.to_parquet(tmp_path / "w.parquet")
+        source = tmp_path / "w.parquet"
+    across = open_source(source, tmp_path / "cache", Columns(item_id=("shop", "product"), wide=True))
+    melted = open_source(long, tmp_path / "cache", Columns(item_id=("shop", "product")))
+    assert sorted(across.item_ids) == sorted(melted.item_ids) == ["north/1", "north/2", "south/1"]
+    for name in across.item_ids:
+        here, there = list(across.item_ids).index(name), list(melted.item_ids).index(name)
+        assert across.starts[here] == melted.starts[there]
+        np.testing.assert_array_equal(across.target(here), melted.target(there))
+
+
+def test_years_across_the_header_are_years(tmp_path):
+    (tmp_path / "w.csv").write_text("item_id,code,1990,1991,1992,1993\nA,7,1,2,,4\nB,8,5,6,7,8\n")
+    store = open_source(tmp_path / "w.csv", tmp_path / "cache", Columns(wide=True))
+    assert (store.freq, str(store.starts[0])) == ("YS-JAN", "1990-01-01T00:00:00")
+    np.testing.assert_array_equal(store.target(0), [1, 2, np.nan, 4])
+
+
+def test_a_date_of_the_header_that_is_none_is_named(tmp_path):
+    (tmp_path / "w.csv").write_text("item_id,2020-01-01,2020-01-32\nA,1,2\n")
+    with pytest.raises(UserError, match="dates of its header: .* no date.*: 2020-01-32"):
+        open_source(tmp_path / "w.csv", tmp_path / "cache", Columns(wide=True))
+
+
 def test_a_wrong_value_of_a_wide_table_is_named_by_its_row(tmp_path):
     (tmp_path / "w.csv").write_text("timestamp,A,B\n2020-01-01,1,2\n2020-01-02,1,two\n2020-01-03,1,2\n")
     with pytest.raises(UserError, match="row 2 has a target that is no number: two"):
         open_source(tmp_path / "w.csv", tmp_path / "cache", Columns(wide=True))
+    (tmp_path / "v.csv").write_text("item_id,2020-01-01,2020-01-02\nA,1,2\nB,1,two\n")
+    with pytest.raises(UserError, match="row 2 has a target that is no number: two"):
+        open_source(tmp_path / "v.csv", tmp_path / "cache", Columns(wide=True))
 
 
 def test_what_is_no_wide_table_is_refused(tmp_path):
     (tmp_path / "w.csv").write_text("day,A,\n2020-01-01,1,2\n")
-    for columns in (Columns(wide=True), Columns(timestamp="day", wide=True)):
+    several = Columns(item_id=("day", "A"), wide=True)
+    for columns in (Columns(wide=True), Columns(timestamp="day", wide=True), several):
         with pytest.raises(UserError, match="data.wide wants"):
             open_source(tmp_path / "w.csv", tmp_path / "cache", columns)
     (tmp_path / "w.jsonl").write_text('{"timestamp": "2020-01-01", "A": 1}\n')

@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.data import wide
 from pipeline.data.numbers import Decimal, told_decimal, with_points
 from pipeline.errors import UserError, first_few, one_line
 from pipeline.files import check_stream_end, read_json
@@ -44,7 +45,8 @@ class Columns:
     variates: Variates = UNIVARIATE
     """Columns of the values."""
     wide: bool = False
-    """A row a time step and a column a series, which its header names; else a row a value or a row a series."""
+    """A column a series, which its header names, or a column a time step, whose date it does; else a row a value, or a row
+    with lists."""
     decimal: Decimal = "auto"
     """What fractions begin with in a CSV file; auto tells it from the values."""
     encoding: str = "utf-8"
@@ -200,13 +202,17 @@ def named_tables(tables: Iterator[pa.Table], columns: Columns, where: str) -> It
     for table in tables:
         if not len(table):
             continue
-        _present(table.column_names, columns, where)
+        table = table.select(_present(table.column_names, columns, where))
         rows = pa.array(np.arange(n_rows + 1, n_rows + 1 + len(table)))
         n_rows += len(table)
-        if columns.wide:
-            table, rows = _melted(table, rows, columns)
         if len(columns.item_ids) > 1:
             table = _named_together(table, columns.item_ids)
+        if columns.wide:
+            named = columns.item_ids[0], columns.timestamp, columns.target
+            if columns.timestamp in table.column_names:
+                table, rows = wide.of_columns(table, rows, *named)
+            else:
+                table, rows = wide.of_rows(table, rows, *named, where)
         wanted = {columns.item_ids[0]: "item_id", columns.timestamp: "timestamp"}
         wanted |= dict(zip(columns.variates.names, columns.variates.columns))
         wanted.setdefault("start", "start")
@@ -231,25 +237,6 @@ def _named_together(table: pa.Table, names: tuple[str, ...]) -> pa.Table:
     """Return a table with its names in the first of several columns, none where one of them has none."""
     joined = pc.binary_join_element_wise(*(table[name].cast(pa.string()) for name in names), "/")
     return table.set_column(table.column_names.index(names[0]), names[0], joined)
-
-
-def _melted(table: pa.Table, rows: pa.Array, columns: Columns) -> tuple[pa.Table, pa.ChunkedArray]:
-    """Return a table of a column a series as one of a row a value, and the row of each; what is empty is left out."""
-    stamps, numbers = table[columns.timestamp], pa.chunked_array([rows])
-    series = [name for name in table.column_names if name != columns.timestamp]
-    kind = pa.float64() if all(_is_number(table.schema.field(name).type) for name in series) else pa.string()
-    parts, of_parts = [], []
-    for name in series:
-        values = table[name].cast(kind)
-        known = values.is_valid()
-        columns_of_part = {
-            columns.item_ids[0]: pa.array([name] * pc.sum(known).as_py(), pa.string()),
-            columns.timestamp: stamps.filter(known),
-            columns.target: values.filter(known),
-        }
-        parts.append(pa.table(columns_of_part))
-        of_parts += numbers.filter(known).chunks
-    return pa.concat_tables(parts), pa.chunked_array(of_parts)
 
 
 def _read_csv(path: Path, columns: Columns) -> Iterator[pa.Table]:
@@ -279,9 +266,9 @@ def _read_csv(path: Path, columns: Columns) -> Iterator[pa.Table]:
                 null_values=[""],  # "NA" is a name, of Namibia for one
             ),
         )
-        values = [
-            name for name in wanted if name in columns.variates.names or columns.wide and name != columns.timestamp
-        ]
+        values: Sequence[str] = columns.variates.names
+        if columns.wide:
+            values = [name for name in wanted if name not in (*columns.item_ids, columns.timestamp)]
         decimal, n_rows = columns.decimal, 0
         for batch in reader:
             table = pa.Table.from_batches([batch])
@@ -414,12 +401,7 @@ def _present(names: list[str], columns: Columns, where: object) -> list[str]:
         if names.count(name) > 1:
             raise UserError(f"{where} has {names.count(name)} columns named {name!r}; keep one of them")
     if columns.wide:
-        if columns.timestamp not in names or len(names) == 1 or "" in names:
-            raise UserError(
-                f"{where} has the columns {first_few(names)}: data.wide wants {columns.timestamp!r}, or what "
-                "data.timestamp_column says, and a column a series, each with a name"
-            )
-        return names
+        return _present_in_wide(names, columns, where)
     for name in required:
         if name not in names:
             raise UserError(
@@ -430,9 +412,16 @@ def _present(names: list[str], columns: Columns, where: object) -> list[str]:
     return [name for name in wanted if name in names]
 
 
-def _is_number(kind: pa.DataType) -> bool:
-    return (
-        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind)
+def _present_in_wide(names: list[str], columns: Columns, where: object) -> list[str]:
+    if columns.timestamp in names and len(columns.item_ids) == 1 and len(names) > 1 and "" not in names:
+        return names
+    dates = wide.dated(names)
+    if columns.timestamp not in names and dates and set(columns.item_ids) <= set(names):
+        return [*columns.item_ids, *dates]
+    raise UserError(
+        f"{where} has the columns {first_few(names)}: data.wide wants {columns.timestamp!r}, or what data.timestamp_column "
+        f"says, and a column a series, each with a name; or {' and '.join(map(repr, columns.item_ids))}, or what "
+        "data.id_column says, and a column a time step, each named by a date"
     )
 
 
