@@ -116,6 +116,20 @@ def test_a_batch_without_rows_is_passed_over(tmp_path, maker):
     assert series_of(open_source(tmp_path / "s.arrow", tmp_path)) == series_of(open_source(FRAME, tmp_path))
 
 
+def test_a_text_among_lists_is_no_list_of_digits(tmp_path):
+    (tmp_path / "s.jsonl").write_text('{"item_id": "A", "target": [1, 2]}\n{"item_id": "B", "target": "123"}\n')
+    with pytest.raises(UserError, match="among lists is none: 123"):
+        open_source(tmp_path / "s.jsonl", tmp_path / "cache")
+
+
+def test_a_table_without_the_column_of_timestamps_is_told_of(tmp_path, caplog):
+    """Its rows may be in any order, which nobody could tell from the forecast."""
+    open_source(FRAME, tmp_path)
+    assert not caplog.text
+    open_source(FRAME.rename(columns={"timestamp": "date"}), tmp_path)
+    assert "the DataFrame has no timestamps" in caplog.text and "data.timestamp_column" in caplog.text
+
+
 def test_a_file_a_day_is_a_table(tmp_path):
     days = [one for _, one in FRAME.groupby("timestamp")]
     assert series_of(open_source(folder_of(tmp_path / "days", *days), tmp_path)) == series_of(

@@ -328,8 +328,10 @@ def _json_floats(path: Path, values: object) -> list[float | None] | None:
     # GluonTS writes NaN as a string.
     if values is None:
         return None
+    if not isinstance(values, list):
+        raise UserError(f"{path}: a target among lists is none: {values}")
     try:
-        return [None if value is None else float(value) for value in values]  # type: ignore[attr-defined]
+        return [None if value is None else float(value) for value in values]
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: a target holds something that is no number ({error})") from error
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from pipeline.config import Config
 from pipeline.data.arrow_store import NotAStore, Store, open_store, store_of_arrays, write_store
 from pipeline.data.formats import Columns, gluonts_freq, hub_commit, named_tables, read_tables, source_files
+from pipeline.data.frequency import UNKNOWN
 from pipeline.data.tabular import NotInOrder, series_in_order, series_of_tables
 from pipeline.errors import UserError, one_line
 from pipeline.files import fingerprint
@@ -64,7 +65,7 @@ def open_source(
         cached = _cached(cache_dir, fingerprint([], _LAYOUT, columns, freq, names, kinds, hashed))
         if not cached.is_file():
             _convert(lambda: iter([rows]), "the DataFrame", cached, columns, freq)
-        return _filled(open_store(cached), "the DataFrame")
+        return _converted(cached, "the DataFrame")
     return _open_path(str(source), cache_dir, columns, freq)
 
 
@@ -119,7 +120,18 @@ def _open_path(source: str, cache_dir: str | Path, columns: Columns, freq: str |
     if may_be_older or not cached.is_file():
         logger.info("converting %s to %s", source, cached)
         _convert(partial(read_tables, source, columns), source, cached, columns, freq)
-    return _filled(open_store(cached), source)
+    return _converted(cached, source)
+
+
+def _converted(path: Path, source: str) -> Store:
+    store = open_store(path)
+    if store.freq == UNKNOWN:
+        logger.warning(
+            "%s has no timestamps: its steps are counted in the order of its rows; where a column has them, name it with "
+            "data.timestamp_column",
+            source,
+        )
+    return _filled(store, source)
 
 
 def _convert(
