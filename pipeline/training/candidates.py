@@ -82,13 +82,15 @@ def choose(
         for entry in state.log_history
         if "eval_wql" in entry
     ]
-    loaded = int(state.best_global_step or 0) if state.best_model_checkpoint else 0
+    # Where the best checkpoint was lost, torn when the run was killed, the model has the weights of the last step too.
+    held = int(state.best_global_step or 0) if state.best_model_checkpoint else 0
+    held = held or state.global_step
     mixed, blend = [], Blend(model, base)
     for share in blends:
         blend.set(share)
-        mixed.append(Candidate(loaded or state.global_step, share, trainer.score(model)))
+        mixed.append(Candidate(held, share, trainer.score(model)))
         logger.info("%s: validation WQL %.4f", mixed[-1].name, mixed[-1].scores["wql"])
-    at_hand = [candidate for candidate in scored if candidate.step in (0, loaded)] + mixed
+    at_hand = [candidate for candidate in scored if candidate.step in (0, held)] + mixed
     winner = min(at_hand, key=lambda candidate: candidate.scores[metric])
     blend.set(winner.share)
     return scored + mixed, winner
