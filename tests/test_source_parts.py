@@ -60,6 +60,8 @@ def test_folders_named_by_column_and_value_are_columns(tmp_path):
     frame["store"] = np.where(frame.index < 60, "007", "8")
     frame.to_parquet(tmp_path / "sales", partition_cols=["store", "product"])
     (tmp_path / "sales" / "_SUCCESS").touch()
+    (tmp_path / "sales" / "_temporary" / "store=007").mkdir(parents=True)
+    frame.to_parquet(tmp_path / "sales" / "_temporary" / "store=007" / "part.parquet")
     columns = Columns(item_id=("store", "product"))
     assert series_of(open_source(tmp_path / "sales", tmp_path, columns)) == series_of(
         open_source(frame, tmp_path, columns)

@@ -81,7 +81,7 @@ def source_files(source: str) -> list[Path]:
         if (path / "_delta_log").is_dir():  # among its files are those of rows that were deleted since
             raise UserError(f"{path} is a Delta table; write its rows to Parquet files in another folder")
         depth = "**/*" if _is_datasets_folder(Path(source)) or _is_partitioned(Path(source)) else "*"
-        files = sorted(file for file in path.glob(depth) if _suffix(file) in _SUFFIXES and file.name[0] not in "._")
+        files = sorted(file for file in path.glob(depth) if _suffix(file) in _SUFFIXES and not _is_hidden(file, path))
         if not files:
             raise UserError(
                 f"no data file in the folder {path} itself, whose subfolders are not read; known are {', '.join(_SUFFIXES)}"
@@ -434,6 +434,11 @@ def is_list(kind: pa.DataType) -> bool:
 
 def _is_datasets_folder(path: Path) -> bool:
     return any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json", "state.json"))
+
+
+def _is_hidden(file: Path, folder: Path) -> bool:
+    """Return whether a file is none of the data of a folder, as what Spark keeps in `_temporary` while it writes."""
+    return any(part[0] in "._" for part in file.relative_to(folder).parts)
 
 
 def _is_partitioned(path: Path) -> bool:

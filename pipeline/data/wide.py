@@ -48,7 +48,7 @@ def of_rows(
     """Return the values of a row a series and a column a time step, series by series; as `of_columns` else.
 
     Raises:
-        UserError: a column that is named by a date is named by none.
+        UserError: a name that looks like a date is none, or may mean two.
     """
     steps = dated(table.column_names)
     stamps = seconds_of(pa.chunked_array([steps]), np.arange(len(steps)) + 1, f"{where}, dates of its header")
