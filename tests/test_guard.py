@@ -17,6 +17,7 @@ from pipeline.data.source import open_source
 from pipeline.errors import UserError
 from pipeline.train_model import ChronosTrainer
 from pipeline.training.candidates import choose
+from pipeline.training.guard import BaseIsFirstBest
 from pipeline.training.run_folder import RunFolder
 
 
@@ -202,12 +203,14 @@ def test_candidates_are_scored_by_the_forecasts_of_what_is_saved(tmp_path):
     assert trainer.candidates[0].scores["wql"] == pytest.approx(base, rel=1e-6)
 
 
-def test_a_best_checkpoint_that_was_lost_leaves_the_last_step_to_choose():
+def test_a_best_checkpoint_that_was_lost_leaves_the_last_step_to_choose(tmp_path):
     base, model = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
     trained = model.weight.detach().clone()
     log = [
         {"step": k, "eval_wql": wql, "eval_mase": wql, "eval_loss": wql} for k, wql in ((0, 1.0), (3, 0.4), (6, 0.5))
     ]
-    state = SimpleNamespace(log_history=log, best_global_step=3, best_model_checkpoint=None, global_step=6)
+    lost = str(tmp_path / "checkpoint-3")
+    state = SimpleNamespace(log_history=log, best_global_step=3, best_model_checkpoint=lost, global_step=6)
+    BaseIsFirstBest("wql").on_train_begin(SimpleNamespace(output_dir=tmp_path), state, None)
     candidates, winner = choose(SimpleNamespace(state=state), model, base, [], "wql")
     assert (winner.step, winner.share, len(candidates)) == (6, 1.0, 3) and torch.equal(model.weight, trained)

@@ -228,10 +228,9 @@ class BaseIsFirstBest(TrainerCallback):
         self.metric = metric
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Find the best checkpoint where it lies now: the folder of a run that is continued may have been moved."""
+        """Find the best checkpoint where it lies now: a run that is continued may have been moved, or have lost it."""
         best = Path(str(args.output_dir), f"checkpoint-{state.best_global_step}")
-        if state.best_global_step and best.is_dir():
-            state.best_model_checkpoint = str(best)
+        state.best_model_checkpoint = str(best) if state.best_global_step and best.is_dir() else None
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Take the score of step 0, before anything is trained, as the best so far."""
