@@ -12,6 +12,7 @@ import pyarrow as pa
 from pipeline.config import Config
 from pipeline.data.arrow_store import Store
 from pipeline.data.future import Future, open_future
+from pipeline.data.numbers import too_large
 from pipeline.data.source import open_configured
 from pipeline.errors import UserError, first_few
 from pipeline.forecasting.forecaster import Forecaster
@@ -54,8 +55,8 @@ class ChronosLoader:
             float32, [batch, prediction_length, n_quantiles]; of items of several targets a row for each.
 
         Raises:
-            UserError: no model is loaded, the context is no array of numbers of one or two dimensions, or a store has what
-                the model does not know.
+            UserError: no model is loaded, the context is no array of numbers of one or two dimensions, or holds one too
+                large, or a store has what the model does not know.
         """
         if prediction_length < 1:
             raise UserError(f"prediction_length must be at least 1, got {prediction_length}")
@@ -84,6 +85,8 @@ class ChronosLoader:
             raise UserError(
                 f"context must be numbers of shape [batch, length], got {context.dtype} {list(context.shape)}"
             )
+        if (wrong := too_large(context)) is not None:
+            raise UserError(f"the context {wrong}")
         return np.atleast_2d(context).astype(np.float32)
 
     def evaluate_on_test_data(self, test_data: np.ndarray | pd.DataFrame | Store) -> dict:

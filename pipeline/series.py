@@ -26,6 +26,11 @@ class Variates:
         return self.targets + self.past + self.known
 
     @property
+    def names_by_role(self) -> tuple[tuple[str, ...], ...]:
+        """Names of targets, covariates of the past, and known ones."""
+        return self.targets, self.past, self.known
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """What the columns of a table of them are called in this package: `target` the first, so that none has two names."""
         return ("target", *(f"variate {name}" for name in self.names[1:]))

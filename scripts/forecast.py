@@ -25,6 +25,7 @@ def main(config: Config) -> None:
         parts_of,
     )
     from pipeline.load_model import ChronosLoader
+    from pipeline.series import UNIVARIATE
 
     inference, output = config.inference, config.predictions_path()
     check_predictions_path(output)
@@ -48,7 +49,7 @@ def main(config: Config) -> None:
         levels=inference.quantiles,
         context_length=inference.context_length,
         batch_size=inference.batch_size,
-        target_names=config.data.variates().targets,
+        target_names=(config.data.variates() if store.variates == UNIVARIATE else store.variates).targets,
         future=future,
     )
     check_request(loader.loaded(), store, request)

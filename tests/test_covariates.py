@@ -323,6 +323,21 @@ def test_train_forecast_and_evaluate_by_their_commands(run_script, nano, tmp_pat
     assert code == 2 and "Chronos-2" in err
 
 
+def test_the_targets_of_a_store_keep_their_names(run_script, nano, tmp_path):
+    """Where it lies, without the table it was made of: data.target says nothing of them."""
+    store = open_source(shops(2)[0], tmp_path / "cache", Columns(variates=Variates(("sold", "visits"))))
+    ask = ["--inference.model_path", nano["chronos-2"], "--inference.prediction_length", 3]
+    for name, data in (("both", store.path), ("one", "one.csv")):
+        shops(2)[0].to_csv("one.csv", index=False)
+        target = ["--data.target", "sold"] if name == "one" else []
+        code, _, err = run_script(
+            "forecast", *ask, *target, "--inference.data_path", data, "--inference.output_path", f"{name}.csv"
+        )
+        assert code == 0, err
+    assert pd.read_csv("both.csv")["target_name"].tolist() == 2 * (3 * ["sold"] + 3 * ["visits"])
+    assert set(pd.read_csv("one.csv")["target_name"]) == {"sold"}
+
+
 def test_models_without_covariates_are_refused_them_in_training(nano, opened, tmp_path):
     trainer = ChronosTrainer(str(nano["bolt"]))
     trainer.config = settings(tmp_path)

@@ -9,10 +9,13 @@ from conftest import long_frame
 from sources import FRAME, GOOD, KINDS, csv_of, nested, write
 
 from pipeline.data.formats import Columns, named_tables
+from pipeline.data.rows import Place
 from pipeline.data.source import open_source
 from pipeline.data.tabular import NotInOrder, series_in_order, series_of_tables
 from pipeline.errors import UserError
 from pipeline.series import Variates
+
+PLACE = Place("t")
 
 
 @pytest.mark.filterwarnings("ignore:.*Feather.*:FutureWarning", "ignore:.*feather.*:DeprecationWarning")
@@ -97,8 +100,8 @@ def test_more_rows_than_fit_in_memory_give_the_same_series(rows_in_memory):
     parts = [pa.Table.from_pandas(frame.iloc[start : start + 25], preserve_index=False) for start in range(0, 360, 25)]
 
     def series(limit):
-        tables = named_tables(iter(parts), Columns(), "t")
-        return {one.item_id: one.target.tolist() for one in series_of_tables(tables, "t", rows_in_memory=limit)}
+        tables = named_tables(iter(parts), Columns(), PLACE)
+        return {one.item_id: one.target.tolist() for one in series_of_tables(tables, PLACE, rows_in_memory=limit)}
 
     assert series(rows_in_memory) == series(10**6) and len(series(rows_in_memory)) == 40
 
@@ -113,7 +116,7 @@ def test_rows_in_order_give_the_same_series_as_they_are_read(freq, rows):
     streamed, held = (
         [
             (one.item_id, one.start, one.freq, one.target.tolist())
-            for one in read(named_tables(iter(tables), Columns(), "t"), "t", given)
+            for one in read(named_tables(iter(tables), Columns(), PLACE), PLACE, given)
         ]
         for read in (series_in_order, series_of_tables)
     )
@@ -126,7 +129,7 @@ def test_rows_out_of_order_are_told_from_those_in_order():
         frame = pd.DataFrame({"item_id": names, "timestamp": days[order], "target": 1.0})
         table = pa.Table.from_pandas(frame, preserve_index=False)
         with pytest.raises(NotInOrder):
-            list(series_in_order(named_tables(iter([table]), Columns(), "t"), "t", "D"))
+            list(series_in_order(named_tables(iter([table]), Columns(), PLACE), PLACE, "D"))
 
 
 def test_a_series_that_goes_on_after_another_is_one_series(tmp_path):
@@ -145,7 +148,7 @@ def test_a_first_table_without_a_known_value_does_not_fix_the_type_of_the_column
         pa.table({"item_id": [name] * 5, "timestamp": stamps, "target": values})
         for name, values in (("a", pa.nulls(5)), ("b", ["1"] * 5))
     ]
-    series = series_of_tables(named_tables(iter(tables), Columns(), "t"), "t", rows_in_memory=rows_in_memory)
+    series = series_of_tables(named_tables(iter(tables), Columns(), PLACE), PLACE, rows_in_memory=rows_in_memory)
     assert {one.item_id: np.isnan(one.target).all() for one in series} == {"a": True, "b": False}
 
 

@@ -100,7 +100,7 @@ def test_a_series_may_go_on_in_a_file_with_another_kind_of_timestamp(tmp_path, c
 
 
 @pytest.mark.parametrize(
-    "lacking, said", [("timestamp", "row 41 has no timestamp"), ("target", "has no column 'target'")]
+    "lacking, said", [("timestamp", "row 1 of 1.parquet has no timestamp"), ("target", "has no column 'target'")]
 )
 def test_a_file_that_lacks_what_the_first_has_is_refused(tmp_path, lacking, said):
     folder = folder_of(tmp_path / "parts", FRAME[:40], FRAME[40:].drop(columns=lacking))

@@ -10,9 +10,12 @@ from sources import csv_of
 
 from pipeline.data.formats import Columns, named_tables
 from pipeline.data.frequency import timestamps
+from pipeline.data.rows import Place
 from pipeline.data.source import open_source
 from pipeline.data.tabular import series_of_tables
 from pipeline.errors import UserError
+
+PLACE = Place("t")
 
 
 def streamed(frame, rows_in_memory, rows_a_table=25):
@@ -20,7 +23,7 @@ def streamed(frame, rows_in_memory, rows_a_table=25):
         pa.Table.from_pandas(frame.iloc[start : start + rows_a_table], preserve_index=False)
         for start in range(0, len(frame), rows_a_table)
     )
-    series = series_of_tables(named_tables(tables, Columns(), "t"), "t", rows_in_memory=rows_in_memory)
+    series = series_of_tables(named_tables(tables, Columns(), PLACE), PLACE, rows_in_memory=rows_in_memory)
     return {one.item_id: (one.start, one.freq, str(one.target)) for one in series}
 
 
@@ -170,3 +173,30 @@ def test_a_frequency_that_is_given_is_taken(tmp_path):
 def test_a_frequency_that_cannot_be_told_is_asked_for(tmp_path):
     with pytest.raises(UserError, match="data.freq"):
         open_source(csv_of(tmp_path, "A,2020-01-01,1", "B,2020-01-03,3"), tmp_path / "cache")
+
+
+@pytest.mark.parametrize("text, freq", [
+    ("{0.year}Q{0.quarter}", "QS"), ("{0.year}-q{0.quarter}", "QS"), ("{0.year} Q{0.quarter}", "QS"),
+    ("{0.year}M{0.month:02}", "MS"), ("{0.year}-M{0.month}", "MS"),
+])  # fmt: skip
+def test_quarters_and_months_are_named_as_eurostat_does(tmp_path, text, freq):
+    stamps = pd.date_range("1999-01-01", periods=9, freq=freq)
+    rows = [f"A,{text.format(stamp)},1" for stamp in stamps]
+    store = open_source(csv_of(tmp_path, *rows), tmp_path / "cache")
+    found = timestamps(store.starts, store.freq, np.arange(9)[None])[0]
+    assert found.astype("M8[D]").tolist() == stamps.to_numpy().astype("M8[D]").tolist()
+
+
+def test_weeks_are_those_of_iso_8601(tmp_path):
+    days = pd.date_range("2019-01-07", periods=110, freq="W-MON")  # 2020 has a fifty-third
+    rows = [f"A,{day.strftime('%G-W%V')},1" for day in days]
+    store = open_source(csv_of(tmp_path, *rows), tmp_path / "cache")
+    assert (store.starts[0], store.freq, store.lengths[0]) == (np.datetime64("2019-01-07"), "W-MON", 110)
+    with pytest.raises(UserError, match="row 2 has a timestamp that is no date.*2019-W53"):
+        open_source(csv_of(tmp_path, "A,2019-W52,1", "A,2019-W53,1"), tmp_path / "cache")
+
+
+def test_quarters_may_stand_across_the_header(tmp_path):
+    (tmp_path / "s.csv").write_text("item_id,2000Q1,2000Q2,2000Q3\nA,1,2,3\n")
+    store = open_source(tmp_path / "s.csv", tmp_path / "cache", Columns(wide=True))
+    assert (store.starts[0], store.target(0).tolist()) == (np.datetime64("2000-01-01"), [1, 2, 3])

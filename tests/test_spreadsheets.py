@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 
 from pipeline.config import Config, DataConfig
+from pipeline.data import formats
 from pipeline.data.formats import Columns
 from pipeline.data.source import columns_of, open_source
 from pipeline.errors import UserError
+from pipeline.series import Variates
 
 
 def opened(tmp_path, values, columns=Columns(), delimiter=";"):
@@ -68,6 +70,55 @@ def test_an_encoding_that_there_is_not_is_refused(tmp_path):
     (tmp_path / "s.csv").write_bytes("item_id,timestamp,target\nKöln,2020-01-01,1\n".encode("cp1252"))
     with pytest.raises(UserError, match="not written in utf-8.*data.encoding"):
         open_source(tmp_path / "s.csv", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("head", ["sep=;\n", "\n\n", "\ufeffsep=;\n", "\n  \nsep=;\n\n"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_before_the_header_are_passed_over(tmp_path, head, end):
+    text = head + "item_id;timestamp;target, net\nA;2020-01-01;1,5\nA;2020-01-02;2,5\n"
+    (tmp_path / "s.csv").write_bytes(text.replace("\n", end).encode())
+    columns = Columns(variates=Variates(("target, net",)))
+    assert open_source(tmp_path / "s.csv", tmp_path / "cache", columns, "D").target(0).tolist() == [1.5, 2.5]
+
+
+@pytest.mark.parametrize("text", ["\n\n", "sep=,\n"])
+def test_a_file_without_a_header_is_refused(tmp_path, text):
+    (tmp_path / "s.csv").write_text(text)
+    with pytest.raises(UserError, match="holds no header"):
+        open_source(tmp_path / "s.csv", tmp_path / "cache")
+
+
+def test_the_mark_of_fractions_may_come_late(tmp_path, monkeypatch):
+    """Whole numbers below a thousand say nothing of it, however many."""
+    monkeypatch.setattr(formats, "_BLOCK_BYTES", 256)
+    values = [*map(str, range(100)), "1,5", *map(str, range(100)), "2,25"]
+    stamps = pd.date_range("2020-01-01", periods=len(values)).date
+    rows = "".join(f"A;{stamp};{value}\n" for stamp, value in zip(stamps, values))
+    (tmp_path / "s.csv").write_text(f"item_id;timestamp;target\n{rows}")
+    found = open_source(tmp_path / "s.csv", tmp_path / "cache", freq="D").target(0).tolist()
+    assert found == [float(value.replace(",", ".")) for value in values]
+
+
+def test_a_header_may_be_as_wide_as_it_is(tmp_path):
+    names = [f"a series with a name of many words, {number}" for number in range(3000)]
+    pd.DataFrame(np.ones((3, 3000)), pd.date_range("2020-01-01", periods=3, name="timestamp"), names).to_csv(
+        tmp_path / "s.csv"
+    )
+    store = open_source(tmp_path / "s.csv", tmp_path / "cache", Columns(wide=True))
+    assert list(store.item_ids) == names
+
+
+def test_a_column_without_a_name_goes_by_its_position(tmp_path):
+    """As pandas calls it, which wrote it: the index of a frame has often none."""
+    frame = pd.DataFrame({"A": [1.0, 2.0, 3.0], "B": [4.0, 5.0, 6.0]}, pd.date_range("2020-01-01", periods=3))
+    frame.to_csv(tmp_path / "s.csv")
+    with pytest.raises(UserError, match="has the columns Unnamed: 0, A, B"):
+        open_source(tmp_path / "s.csv", tmp_path / "cache", Columns(wide=True))
+    store = open_source(tmp_path / "s.csv", tmp_path / "cache", Columns(timestamp="Unnamed: 0", wide=True))
+    assert (list(store.item_ids), store.target(1).tolist()) == (["A", "B"], [4, 5, 6])
+    frame.rename_axis("timestamp").reset_index().to_csv(tmp_path / "t.csv")
+    with pytest.raises(UserError, match="a column a series, each with a name"):
+        open_source(tmp_path / "t.csv", tmp_path / "cache", Columns(wide=True))  # numbers of rows are no series
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "frame"])

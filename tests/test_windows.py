@@ -227,6 +227,14 @@ def test_an_infinite_value_is_refused_by_its_series():
         split_store(store_of_arrays([np.arange(20.0), np.append(np.inf, np.arange(19.0))]), 0.2, 4, 3)
 
 
+def test_series_whose_squares_float32_cannot_hold_are_told_apart():
+    rising = np.arange(20.0)
+    split = split_store(store_of_arrays([rising * 1e-20, rising * 1e-15, rising * 1e16]), 0.2, 4, 3)
+    assert (split.usable.tolist(), split.unusable) == ([1, 2], {"nowhere above 1e-18": [0]})
+    with pytest.raises(UserError, match="series 1 holds a value beyond 1e"):
+        split_store(store_of_arrays([rising, rising * 1e17]), 0.2, 4, 3)
+
+
 def test_a_rare_window_that_can_be_learned_from_is_found():
     late = np.concatenate([np.zeros(1000), np.arange(30.0)])
     context, target = windows_of(store_of_arrays([late]), validation_split=0.0).batch(range(50))

@@ -1,6 +1,7 @@
 """What is wrong in a source is refused by its row, or by its file."""
 
 import json
+import re
 from dataclasses import replace
 
 import datasets
@@ -22,10 +23,10 @@ from pipeline.training_data.sources import open_training_data
 
 
 @pytest.mark.parametrize("row, said", [
-    ("A,2020-01-03,9", "rows 3 and 6"),
+    ("A,2020-01-03,9", "twice, in row 3 and row 6"),
     ("A,2020-01-06,x", "row 6 has a target that is no number: x"),
     ("A,2020-01-06,inf", "row 6 has an infinite target"),
-    ("A,2020-01-06,1e39", "row 6 has a target too large"),
+    ("A,2020-01-06,1e39", "row 6 has a target beyond 1e\\+18"),
     ("A,,6", "row 6 has no timestamp"),
     (",2020-01-06,6", "row 6 has no item_id"),
     ("A,2020-01-06T00:00:00+02:00,6", "row 6 has a time zone, which the first has not"),
@@ -43,10 +44,10 @@ def test_a_wrong_row_is_refused_by_its_number(tmp_path, row, said):
 @pytest.mark.parametrize("kind", ["parquet", "jsonl", "feather", "frame", "parquetparts"])
 @pytest.mark.parametrize("wrong, said", [
     ({"target": np.inf}, "row 46 has an infinite target"),
-    ({"target": 1e300}, "row 46 has a target too large"),
+    ({"target": 1e300}, "row 46 has a target beyond"),
     ({"item_id": None}, "row 46 has no item_id"),
     ({"timestamp": pd.NaT}, "row 46 has no timestamp"),
-    ({"timestamp": pd.Timestamp("2021-01-02")}, "twice, in rows 42 and 46"),
+    ({"timestamp": pd.Timestamp("2021-01-02")}, "twice, in row 42 and row 46"),
     ({"timestamp": pd.Timestamp("2021-01-06 12:00")}, "row 46, series item2: timestamp 2021-01-06T12:00:00"),
 ])  # fmt: skip
 def test_a_wrong_row_of_any_format_is_refused_by_its_number(tmp_path, monkeypatch, kind, wrong, said):
@@ -61,9 +62,16 @@ def test_a_wrong_row_of_any_format_is_refused_by_its_number(tmp_path, monkeypatc
         source = str(path)
     else:
         source = write(kind, tmp_path, frame)
+    if kind == "parquetparts":  # of 13 rows each
+        said = re.sub(r"row (\d+)", lambda row: "row {1} of part{0}.parquet".format(*_part(int(row[1]))), said)
     with pytest.raises(UserError, match=said):
         open_source(source, tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*"))
+
+
+def _part(row):
+    part, before = divmod(row - 1, 13)
+    return part, before + 1
 
 
 @pytest.mark.parametrize("target, said", [
@@ -269,7 +277,7 @@ def test_the_wrong_one_of_dates_that_begin_with_the_month_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("wanted", [
-    Variates(("sales",)), Variates(("target",), known=("price",)), Variates(("target",), past=("price",)),
+    Variates(("target",), known=("price",)), Variates(("target",), past=("price",)),
     Variates(("target", "other")),
 ])  # fmt: skip
 def test_columns_that_a_store_does_not_have_are_refused(tmp_path, wanted):
@@ -289,6 +297,28 @@ def test_columns_that_a_store_does_not_have_are_refused(tmp_path, wanted):
     )
     with pytest.raises(UserError, match="is a store of target"):
         open_training_data(config)
+
+
+def test_the_target_of_a_store_goes_by_any_name(tmp_path):
+    """Beside one's own table, whose target has one, lie series that were generated."""
+    path = tmp_path / "s.arrow"
+    write_store(path, [Series("A", np.datetime64("2020-01-01", "s"), "D", np.arange(9, dtype="f4"))])
+    store = open_source(path, tmp_path / "cache", Columns(variates=Variates(("sales",))))
+    assert store.path == path and store.target(0).tolist() == list(range(9))
+
+
+@pytest.mark.parametrize("value, said", [(np.inf, "holds an infinite value"), (-2e18, "holds a value beyond 1e\\+18")])
+def test_an_array_that_no_model_can_scale_is_refused(value, said):
+    data = np.ones((2, 9))
+    data[1, 3] = value
+    with pytest.raises(UserError, match=f"the array {said}"):
+        open_source(data)
+
+
+@pytest.mark.parametrize("array", [np.array([["1", "2"]]), np.array([[None, 1.0]]), np.array([[True, False]])])
+def test_an_array_of_no_numbers_is_refused(array):
+    with pytest.raises(UserError, match="must hold numbers"):
+        open_source(array)
 
 
 def test_a_frame_whose_dates_are_an_index_without_a_name_is_refused(tmp_path):

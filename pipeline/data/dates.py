@@ -1,20 +1,25 @@
 """Timestamps in any form that tables have them in, told from all values together."""
 
+import re
+from datetime import date
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.data.rows import distinct_of, refuse_rows, text_of
+from pipeline.data.rows import Place, distinct_of, refuse_rows, text_of
 from pipeline.errors import UserError
 
 _ZONE = r"(?<=:\d{2})(?P<fraction>\.\d+)?\s*(?P<zone>[Zz]|(?P<sign>[+-])(?P<hours>\d{2})(?::?(?P<minutes>\d{2}))?)$"
 _DOTTED = r"^\d{1,2}\."
 _SLASHED = r"^(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})"
 
+PERIOD = r"\d{4}[ -]?(?i:Q[1-4]|M(?:0?[1-9]|1[0-2])|W(?:0?[1-9]|[1-4]\d|5[0-3]))"
+"""2024Q1, 2024M01 and 2024W01, as Eurostat and others name quarters, months and ISO weeks."""
 
-def seconds_of(column: pa.ChunkedArray, row: np.ndarray, where: str) -> np.ndarray:
+
+def seconds_of(column: pa.ChunkedArray, row: np.ndarray, where: Place) -> np.ndarray:
     """Return datetime64[s] without a time zone: local time for whole days, UTC where a zone has hours that come twice.
 
     Raises:
@@ -40,7 +45,7 @@ def seconds_of(column: pa.ChunkedArray, row: np.ndarray, where: str) -> np.ndarr
     return seconds
 
 
-def _parsed_stamps(text: pd.Series, row: np.ndarray, where: str) -> pd.Series:
+def _parsed_stamps(text: pd.Series, row: np.ndarray, where: Place) -> pd.Series:
     """Return what texts say: where they name time zones and are not all midnights, in UTC."""
     zones = text.str.extract(_ZONE)
     has_zone = zones["zone"].notna().to_numpy()
@@ -55,7 +60,9 @@ def _parsed_stamps(text: pd.Series, row: np.ndarray, where: str) -> pd.Series:
     return local - pd.to_timedelta(minutes.where(zones["sign"] != "-", -minutes), unit="min")
 
 
-def _dates(text: pd.Series, row: np.ndarray, where: str) -> pd.Series:
+def _dates(text: pd.Series, row: np.ndarray, where: Place) -> pd.Series:
+    if text.str.fullmatch(PERIOD).all():
+        text = text.map(_first_day)
     slashed = text.str.extract(_SLASHED).astype(float)
     how: dict[str, Any] = {"format": "ISO8601"}
     if slashed[0].notna().all():
@@ -71,3 +78,14 @@ def _dates(text: pd.Series, row: np.ndarray, where: str) -> pd.Series:
         wrong = pd.to_datetime(text, errors="coerce", **how).isna().to_numpy()
         refuse_rows(wrong, row, where, "has a timestamp that is no date; write it as 2024-01-31 13:00:00", text)
         raise AssertionError("a timestamp that does not parse has been named") from None
+
+
+def _first_day(period: str) -> str:
+    """Return the date that a period begins with; itself where the year has no such week."""
+    year, (kind, number) = int(period[:4]), re.findall(r"([QMW])(\d+)", period.upper())[0]
+    if kind == "W":
+        try:
+            return date.fromisocalendar(year, int(number), 1).isoformat()
+        except ValueError:
+            return period
+    return date(year, 3 * int(number) - 2 if kind == "Q" else int(number), 1).isoformat()

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,7 @@ import pyarrow.compute as pc
 
 from pipeline.data import wide
 from pipeline.data.numbers import Decimal, told_decimal, with_points
+from pipeline.data.rows import Place
 from pipeline.errors import UserError, first_few, one_line
 from pipeline.files import check_stream_end, read_json
 from pipeline.series import UNIVARIATE, Variates
@@ -30,8 +32,12 @@ _PARQUET, _ARROW = (".parquet", ".pq"), (".arrow", ".feather", ".ipc")
 _SUFFIXES = _CSV + _JSON + _PARQUET + _ARROW
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 _KEYS = "data.target, data.id_column, data.timestamp_column, data.past_covariates and data.known_covariates"
+_SEPARATOR = re.compile(r"sep=(.)")  # the line that spreadsheets look for before the header
+_FILE = b"file"
+_UNNAMED = "Unnamed: "
 _ROWS = 65_536
 _NESTED_ROWS = 1024
+_BLOCK_BYTES = 1 << 22
 _JSON_LINES, _JSON_BYTES = 4096, 1 << 23
 
 
@@ -116,11 +122,17 @@ def read_tables(source: str, columns: Columns) -> Iterator[pa.Table]:
     else:
         for file in files:
             tables = _read_file(file, columns)
-            yield from tables if len(files) == 1 else (_named_by_file(table, columns, file) for table in tables)
+            yield from tables if len(files) == 1 else (_of_file(table, columns, file) for table in tables)
+
+
+def _of_file(table: pa.Table, columns: Columns, file: Path) -> pa.Table:
+    """Return a table that says which of several files it is from; one of a series without a name is named after that."""
+    return _named_by_file(table, columns, file).replace_schema_metadata(
+        {**(table.schema.metadata or {}), _FILE: file.name}
+    )
 
 
 def _named_by_file(table: pa.Table, columns: Columns, file: Path) -> pa.Table:
-    """Return a long table with the name of its file for that of its one series, where it came without a name."""
     if set(columns.item_ids) & set(table.column_names) or columns.target not in table.column_names:
         return table
     if is_list(table.schema.field(columns.target).type):
@@ -196,12 +208,15 @@ def _reading(path: Path, columns: Columns) -> Iterator[None]:
         raise UserError(f"cannot read {path}: {one_line(error)}; is it whole, and what its suffix says?") from error
 
 
-def named_tables(tables: Iterator[pa.Table], columns: Columns, where: str) -> Iterator[pa.Table]:
+def named_tables(tables: Iterator[pa.Table], columns: Columns, where: Place) -> Iterator[pa.Table]:
     """Rename the columns to `item_id, timestamp, start, target`, drop all others, and number the rows from 1."""
     n_rows = 0
     for table in tables:
         if not len(table):
             continue
+        metadata = table.schema.metadata or {}
+        if _FILE in metadata:
+            where.begins(metadata.pop(_FILE).decode(), n_rows)
         table = table.select(_present(table.column_names, columns, where))
         rows = pa.array(np.arange(n_rows + 1, n_rows + 1 + len(table)))
         n_rows += len(table)
@@ -218,7 +233,6 @@ def named_tables(tables: Iterator[pa.Table], columns: Columns, where: str) -> It
         wanted.setdefault("start", "start")
         if columns.target in table.column_names and is_list(table.schema.field(columns.target).type):
             wanted.setdefault("freq", "freq")
-        metadata = table.schema.metadata
         table = table.select([name for name in wanted if name in table.column_names])
         table = table.rename_columns([wanted[name] for name in table.column_names])
         if "item_id" in table.column_names:
@@ -230,7 +244,7 @@ def named_tables(tables: Iterator[pa.Table], columns: Columns, where: str) -> It
             if pa.types.is_timestamp(kind) or pa.types.is_date(kind):  # of several files each may have its own unit
                 stamps = table["timestamp"].cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False)
                 table = table.set_column(position, "timestamp", stamps)
-        yield table.append_column("row", rows).replace_schema_metadata(metadata)
+        yield table.append_column("row", rows).replace_schema_metadata(metadata or None)
 
 
 def _named_together(table: pa.Table, names: tuple[str, ...]) -> pa.Table:
@@ -242,21 +256,18 @@ def _named_together(table: pa.Table, names: tuple[str, ...]) -> pa.Table:
 def _read_csv(path: Path, columns: Columns) -> Iterator[pa.Table]:
     import pyarrow.csv as pacsv
 
-    with pa.input_stream(str(path), compression="detect") as stream:
-        head = stream.read(1 << 16)
-    encoding = "utf-16" if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else columns.encoding
-    header = codecs.getincrementaldecoder(encoding)().decode(head).removeprefix("\ufeff").split("\n", 1)[0].strip()
-    delimiter = max(",;\t|", key=re.sub(r'"[^"]*"', "", header).count)
-    names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [""])]
-    wanted = _present(names, columns, path)
+    head = _head_of_csv(path, columns.encoding)
+    wanted = _present(head.names, columns, path)
     with pa.input_stream(str(path), compression="detect") as stream:
         reader = pacsv.open_csv(
             stream,
-            read_options=pacsv.ReadOptions(column_names=names, skip_rows=1, block_size=1 << 22, encoding=encoding),
+            read_options=pacsv.ReadOptions(
+                column_names=head.names, skip_rows=head.n_lines, block_size=_BLOCK_BYTES, encoding=head.encoding
+            ),
             parse_options=pacsv.ParseOptions(
-                delimiter=delimiter,
+                delimiter=head.delimiter,
                 newlines_in_values=True,
-                ignore_empty_lines=len(names) > 1,  # of one column an empty line is a missing value
+                ignore_empty_lines=len(head.names) > 1,  # of one column an empty line is a missing value
             ),
             # Read as text and converted later, where a value that is no number can be named with its row.
             convert_options=pacsv.ConvertOptions(
@@ -276,6 +287,38 @@ def _read_csv(path: Path, columns: Columns) -> Iterator[pa.Table]:
                 decimal = told_decimal([table[name] for name in values], path)
             yield with_points(table, values, decimal, path, n_rows + 1)
             n_rows += len(table)
+
+
+class _Head(NamedTuple):
+    """How a CSV file begins."""
+
+    names: list[str]
+    """Of its columns; one without a name is called by its position, as pandas does: `Unnamed: 0`."""
+    delimiter: str
+    encoding: str
+    n_lines: int
+    """Lines before its first row."""
+
+
+def _head_of_csv(path: Path, encoding: str) -> _Head:
+    with pa.input_stream(str(path), compression="detect") as stream:
+        if stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            encoding = "utf-16"
+    delimiters, header, n_lines = ",;\t|", "", 0
+    with pa.input_stream(str(path), compression="detect") as stream:
+        for line in io.TextIOWrapper(io.BufferedReader(stream), encoding):
+            header, n_lines = line.removeprefix("\ufeff").strip(" \r\n"), n_lines + 1
+            said = _SEPARATOR.fullmatch(header)
+            if said is not None:
+                delimiters = said[1]
+            elif header:
+                break
+        else:
+            raise UserError(f"{path} holds no header; its first line names the columns")
+    delimiter = max(delimiters, key=re.sub(r'"[^"]*"', "", header).count)
+    names = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [""])
+    names = [name.strip() or f"{_UNNAMED}{position}" for position, name in enumerate(names)]
+    return _Head(names, delimiter, encoding, n_lines)
 
 
 def _read_json(path: Path, columns: Columns) -> Iterator[pa.Table]:
@@ -415,7 +458,9 @@ def _present(names: list[str], columns: Columns, where: object) -> list[str]:
 
 
 def _present_in_wide(names: list[str], columns: Columns, where: object) -> list[str]:
-    if columns.timestamp in names and len(columns.item_ids) == 1 and len(names) > 1 and "" not in names:
+    series = [name for name in names if name != columns.timestamp]
+    named = all(name and not name.startswith(_UNNAMED) for name in series)
+    if columns.timestamp in names and len(columns.item_ids) == 1 and series and named:
         return names
     dates = wide.dated(names)
     if columns.timestamp not in names and dates and set(columns.item_ids) <= set(names):

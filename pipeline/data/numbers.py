@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.data.rows import refuse_rows
+from pipeline.data.rows import Place, refuse_rows
 from pipeline.errors import UserError
 
 Decimal = Literal["auto", ".", ","]
@@ -19,11 +19,13 @@ _FRACTION = r"^[+-]?(\d+|\d{1,3}([OTHER]\d{3})+)?[MARK]\d+([eE][+-]?\d+)?$"
 _GROUPED = r"^[+-]?[1-9]\d{0,2}([MARK]\d{3})+$"
 MISSING = ("", "na", "n/a", "nan", "null", "none", "-")
 """Texts, in lower case, that say that a value is missing."""
+LARGEST, SMALLEST = 1e18, 1e-18
+"""Models scale a series by a mean of squares, which float32 cannot hold of values beyond the first or all below the second."""
 _DECIMAL_COMMA = r"^[+-]?[\d.]*,\d+$"
 
 
 def told_decimal(columns: Sequence[pa.ChunkedArray], where: object) -> Decimal:
-    """Return the mark that fractions begin with in texts, a point where none has a fraction.
+    """Return the mark that fractions begin with in texts, auto where none has a fraction or a mark between thousands.
 
     Raises:
         UserError: 1.006 among whole numbers below a thousand may be one and a bit, or a thousand and six.
@@ -44,7 +46,7 @@ def told_decimal(columns: Sequence[pa.ChunkedArray], where: object) -> Decimal:
                 f"{where}: {first} may be a fraction or a thousand and more; say with data.decimal which mark begins a "
                 f"fraction: '{mark}', or '{_OTHER[mark]}'"
             )
-    return "."
+    return "auto"
 
 
 def with_points(table: pa.Table, names: Sequence[str], decimal: Decimal, where: object, first_row: int) -> pa.Table:
@@ -53,12 +55,14 @@ def with_points(table: pa.Table, names: Sequence[str], decimal: Decimal, where: 
     Texts that are no numbers stay as they are.
 
     Args:
-        decimal: what fractions begin with in them.
+        decimal: what fractions begin with in them; with auto there are none.
         first_row: the number of its first row, for messages.
 
     Raises:
         UserError: a fraction begins with the other mark.
     """
+    if decimal == "auto":
+        return table
     other, row = _OTHER[decimal], np.arange(first_row, first_row + len(table))
     for name in names:
         if decimal == "." and not _any(pc.match_substring(table[name], ",")):
@@ -67,17 +71,17 @@ def with_points(table: pa.Table, names: Sequence[str], decimal: Decimal, where: 
         number = pc.or_(_like(text, _FRACTION, decimal), _like(text, _GROUPED, other))
         wrong = pc.and_not(_like(text, _FRACTION, other), number).to_numpy()
         what = f"has a {name} whose fraction does not begin with {decimal!r} as the others' do; mend it, or set data.decimal"
-        refuse_rows(wrong, row, str(where), what, text)
+        refuse_rows(wrong, row, Place(where), what, text)
         plain = pc.replace_substring(pc.replace_substring(text, other, ""), decimal, ".")
         table = table.set_column(table.column_names.index(name), name, pc.if_else(number, plain, text))
     return table
 
 
-def float32_of(column: pa.ChunkedArray, row: np.ndarray, where: str, name: str = "target") -> np.ndarray:
+def float32_of(column: pa.ChunkedArray, row: np.ndarray, where: Place, name: str = "target") -> np.ndarray:
     """Return the numbers of a column, NaN where none is known: float32, [n].
 
     Raises:
-        UserError: a value is no number, infinite, or too large; the message names the row.
+        UserError: a value is no number, infinite, or beyond `LARGEST`; the message names the row.
     """
     kind = column.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
@@ -98,10 +102,17 @@ def float32_of(column: pa.ChunkedArray, row: np.ndarray, where: str, name: str =
             f"{where}: the {name} column is of type {kind}, which is no number; name another with data.target"
         )
     refuse_rows(np.isinf(values), row, where, f"has an infinite {name}; leave it empty if it is missing")
-    with np.errstate(over="ignore"):
-        narrow = values.astype(np.float32)
-    refuse_rows(np.isinf(narrow), row, where, f"has a {name} too large for float32; rescale it")
-    return narrow
+    refuse_rows(np.abs(values) > LARGEST, row, where, f"has a {name} beyond {LARGEST:g}; divide the series")
+    return values.astype(np.float32)
+
+
+def too_large(values: np.ndarray) -> str | None:
+    """Say in words what is wrong with values that no model can scale, None where nothing is."""
+    if not (np.abs(values) > LARGEST).any():
+        return None
+    if np.isinf(values).any():
+        return "holds an infinite value; write a missing one as NaN"
+    return f"holds a value beyond {LARGEST:g}; divide the series"
 
 
 def _like(texts: pa.ChunkedArray, form: str, mark: str) -> pa.ChunkedArray:

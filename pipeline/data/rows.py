@@ -1,9 +1,30 @@
-"""What is done with columns of a table wherever they are read: texts, distinct values, rows that are refused."""
+"""What is done with columns of a table wherever they are read: texts, distinct values, rows that are refused by name."""
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import UserError
+
+
+class Place:
+    """Where rows come from, in words: the name of a source, and which of its files a row lies in."""
+
+    def __init__(self, name: object) -> None:
+        self._name = str(name)
+        self._files: dict[str, int] = {}
+
+    def __str__(self) -> str:
+        return self._name
+
+    def begins(self, file: str, n_before: int) -> None:
+        """Note that so many rows of the source lie before those of one of its files."""
+        self._files.setdefault(file, n_before)
+
+    def row(self, number: int) -> str:
+        """Return what a row of the source, counted from 1, is called."""
+        before = [(n_before, file) for file, n_before in self._files.items() if n_before < number]
+        n_before, file = max(before, default=(0, ""))
+        return f"row {number - n_before}" + (f" of {file}" if file else "")
 
 
 def text_of(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -17,7 +38,7 @@ def distinct_of(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
     return encoded.dictionary, np.unique(encoded.indices.to_numpy(), return_index=True)[1]
 
 
-def refuse_rows(wrong: np.ndarray, row: np.ndarray, where: str, what: str, values: object = None) -> None:
+def refuse_rows(wrong: np.ndarray, row: np.ndarray, where: Place, what: str, values: object = None) -> None:
     """Refuse the first row where `wrong` is true.
 
     Args:
@@ -32,4 +53,6 @@ def refuse_rows(wrong: np.ndarray, row: np.ndarray, where: str, what: str, value
         at = int(wrong.argmax())
         value = "" if values is None else f": {values[at]}"  # type: ignore[index]
         more = int(wrong.sum()) - 1
-        raise UserError(f"{where}: row {row[at]} {what}{value}" + (f" (and {more} more such rows)" if more else ""))
+        raise UserError(
+            f"{where}: {where.row(int(row[at]))} {what}{value}" + (f" (and {more} more such rows)" if more else "")
+        )

@@ -14,6 +14,8 @@ from pipeline.config import Config
 from pipeline.data.arrow_store import NotAStore, Store, open_store, store_of_arrays, write_store
 from pipeline.data.formats import Columns, gluonts_freq, hub_commit, named_tables, read_tables, source_files
 from pipeline.data.frequency import UNKNOWN
+from pipeline.data.numbers import too_large
+from pipeline.data.rows import Place
 from pipeline.data.tabular import NotInOrder, series_in_order, series_of_tables
 from pipeline.errors import UserError, one_line
 from pipeline.files import fingerprint
@@ -21,7 +23,7 @@ from pipeline.series import UNIVARIATE, Series
 
 _LOOKED_AT = 10_000
 _STEPS_LOOKED_AT = 1 << 24
-_LAYOUT = 5  # raise it when what a conversion gives changes, so that older ones are not taken
+_LAYOUT = 6  # raise it when what a conversion gives changes, so that older ones are not taken
 _NAMES_AT_ONCE = 65_536
 logger = logging.getLogger(__name__)
 
@@ -49,6 +51,10 @@ def open_source(
             raise UserError(f"an array of series must have the shape [n_series, length], got {list(source.shape)}")
         if not len(source):
             raise UserError("the array holds no series; give one of shape [n_series, length]")
+        if not np.issubdtype(source.dtype, np.number):
+            raise UserError(f"an array of series must hold numbers, got {source.dtype}")
+        if (wrong := too_large(source)) is not None:
+            raise UserError(f"the array {wrong}")
         return store_of_arrays(source, freq or "")
     if isinstance(source, pd.DataFrame):
         if source.empty:
@@ -64,7 +70,7 @@ def open_source(
         names = [*source.index.names, *source.columns]
         cached = _cached(cache_dir, fingerprint([], _LAYOUT, columns, freq, names, kinds, hashed))
         if not cached.is_file():
-            _convert(lambda: iter([rows]), "the DataFrame", cached, columns, freq)
+            _convert(lambda: iter([rows]), Place("the DataFrame"), cached, columns, freq)
         return _converted(cached, "the DataFrame")
     return _open_path(str(source), cache_dir, columns, freq)
 
@@ -90,13 +96,14 @@ def columns_of(config: Config) -> Columns:
 
 
 def holding(store: Store, columns: Columns) -> Store:
-    """Return a store that is opened where it lies, whose variates are its own.
+    """Return a store that is opened where it lies, whose variates are its own; a target alone goes by any name.
 
     Raises:
         UserError: others are asked for.
     """
     wanted, found = columns.variates, store.variates
-    if wanted != UNIVARIATE and (wanted.targets, wanted.past, wanted.known) != (found.targets, found.past, found.known):
+    alone = len(wanted) == len(found) == 1
+    if not alone and wanted != UNIVARIATE and wanted.names_by_role != found.names_by_role:
         raise UserError(
             f"{store.path} is a store of {', '.join(found.names)}; of {', '.join(wanted.names)}, which data.target and its "
             "covariates name, make one from the table"
@@ -119,7 +126,7 @@ def _open_path(source: str, cache_dir: str | Path, columns: Columns, freq: str |
     may_be_older = not files and commit is None
     if may_be_older or not cached.is_file():
         logger.info("converting %s to %s", source, cached)
-        _convert(partial(read_tables, source, columns), source, cached, columns, freq)
+        _convert(partial(read_tables, source, columns), Place(source), cached, columns, freq)
     return _converted(cached, source)
 
 
@@ -135,7 +142,7 @@ def _converted(path: Path, source: str) -> Store:
 
 
 def _convert(
-    read: Callable[[], Iterator[pa.Table]], where: str, path: Path, columns: Columns, freq: str | None
+    read: Callable[[], Iterator[pa.Table]], where: Place, path: Path, columns: Columns, freq: str | None
 ) -> None:
     """Write a source to a store as it is read where its rows are in order; else it is read again, and sorted."""
     settings = where, freq, columns.variates
@@ -146,7 +153,7 @@ def _convert(
         write_store(path, _unique(series_of_tables(named_tables(read(), columns, where), *settings), where))
 
 
-def _unique(series: Iterable[Series], where: str) -> Iterator[Series]:
+def _unique(series: Iterable[Series], where: Place) -> Iterator[Series]:
     """Pass series on, and refuse names that come twice; a million of them take some twenty megabytes."""
     hashes, names, chunks = array("q"), [], []
     for one in series:

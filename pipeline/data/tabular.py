@@ -17,7 +17,7 @@ from pipeline.data.dates import seconds_of
 from pipeline.data.formats import is_list
 from pipeline.data.frequency import UNKNOWN, infer_freq, on_own_grid, parse_freq, steps_between
 from pipeline.data.numbers import MISSING, float32_of
-from pipeline.data.rows import distinct_of, refuse_rows, text_of
+from pipeline.data.rows import Place, distinct_of, refuse_rows, text_of
 from pipeline.errors import UserError, one_line
 from pipeline.series import UNIVARIATE, Series, Variates
 
@@ -32,7 +32,7 @@ _SERIES_FOR_FREQ = 1000
 
 def series_of_tables(
     tables: Iterable[pa.Table],
-    where: str,
+    where: Place,
     freq: str | None = None,
     variates: Variates = UNIVARIATE,
     rows_in_memory: int = _ROWS_IN_MEMORY,
@@ -43,7 +43,7 @@ def series_of_tables(
     of their first row; beyond that the rows are first parted by series into files, and memory stays bounded.
 
     Args:
-        where: the source's name, for messages.
+        where: the source, for messages.
         freq: pandas alias; None infers it from the timestamps.
         variates: of items of several variates, what they are; the categories of covariates that are texts are found here.
 
@@ -77,7 +77,7 @@ def series_of_tables(
 
 
 def series_in_order(
-    tables: Iterable[pa.Table], where: str, freq: str | None = None, variates: Variates = UNIVARIATE
+    tables: Iterable[pa.Table], where: Place, freq: str | None = None, variates: Variates = UNIVARIATE
 ) -> Iterator[Series]:
     """Yield the series of a long table whose rows come series by series, each in the order of time, as they are read.
 
@@ -149,7 +149,7 @@ def _whole_series(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 class _Encoder:
     """Makes the variates of tables float32: numbers as they are, texts as the position of their category."""
 
-    def __init__(self, variates: Variates, where: str) -> None:
+    def __init__(self, variates: Variates, where: Place) -> None:
         self._variates = variates
         self._where = where
         self._is_text: dict[str, bool | None] = {}
@@ -200,7 +200,7 @@ def _holds_text(column: pa.ChunkedArray) -> bool | None:
     return pa.types.is_boolean(kind) or pa.types.is_dictionary(kind)
 
 
-def _parts(tables: Iterator[pa.Table], where: str, folder: Path, rows_in_memory: int) -> list[Part]:
+def _parts(tables: Iterator[pa.Table], where: Place, folder: Path, rows_in_memory: int) -> list[Part]:
     """Return all rows, those of one series together: one part in memory, or files that the series are dealt to."""
     held: list[pa.Table] = []
     for table in tables:
@@ -217,7 +217,7 @@ def _parts(tables: Iterator[pa.Table], where: str, folder: Path, rows_in_memory:
     return [lambda: stamped]
 
 
-def _dealt(tables: Iterator[pa.Table], where: str, folder: Path) -> list[Part]:
+def _dealt(tables: Iterator[pa.Table], where: Place, folder: Path) -> list[Part]:
     writers: list[pa.ipc.RecordBatchStreamWriter] = []
     first_rows: dict[object, int] = {}
     for table in tables:
@@ -243,7 +243,7 @@ def _dealt(tables: Iterator[pa.Table], where: str, folder: Path) -> list[Part]:
     return [partial(_read_part, folder / str(bucket), calendar) for bucket in range(_N_BUCKETS)]
 
 
-def _calendar(first_rows: dict[object, int], where: str) -> pd.Series:
+def _calendar(first_rows: dict[object, int], where: Place) -> pd.Series:
     """Return what each distinct timestamp means, told from all of them: zone, order of day and month."""
     distinct = pa.chunked_array([pa.array(list(first_rows), from_pandas=True)])
     return pd.Series(seconds_of(distinct, np.array(list(first_rows.values())), where), index=pd.Index(list(first_rows)))
@@ -258,14 +258,14 @@ def _read_part(path: Path, calendar: pd.Series | None) -> pa.Table:
     return rows.set_column(rows.column_names.index("timestamp"), "timestamp", pa.array(stamps))
 
 
-def _with_stamps(rows: pa.Table, where: str) -> pa.Table:
+def _with_stamps(rows: pa.Table, where: Place) -> pa.Table:
     if "timestamp" not in rows.column_names:
         return rows
     stamps = pa.array(seconds_of(rows["timestamp"], rows["row"].to_numpy(), where))
     return rows.set_column(rows.column_names.index("timestamp"), "timestamp", stamps)
 
 
-def _frame(rows: pa.Table, where: str, in_order: bool = False) -> pd.DataFrame:
+def _frame(rows: pa.Table, where: Place, in_order: bool = False) -> pd.DataFrame:
     """Return `code, stamp, row` and variates, sorted by series and time; `.attrs["names"]` are the series' names by code.
 
     Raises:
@@ -297,12 +297,12 @@ def _frame(rows: pa.Table, where: str, in_order: bool = False) -> pd.DataFrame:
             mend = "keep one of the two, or name all columns that tell series apart, with data.id_column '[a, b]'"
         raise UserError(
             f"{where}: series {names[frame['code'][at]]} has timestamp {frame['stamp'][at]} twice, "
-            f"in rows {frame['row'][at - 1]} and {frame['row'][at]}; {mend}"
+            f"in {where.row(frame['row'][at - 1])} and {where.row(frame['row'][at])}; {mend}"
         )
     return frame
 
 
-def _infer(frames: Iterable[pd.DataFrame], n_frames: int, where: str) -> str:
+def _infer(frames: Iterable[pd.DataFrame], n_frames: int, where: Place) -> str:
     """Return the frequency that all frames have a say in, each with as many series."""
     groups: list[np.ndarray] = []
     for frame in frames:
@@ -316,7 +316,7 @@ def _infer(frames: Iterable[pd.DataFrame], n_frames: int, where: str) -> str:
     return freq
 
 
-def _series_of_frame(frame: pd.DataFrame, where: str, freq: str, variates: Variates = UNIVARIATE) -> Iterator[Series]:
+def _series_of_frame(frame: pd.DataFrame, where: Place, freq: str, variates: Variates = UNIVARIATE) -> Iterator[Series]:
     names, targets = frame.attrs["names"], frame["target"].to_numpy()
     if len(variates) > 1:
         targets = np.stack([frame[column].to_numpy() for column in variates.columns])
@@ -332,7 +332,7 @@ def _series_of_frame(frame: pd.DataFrame, where: str, freq: str, variates: Varia
     if (steps < 0).any():
         at = int((steps < 0).argmax())
         raise UserError(
-            f"{where}: row {frame['row'][at]}, series {names[codes[at]]}: timestamp {stamps[at]} is no whole number of "
+            f"{where}: {where.row(frame['row'][at])}, series {names[codes[at]]}: timestamp {stamps[at]} is no whole number of "
             f"steps of {freq!r} after {stamps[begins[begins <= at][-1]]}; give the right frequency with data.freq or mend "
             "the row"
         )
@@ -342,7 +342,7 @@ def _series_of_frame(frame: pd.DataFrame, where: str, freq: str, variates: Varia
         yield Series(name, start, freq, target, variates)
 
 
-def _on_grid(target: np.ndarray, steps: np.ndarray, name: str, where: str) -> np.ndarray:
+def _on_grid(target: np.ndarray, steps: np.ndarray, name: str, where: Place) -> np.ndarray:
     length = int(steps[-1]) + 1
     if length == len(steps):
         return target
@@ -353,7 +353,7 @@ def _on_grid(target: np.ndarray, steps: np.ndarray, name: str, where: str) -> np
     return full
 
 
-def _series_of_nested(tables: Iterator[pa.Table], where: str, freq: str | None) -> Iterator[Series]:
+def _series_of_nested(tables: Iterator[pa.Table], where: Place, freq: str | None) -> Iterator[Series]:
     for table in tables:
         row = table["row"].to_numpy()
         freq = freq or (table.schema.metadata or {}).get(b"freq", b"").decode() or _said_freq(table, where) or UNKNOWN
@@ -368,7 +368,7 @@ def _series_of_nested(tables: Iterator[pa.Table], where: str, freq: str | None) 
             yield Series(name, begun, freq, targets[end - length : end])
 
 
-def _said_freq(table: pa.Table, where: str) -> str:
+def _said_freq(table: pa.Table, where: Place) -> str:
     """Return the frequency that every row of a nested table names, none where they name none."""
     if "freq" not in table.column_names:
         return UNKNOWN
@@ -380,7 +380,7 @@ def _said_freq(table: pa.Table, where: str) -> str:
     return said[0].as_py() or UNKNOWN
 
 
-def _named(table: pa.Table, where: str) -> pa.Table:
+def _named(table: pa.Table, where: Place) -> pa.Table:
     """Return a nested table whose every row has a target and a name, its position where it came without."""
     row = table["row"].to_numpy()
     refuse_rows(table["target"].is_null().to_numpy(), row, where, "has no target")
@@ -390,11 +390,11 @@ def _named(table: pa.Table, where: str) -> pa.Table:
     return table.append_column("item_id", pa.array([str(number - 1) for number in row]))
 
 
-def _exploded(table: pa.Table, where: str) -> pa.Table:
+def _exploded(table: pa.Table, where: Place) -> pa.Table:
     """Return the long form of a nested table whose every series has a list of timestamps."""
     row = table["row"].to_numpy()
     if not is_list(table.schema.field("timestamp").type):
-        raise UserError(f"{where}: row {row[0]} has no list of timestamps, as the rows before it have")
+        raise UserError(f"{where}: {where.row(row[0])} has no list of timestamps, as the rows before it have")
     lengths = pc.list_value_length(table["target"])
     differing = pc.not_equal(lengths, pc.fill_null(pc.list_value_length(table["timestamp"]), -1))
     refuse_rows(differing.to_numpy(), row, where, "has not as many timestamps as values")

@@ -6,9 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.data.dates import seconds_of
+from pipeline.data.dates import PERIOD, seconds_of
+from pipeline.data.rows import Place
 
-_DATE = re.compile(r"(?=(.*\d){4})\d[\d\s./:TZ+-]*")
+_DATE = re.compile(rf"(?=(.*\d){{4}})\d[\d\s./:TZ+-]*|{PERIOD}")
 
 
 def dated(names: list[str]) -> list[str]:
@@ -43,7 +44,7 @@ def of_columns(
 
 
 def of_rows(
-    table: pa.Table, rows: pa.Array, item_id: str, timestamp: str, target: str, where: str
+    table: pa.Table, rows: pa.Array, item_id: str, timestamp: str, target: str, where: Place
 ) -> tuple[pa.Table, pa.Array]:
     """Return the values of a row a series and a column a time step, series by series; as `of_columns` else.
 
@@ -51,7 +52,7 @@ def of_rows(
         UserError: a name that looks like a date is none, or may mean two.
     """
     steps = dated(table.column_names)
-    stamps = seconds_of(pa.chunked_array([steps]), np.arange(len(steps)) + 1, f"{where}, dates of its header")
+    stamps = seconds_of(pa.chunked_array([steps]), np.arange(len(steps)) + 1, Place(f"{where}, dates of its header"))
     shape, kind = (len(steps), len(table)), _kind(table, steps)
     values = pa.concat_arrays([table[name].cast(kind).combine_chunks() for name in steps])
     values = values.take(pa.array(np.arange(len(values)).reshape(shape).T.ravel()))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.data.arrow_store import Store
+from pipeline.data.numbers import SMALLEST, too_large
 from pipeline.errors import UserError
 from pipeline.synthetic.mixup import Pool
 
@@ -31,7 +32,7 @@ class Split:
         """Return the same series with the held-out steps left to training.
 
         Raises:
-            UserError: a series holds an infinite value among them.
+            UserError: a series holds an infinite value, or one too large, among them.
         """
         return _split_at(self.store, self.ends, self.ends, self.min_past)
 
@@ -48,10 +49,10 @@ def split_store(
 
     No more is held out than `max_windows` windows take that are spread evenly over the series: the newest steps teach most.
     The last `test_length` steps are left out before. A series is unusable for training where what remains is shorter than
-    `min_past` and one step, or all its targets are constant or missing throughout.
+    `min_past` and one step, or all its targets are constant, missing or too small throughout.
 
     Raises:
-        UserError: a series holds an infinite value.
+        UserError: a series holds an infinite value, or one too large.
     """
     ends = np.maximum(store.lengths - test_length, 0)
     wanted = np.maximum((validation_split * ends).astype(np.int64), prediction_length)
@@ -64,25 +65,24 @@ def split_store(
 def _split_at(store: Store, train_ends: np.ndarray, ends: np.ndarray, min_past: int) -> Split:
     # The last training step is never in a context: a series that changes only there teaches nothing.
     low, high = _ranges(store, train_ends - 1)
-    infinite = np.array([np.isinf(store.rows(index)[:, :end]).any() for index, end in enumerate(ends)], bool)
-    if infinite.any():
-        raise UserError(
-            f"{store.path or 'the array'}: series {store.item_ids[int(infinite.argmax())]} holds an infinite value; "
-            "write a missing one as NaN"
-        )
+    for index, end in enumerate(ends):
+        if (wrong := too_large(store.rows(index)[:, :end])) is not None:
+            raise UserError(f"{store.path or 'the array'}: series {store.item_ids[index]} {wrong}")
     short = train_ends < min_past + 1
     missing = np.isnan(high) & ~short
     constant = (low == high) & ~short
+    tiny = (np.maximum(np.abs(low), np.abs(high)) < SMALLEST) & ~(short | constant)
     unusable = {
         f"shorter than {min_past + 1} steps before what is held out": short,
         "without a known value": missing,
         "constant": constant,
+        f"nowhere above {SMALLEST:g}": tiny,
     }
     return Split(
         store=store,
         train_ends=train_ends,
         ends=ends,
-        usable=np.flatnonzero(~(short | missing | constant)),
+        usable=np.flatnonzero(~(short | missing | constant | tiny)),
         unusable={reason: np.flatnonzero(which).tolist() for reason, which in unusable.items() if which.any()},
         min_past=min_past,
     )
