@@ -36,8 +36,9 @@ def run(main: Callable[..., None], **flags: str) -> None:
         main(config, **switches)
         processes.part()
     except UserError as error:
-        if processes.local_rank == 0:  # once a machine: what is missing may be so on one alone
-            print(f"error: {one_line(error)}", file=sys.stderr)
+        # Each says so: what is missing may be so for one alone.
+        which = f" in process {processes.rank}" if processes.rank else ""
+        print(f"error{which}: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; an unfinished training run is continued by the same command", file=sys.stderr)

@@ -22,6 +22,16 @@ class Processes:
 
             PartialState(cpu=device == "cpu").wait_for_everyone()
 
+    def gathered(self, own: list, device: str) -> list:
+        """Return the lists of all processes as one, in the order of the processes, on each of them."""
+        if self.count == 1:
+            return own
+        from accelerate import PartialState
+        from accelerate.utils import gather_object
+
+        PartialState(cpu=device == "cpu")
+        return gather_object(own)
+
     def part(self) -> None:
         """Wait for the others, and close the connections: who leaves early is aborted."""
         if "torch.distributed" in sys.modules:

@@ -14,6 +14,7 @@ from pipeline.forecasting.baselines import SEASONAL_NAIVE, STATISTICAL, naive_fo
 from pipeline.forecasting.forecaster import Forecaster
 from pipeline.models.checkpoint import training_info
 from pipeline.models.locate import check_model
+from pipeline.processes import Processes
 from pipeline.report.page import Findings, score_page, shown_model
 from pipeline.report.scores import (
     SHOWN,
@@ -55,6 +56,8 @@ def baselines_of(config: Config) -> list[str]:
 def score_models(models: Sequence[str], tasks: Sequence[Task], config: Config) -> dict[str, dict[str, Evaluation]]:
     """Return how every model and baseline does on every task, by task and model; seasonal naive comes first.
 
+    Several processes share the windows, and each returns the whole.
+
     Raises:
         UserError: a model is missing or broken, or a task has no window.
     """
@@ -69,6 +72,7 @@ def score_models(models: Sequence[str], tasks: Sequence[Task], config: Config) -
                 n_windows - n_scored,
                 n_windows,
             )
+    processes = Processes()
     scored: dict[str, dict[str, Evaluation]] = {task.name: {} for task in tasks}
     for warning in _leaks(models, tasks):
         logger.warning(warning)
@@ -76,7 +80,9 @@ def score_models(models: Sequence[str], tasks: Sequence[Task], config: Config) -
         forecast_of = forecaster_named(name, config)
         for task in tasks:
             logger.info("scoring %s on %s", name, task.name)
-            scored[task.name][name] = evaluate(task, forecast_of(task), config.evaluation.batch_size)
+            scored[task.name][name] = evaluate(
+                task, forecast_of(task), config.evaluation.batch_size, processes, config.chronos.device
+            )
     return scored
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from pipeline.command import run
 from pipeline.config import Config
+from pipeline.errors import UserError
+from pipeline.processes import Processes
 
 logger = logging.getLogger("pipeline")
 
@@ -18,12 +20,20 @@ def main(config: Config) -> None:
     from pipeline.score_models import PAGE, check_report_folder, report_on, score_models
     from pipeline.scores.sets import tasks_of
 
-    folder = config.report_path()
+    folder, processes, device = config.report_path(), Processes(), config.chronos.device
     if config.evaluation.fev_tasks is not None:
+        if processes.count > 1:
+            raise UserError("evaluation.fev_tasks are scored by one process; start it without torchrun or accelerate")
         return score_on_fev(config.evaluation.fev_tasks, config, folder)
     check_report_folder(folder)
+    if processes.rank:
+        processes.wait(device)  # the first one converts the series
     tasks = tasks_of(config)
+    if processes.rank == 0:
+        processes.wait(device)
     scored = score_models(config.scored_models(), tasks, config)
+    if processes.rank:
+        return
     rows = report_on(scored, tasks, config, shlex.join(["python", *sys.argv]), folder)
     print(markdown_table(rows, SHOWN))
     logger.info("report: %s; its tables are beside it", folder / PAGE)

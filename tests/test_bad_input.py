@@ -43,6 +43,16 @@ def train_arguments(nano, csv, *more):
     return ["--base_model.output_path", nano["bolt"], "--data.train", csv, *lengths, *more]
 
 
+def test_every_process_says_what_it_refuses(run_script, monkeypatch):
+    """What is wrong may be so for one of them alone."""
+    for name, value in {"WORLD_SIZE": 2, "RANK": 1, "LOCAL_RANK": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    code, _, err = run_script("train", "--training.max_step", 2)
+    assert code == 2 and err.startswith("error in process 1: there is no key training.max_step"), err
+    code, _, err = run_script("evaluate", "--evaluation.fev_tasks", "tasks.yaml")
+    assert code == 2 and "scored by one process" in err
+
+
 @pytest.mark.parametrize("script", ["train", "forecast", "evaluate"])
 def test_a_missing_model(refused, csv, script):
     sets = ["--data.train", csv, "--inference.data_path", csv]

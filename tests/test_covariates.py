@@ -327,8 +327,8 @@ def test_the_targets_of_a_store_keep_their_names(run_script, nano, tmp_path):
     """Where it lies, without the table it was made of: data.target says nothing of them."""
     store = open_source(shops(2)[0], tmp_path / "cache", Columns(variates=Variates(("sold", "visits"))))
     ask = ["--inference.model_path", nano["chronos-2"], "--inference.prediction_length", 3]
-    for name, data in (("both", store.path), ("one", "one.csv")):
-        shops(2)[0].to_csv("one.csv", index=False)
+    shops(2)[0].to_csv("shops.csv", index=False)
+    for name, data in (("both", store.path), ("one", "shops.csv")):
         target = ["--data.target", "sold"] if name == "one" else []
         code, _, err = run_script(
             "forecast", *ask, *target, "--inference.data_path", data, "--inference.output_path", f"{name}.csv"

@@ -110,18 +110,42 @@ def test_shares_of_two_processes_make_the_file_of_one(nano, store, request_of_th
     close(found, whole(forecaster, store, request))
 
 
+def run_alone_and_by_torchrun(name, cwd, *arguments, output):
+    """Run a script by one process, then by two, each with an output of its own."""
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for launcher, where in (([], "one"), (torchrun, "two")):
+        command = [sys.executable, *launcher, ROOT / "scripts" / f"{name}.py", *arguments, *output(where)]
+        done = subprocess.run(list(map(str, command)), cwd=cwd, env=variables, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
 def test_torchrun_forecasts_as_one_process_does(nano, tmp_path):
     frame = long_frame(n_series=7)
     frame.to_csv(tmp_path / "s.csv", index=False)
-    arguments = ["--inference.model_path", str(nano["bolt"]), "--inference.data_path", "s.csv"]
-    arguments += ["--inference.prediction_length", "5"]
-    script = str(ROOT / "scripts" / "forecast.py")
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    for launcher, name in (([], "one.csv"), (["-m", "torch.distributed.run", "--nproc-per-node", "2"], "two.csv")):
-        command = [sys.executable, *launcher, script, *arguments, "--inference.output_path", name]
-        done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+    arguments = ["--inference.model_path", nano["bolt"], "--inference.data_path", "s.csv"]
+    arguments += ["--inference.prediction_length", 5]
+    run_alone_and_by_torchrun(
+        "forecast", tmp_path, *arguments, output=lambda where: ("--inference.output_path", f"{where}.csv")
+    )
     assert (tmp_path / "one.csv").read_text() == (tmp_path / "two.csv").read_text()
+
+
+def test_torchrun_evaluates_as_one_process_does(nano, tmp_path):
+    """A token model's samples follow from the batch, and the batches are those of one process."""
+    long_frame(n_series=7).to_csv(tmp_path / "s.csv", index=False)
+    arguments = ["--evaluation.models", f"[{nano['t5']}]", "--evaluation.data_path", "s.csv"]
+    arguments += ["--evaluation.prediction_length", 5, "--evaluation.windows", 3, "--evaluation.batch_size", 4]
+    run_alone_and_by_torchrun(
+        "evaluate",
+        tmp_path,
+        *arguments,
+        "--evaluation.baselines",
+        "[]",
+        output=lambda where: ("--evaluation.report_path", where),
+    )
+    for name in ("scores.csv", "scores_by_series.csv", "forecasts.csv", "ranking.csv"):
+        assert (tmp_path / "one" / name).read_text() == (tmp_path / "two" / name).read_text()
 
 
 @pytest.mark.parametrize("family", ["bolt", "chronos-2"])

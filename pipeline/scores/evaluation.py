@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 
 import numpy as np
 
 from pipeline.data.arrow_store import Store
 from pipeline.data.frequency import seasonality
 from pipeline.errors import UserError
+from pipeline.processes import Processes
 from pipeline.scores.metrics import Forecast, WindowErrors, forecast_errors
 from pipeline.series import History, target_rows
 from pipeline.training_data.windows import history_at
@@ -85,14 +87,27 @@ class Evaluation:
         return [self.errors.of_step(step).scores() for step in range(self.errors.pinball.shape[1])]
 
 
-def evaluate(task: Task, forecast: Forecast, batch_size: int = 64) -> Evaluation:
-    """Forecast every window of a task, and compare with the actual values."""
+def evaluate(
+    task: Task, forecast: Forecast, batch_size: int = 64, processes: Processes | None = None, device: str = "cpu"
+) -> Evaluation:
+    """Forecast every window of a task, and compare with the actual values.
+
+    Args:
+        processes: those that all evaluate the same task: each forecasts some of the batches, and all get the whole. None
+            where this one is alone with it.
+        device: what the processes gather by.
+    """
     # Longest history first, so that a batch holds histories of like length.
     cuts, n_targets = sorted(task.cuts, key=lambda cut: -cut[1]), len(task.store.variates.targets)
     batches = [cuts[first : first + batch_size] for first in range(0, len(cuts), batch_size)]
-    errors = WindowErrors.joined([_errors(task, forecast, batch) for batch in batches])
+    if processes is None:
+        parts = [_errors(task, forecast, batch) for batch in batches]
+    else:
+        own = range(processes.rank, len(batches), processes.count)
+        of_all = processes.gathered([(number, _errors(task, forecast, batches[number])) for number in own], device)
+        parts = [part for _, part in sorted(of_all, key=itemgetter(0))]
     series, starts = np.array(cuts, np.int64).repeat(n_targets, axis=0).T
-    return Evaluation(errors, series, starts, task.seasonality)
+    return Evaluation(WindowErrors.joined(parts), series, starts, task.seasonality)
 
 
 def _errors(task: Task, forecast: Forecast, cuts: Sequence[tuple[int, int]]) -> WindowErrors:
