@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.data.source import open_source
 from pipeline.report.tables import markdown_table
-from pipeline.synthetic.bank import Bank, bank_of_prior, default_bank
+from pipeline.synthetic.bank import Bank, default_bank
 from pipeline.synthetic.priors import PRIORS
 
 SEASONS = (4, 7, 12, 24, 48, 168)
@@ -35,7 +35,7 @@ def main() -> None:
             rows.append(_row(path.stem, [store.target(i)[-1024:] for i in chosen]))
     rows.append(_row("**bank**, 512 steps", _drawn(default_bank(), 512)))
     rows.append(_row("**bank**, 96 steps", _drawn(default_bank(), 96)))
-    rows += [_row(name, _drawn(bank_of_prior(name), 512)) for name in PRIORS]
+    rows += [_row(name, _drawn(default_bank().of_prior(name), 512)) for name in PRIORS]
     print(markdown_table(rows, COLUMNS))
 
 

@@ -19,7 +19,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor, kernels
 from pipeline.data.arrow_store import store_of_arrays
 from pipeline.report.tables import markdown_table
 from pipeline.synthetic import kernel_synth as ours
-from pipeline.synthetic.bank import bank_of_prior, default_bank
+from pipeline.synthetic.bank import default_bank
 from pipeline.synthetic.kernel_synth import (
     Constant,
     DotProduct,
@@ -42,7 +42,7 @@ def main() -> None:
     """Print both tables and the machine."""
     print(f"{platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__}")
     print(f"series of {LENGTH} steps, {AT_ONCE} at once, one core\n")
-    rates = {name: _rate(functools.partial(bank_of_prior(name).series, AT_ONCE, LENGTH)) for name in PRIORS}
+    rates = {name: _rate(functools.partial(default_bank().of_prior(name).series, AT_ONCE, LENGTH)) for name in PRIORS}
     rates["the bank"] = _rate(functools.partial(default_bank().series, AT_ONCE, LENGTH))
     rates["TSMixup"] = _rate(functools.partial(_mixup().series, AT_ONCE, LENGTH))
     rates["kernel_synth()"] = _rate(lambda seed: ours(AT_ONCE, LENGTH, seed=seed))

@@ -1,7 +1,7 @@
 """The configuration: one frozen dataclass a section, checked when made. The docstring of a field is its `--help` text."""
 
 import codecs
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -184,7 +184,8 @@ class SyntheticConfig:
     """What generate_data.py writes: dummy (one file, by training.dummy_data), bank, tsmixup (of data.train), or one
     prior, such as kernel_synth or sarima."""
     bank: str | None = None
-    """YAML file of priors, effects, their weights and ranges; null is the bank of config/bank.yaml."""
+    """YAML file of priors, effects, their weights and ranges, of synthetic:bank and of each prior alone; null is the bank of
+    config/bank.yaml."""
     n_series: int = 10000
     """Number of series written."""
     length: int = 1024
@@ -203,6 +204,20 @@ class SyntheticConfig:
         _at_least("synthetic.length", self.length, 2)
         _at_least("synthetic.shard_size", self.shard_size, 1)
         _at_least("synthetic.num_processes", self.num_processes, 1)
+
+    def check_source(self) -> None:
+        """Refuse keys that the source to write does not go by.
+
+        Raises:
+            UserError: one is given.
+        """
+        if self.source == "dummy":
+            names = ("n_series", "length", "shard_size", "num_processes", "output_path")
+            _refuse_given(
+                "synthetic", self, names, "training.dummy_data describes the series of synthetic.source dummy"
+            )
+        if self.source == "tsmixup":
+            _refuse_given("synthetic", self, ("length",), "synthetic.mixup describes the series of tsmixup")
 
 
 @dataclass(frozen=True)
@@ -401,10 +416,9 @@ class EvaluationConfig:
         _at_least("evaluation.windows", self.windows, 1)
         _at_least("evaluation.prediction_length", self.prediction_length, 1)
         _at_least("evaluation.batch_size", self.batch_size, 1)
-        if self.fev_tasks is not None and self.data_path is not None:
-            raise UserError(
-                "evaluation.fev_tasks and evaluation.data_path name two things to score on; give one of them"
-            )
+        if self.fev_tasks is not None:
+            names = ("data_path", "windows", "prediction_length", "baselines")
+            _refuse_given("evaluation", self, names, "evaluation.fev_tasks says what is scored, and how")
         if self.data_path == []:
             raise UserError("evaluation.data_path is an empty list; name at least one data set, or leave it null")
         _check_paths("evaluation.data_path", self.data_path, "{path, name, freq, prediction_length, seasonality}")
@@ -484,6 +498,14 @@ def _at_least(key: str, value: float | None, least: float) -> None:
 def _above(key: str, value: float, bound: float) -> None:
     if not bound < value < float("inf"):
         raise UserError(f"{key} must be above {bound}, got {value}")
+
+
+def _refuse_given(section: str, given: Any, names: tuple[str, ...], why: str) -> None:
+    """Refuse keys of a section that would have no effect, and say why they would have none."""
+    defaults = {one.name: one.default for one in fields(given)}
+    said = [f"{section}.{name}" for name in names if getattr(given, name) != defaults[name]]
+    if said:
+        raise UserError(f"{', '.join(said)} would have no effect, as {why}; leave out the one or the other")
 
 
 def _check_paths(key: str, given: Any, entry: str) -> None:

@@ -90,7 +90,8 @@ class ChronosLoader:
         return np.atleast_2d(context).astype(np.float32)
 
     def evaluate_on_test_data(self, test_data: np.ndarray | pd.DataFrame | Store) -> dict:
-        """Score the forecast of the last inference.prediction_length steps of each series.
+        """Score the forecast of the last inference.prediction_length steps of each series, from inference.context_length
+        steps before them.
 
         Args:
             test_data: an array [n_series, length], a long DataFrame, or a store.
@@ -105,8 +106,10 @@ class ChronosLoader:
 
         given = test_data if isinstance(test_data, (Store, pd.DataFrame)) else np.atleast_2d(test_data)
         store = given if isinstance(given, Store) else open_configured(self.config, given)
-        task = task_of("test data", store, self.config.inference.prediction_length, None, windows=1)
-        return evaluate(task, self.loaded().at_wql_levels).scores()
+        inference = self.config.inference
+        task = task_of("test data", store, inference.prediction_length, None, windows=1)
+        forecaster = self.loaded().seeing(inference.context_length)
+        return evaluate(task, forecaster.at_wql_levels, inference.batch_size).scores()
 
     def save_predictions(self, predictions: np.ndarray, output_path: str) -> None:
         """Write what `predict` gave as a long table; series are named, and steps counted, by position.

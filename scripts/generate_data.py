@@ -14,7 +14,9 @@ def main(config: Config, preview: bool) -> None:
         from pipeline.make_series import preview as draw_preview
 
         logger.info("gallery: %s", draw_preview(config))
-    elif config.synthetic.source == "dummy":
+        return
+    config.synthetic.check_source()
+    if config.synthetic.source == "dummy":
         write_dummy(config)
     else:
         write_synthetic(config)

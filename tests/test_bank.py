@@ -10,11 +10,12 @@ from scipy import stats
 
 from pipeline.errors import UserError
 from pipeline.synthetic import components
-from pipeline.synthetic.bank import Bank, bank_of_prior, default_bank, read_bank
+from pipeline.synthetic.bank import Bank, default_bank, read_bank
 from pipeline.synthetic.draws import Draws, keys_of
 from pipeline.synthetic.effects import EFFECTS
 from pipeline.synthetic.gallery import draw_gallery
 from pipeline.synthetic.priors import PRIORS
+from pipeline.training_data.sources import open_bank
 
 CONFIG = Path(__file__).parents[1] / "config" / "bank.yaml"
 WIDTH = 400
@@ -30,7 +31,7 @@ def drawn(name, n=200, width=WIDTH, seed=0, **ranges):
 
 @pytest.mark.parametrize("name", [*PRIORS, "bank"])
 def test_a_row_does_not_depend_on_the_others(name):
-    bank = default_bank() if name == "bank" else bank_of_prior(name)
+    bank = default_bank() if name == "bank" else default_bank().of_prior(name)
     keys, lengths = keys_of(5, np.arange(60)), np.random.default_rng(0).integers(5, WIDTH + 1, 60)
     together = bank.draw(keys, lengths, WIDTH)
     for i in range(0, 60, 7):
@@ -46,25 +47,36 @@ def test_values_are_finite_and_change(name, width):
     assert not (values == drawn(name, 150, width, seed=1)).all(axis=1)[np.ptp(values, axis=1) > 0].any()
 
 
+def test_a_prior_alone_has_the_ranges_of_its_bank(tmp_path):
+    (tmp_path / "bank.yaml").write_text("priors: {sarima: {weight: 2, period: [7, 7]}, growth: {weight: 0}}")
+    bank = open_bank("sarima", str(tmp_path / "bank.yaml"))
+    assert (bank.weights, bank.ranges["sarima"]["period"], bank.blend) == ({"sarima": 1.0}, (7, 7), 0.0)
+    assert open_bank("sarima") == default_bank().of_prior("sarima") != bank
+
+
 def test_priors_are_drawn_by_their_weights():
     """Priors that are told by their values: counts are whole, a fractal has unit variance and is not."""
-    bank = replace(bank_of_prior("intermittent"), weights={"intermittent": 1.0, "fractal": 3.0, "growth": 0.0})
+    bank = replace(
+        default_bank().of_prior("intermittent"), weights={"intermittent": 1.0, "fractal": 3.0, "growth": 0.0}
+    )
     values = replace(bank, ranges={"intermittent": {}, "fractal": {}}).series(3000, 64, 0)
     share = (values == np.round(values)).all(axis=1).mean()
     assert abs(share - 0.25) < 4 * np.sqrt(0.1875 / 3000)
 
 
 def test_effects_act_on_their_share():
-    bank = replace(bank_of_prior("fractal"), probabilities={"missing": 0.3}, ranges={"fractal": {}, "missing": {}})
+    bank = replace(
+        default_bank().of_prior("fractal"), probabilities={"missing": 0.3}, ranges={"fractal": {}, "missing": {}}
+    )
     hit = np.isnan(bank.series(3000, 100, 0)).any(axis=1).mean()
     assert 0.2 < hit < 0.3 + 4 * np.sqrt(0.21 / 3000)
-    untouched = bank_of_prior("fractal").series(3000, 100, 0)
+    untouched = default_bank().of_prior("fractal").series(3000, 100, 0)
     clean = ~np.isnan(bank.series(3000, 100, 0)).any(axis=1)
     np.testing.assert_array_equal(bank.series(3000, 100, 0)[clean], untouched[clean])
 
 
 def test_a_blend_adds_a_second_draw_of_at_most_the_same_variance():
-    alone, both = bank_of_prior("fractal"), replace(bank_of_prior("fractal"), blend=1.0)
+    alone, both = default_bank().of_prior("fractal"), replace(default_bank().of_prior("fractal"), blend=1.0)
     added = both.series(300, 500, 0) - alone.series(300, 500, 0)
     ratio = added.std(axis=1) / alone.series(300, 500, 0).std(axis=1)
     assert (ratio > 0.099).all() and (ratio < 1.001).all() and ratio.std() > 0.1

@@ -133,6 +133,14 @@ def test_the_script_writes_one_file_a_model_for_the_leaderboards(nano, benchmark
     assert "bolt" in board.index
 
 
+@pytest.mark.parametrize("key", [{"windows": 2}, {"prediction_length": 8}, {"baselines": []}, {"data_path": "a.csv"}])
+def test_keys_that_a_benchmark_says_itself_are_refused(key):
+    with pytest.raises(
+        UserError, match=f"evaluation.{next(iter(key))} would have no effect, as evaluation.fev_tasks says"
+    ):
+        EvaluationConfig(fev_tasks="tasks.yaml", **key)
+
+
 @pytest.mark.parametrize(
     "text, said",
     [

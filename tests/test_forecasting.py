@@ -8,6 +8,7 @@ import torch
 from chronos import BaseChronosPipeline
 from conftest import long_frame
 
+from pipeline.config import Config, InferenceConfig
 from pipeline.data.arrow_store import store_of_arrays
 from pipeline.data.source import open_source
 from pipeline.errors import UserError
@@ -192,6 +193,10 @@ def test_the_loader_forecasts_scores_and_saves(nano, tmp_path):
     np.testing.assert_allclose(loader.predict(data[0], 10)[0], predictions[0], rtol=1e-4)
     scores = loader.evaluate_on_test_data(data)
     assert {"MASE", "WQL", "coverage_80"} <= scores.keys() and scores["windows"] == 3
+    loader.config = Config(inference=InferenceConfig(context_length=12))
+    of_few = loader.evaluate_on_test_data(data)
+    loader.config = Config()
+    assert of_few["WQL"] == loader.evaluate_on_test_data(data[:, -12 - 48 :])["WQL"] != scores["WQL"]
     loader.save_predictions(predictions, str(tmp_path / "folder"))
     saved = pd.read_parquet(tmp_path / "folder" / "predictions.parquet")
     np.testing.assert_array_equal(saved["0.9"].to_numpy().reshape(3, 10), predictions[:, :, 2])

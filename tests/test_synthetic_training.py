@@ -169,6 +169,8 @@ def test_tsmixup_is_written_by_the_script(run_script, csv):
     arguments = ["--synthetic.source", "tsmixup", "--data.train", csv, "--synthetic.n_series", 30]
     code, _, err = run_script("generate_data", *arguments)
     assert code == 2 and "synthetic.mixup.min_length: no series has 128 steps, the longest 120" in err
+    code, _, err = run_script("generate_data", *arguments, "--synthetic.length", 64)
+    assert code == 2 and "synthetic.length would have no effect" in err
     code, _, err = run_script("generate_data", *arguments, "--synthetic.mixup.min_length", 50)
     assert code == 0, err
     (one,) = open_training_data(replace(Config(), data=DataConfig(train="data/synthetic/tsmixup")))
@@ -197,6 +199,11 @@ def test_the_preview_is_drawn(run_script, tmp_path):
         ),
         (["--preview", "--synthetic.bank", "long.yaml", "--synthetic.length", 100], "longer than a series"),
         (["--synthetic.source", "tsmixup", "--data.train", "synthetic:bank"], "mixes stored series"),
+        (
+            ["--synthetic.n_series", 5, "--synthetic.length", 9],
+            "synthetic.n_series, synthetic.length would have no effect",
+        ),
+        (["--synthetic.source", "growth", "--synthetic.bank", "long.yaml"], "no prior 'growth'; known are sarima"),
     ],
 )
 def test_bad_input_is_refused_in_one_line_and_leaves_nothing(run_script, tmp_path, arguments, said):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import sys
 import warnings
@@ -76,6 +77,12 @@ class Forecaster:
             case _:
                 config = ChronosConfig(**model.config.chronos_config)
                 return Forecaster(ChronosPipeline(config.create_tokenizer(), ChronosModel(config, model)), seed)
+
+    def seeing(self, context_length: int | None) -> Forecaster:
+        """Return the same that sees no more than so many steps of a history; None leaves it to the model."""
+        other = copy.copy(self)
+        other.context_length = min(context_length or self.context_length, self.context_length)
+        return other
 
     def quantiles(
         self, histories: Sequence[History], prediction_length: int, levels: Sequence[float]

@@ -86,6 +86,15 @@ class Bank:
                 values[acts] = EFFECTS[name](Draws(own.keys[acts]), values[acts], column[acts], **self.ranges[name])
         return values
 
+    def of_prior(self, name: str) -> Bank:
+        """Return the bank of one of its priors, without effects.
+
+        Raises:
+            UserError: it has no such prior.
+        """
+        _known(name, self.weights, "prior")
+        return Bank({name: 1.0}, {}, {name: self.ranges[name]}, blend=0.0)
+
     def check_length(self, length: int) -> None:
         """Refuse series that are too short for a season.
 
@@ -120,16 +129,6 @@ def _deviation(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 def default_bank() -> Bank:
     """Return the bank of config/bank.yaml."""
     return Bank(WEIGHTS, PROBABILITIES, {name: default_ranges(use) for name, use in _ALL.items()}, BLEND)
-
-
-def bank_of_prior(name: str) -> Bank:
-    """Return a bank of one prior, without effects.
-
-    Raises:
-        UserError: there is no such prior.
-    """
-    _known(name, PRIORS, "prior")
-    return Bank({name: 1.0}, {}, {name: default_ranges(PRIORS[name])}, blend=0.0)
 
 
 def read_bank(path: str | Path) -> Bank:

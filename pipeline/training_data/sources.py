@@ -9,7 +9,7 @@ from pipeline.config import Config
 from pipeline.data.arrow_store import NotAStore, Store, open_store
 from pipeline.data.formats import source_files
 from pipeline.data.source import columns_of, holding, open_configured
-from pipeline.synthetic.bank import Bank, bank_of_prior, default_bank, read_bank
+from pipeline.synthetic.bank import Bank, default_bank, read_bank
 
 _SYNTHETIC = "synthetic:"
 
@@ -50,14 +50,13 @@ def open_training_data(config: Config) -> list[TrainingSet]:
 
 
 def open_bank(name: str, path: str | None = None) -> Bank:
-    """Return the synthetic bank, as a YAML file says where one is given, or a bank of the one prior of that name.
+    """Return the synthetic bank, as a YAML file says where one is given, or of its priors the one of that name.
 
     Raises:
         UserError: there is no such prior, or the file is wrong.
     """
-    if name != "bank":
-        return bank_of_prior(name)
-    return default_bank() if path is None else read_bank(path)
+    bank = default_bank() if path is None else read_bank(path)
+    return bank if name == "bank" else bank.of_prior(name)
 
 
 def _shards(source: str, config: Config) -> list[Store]:
