@@ -1,5 +1,6 @@
 """From a command line and YAML files to a configuration."""
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
@@ -10,6 +11,15 @@ from pipeline.config import Config
 from pipeline.errors import UserError, one_line
 
 _SWITCHES = ("help", "print_config")
+_KINDS = {
+    "<class 'int'>": "a whole number",
+    "<class 'float'>": "a number",
+    "<class 'bool'>": "true or false",
+    "<class 'str'>": "a text",
+    "<class 'list'>": "a list, written '[a, b]'",
+    "<class 'dict'>": "keys and their values",
+    "<class 'NoneType'>": "null",
+}
 
 
 def parse_command_line(argv: list[str], description: str, flags: Mapping[str, str]) -> tuple[Config, dict[str, bool]]:
@@ -46,10 +56,18 @@ def parse_command_line(argv: list[str], description: str, flags: Mapping[str, st
     except UserError:
         raise
     except (ArgumentError, ValueError) as error:
-        said = one_line(error)
-        hint = "; a list is written '[a, b]'" if "Expected a <class 'list'>" in said else ""
-        raise UserError(f"{said}{hint}; see --help for the keys and their ranges") from error
+        raise UserError(f"{_in_words(one_line(error))}; see --help for the keys and their ranges") from error
     return Config(**{name: parsed[name] for name in sections}), {flag: parsed[flag] for flag in flags}
+
+
+def _in_words(said: str) -> str:
+    """Return what jsonargparse says of a value of the wrong type without its types; other errors as they are."""
+    key, kinds = re.match(r'Parser key "([^"]+)"', said), re.findall(r"Expected a ((?:<|typing)[^>\]]*[>\]])", said)
+    given = re.search(r"Given value: (.*)", said) or re.search(r"Got value: (.*)", said)
+    if not (key and kinds and given):
+        return said
+    words = [_KINDS.get(kind, kind.removeprefix("typing.Literal[").removesuffix("]")) for kind in kinds]
+    return f"{key[1]} must be {' or '.join(words)}, got {given[1]}"
 
 
 def _files_first(argv: list[str]) -> list[str]:

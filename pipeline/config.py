@@ -516,7 +516,9 @@ def _check_paths(key: str, given: Any, entry: str) -> None:
 
 
 def _check_levels(key: str, levels: list[float]) -> None:
-    if not levels or any(not 0 < level < 1 for level in levels):
+    if not levels:
+        raise UserError(f"{key} names no level; name at least one between 0 and 1")
+    if any(not 0 < level < 1 for level in levels):
         raise UserError(f"{key} must lie between 0 and 1, got {levels}")
     if len(set(levels)) < len(levels):
         raise UserError(f"{key} names a level twice: {levels}")

@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.config import Config
 from pipeline.errors import UserError, one_line
 from pipeline.forecasting.forecaster import Forecaster, refuse_no_numbers
+from pipeline.models.locate import check_model
 from pipeline.report.tables import Row
 from pipeline.series import History, Panel, Variates
 
@@ -39,6 +40,8 @@ def score_fev_tasks(path: str, models: Sequence[str], config: Config) -> dict[st
         tasks = fev.Benchmark.from_yaml(path).tasks
     except Exception as error:  # its own errors, pydantic's and yaml's share no base class
         raise UserError(f"evaluation.fev_tasks: {path}: {one_line(error)}") from error
+    for model in models:
+        check_model(model)
     names = [Path(model).name.replace(":", "-") for model in models]
     for name in names:
         if names.count(name) > 1:

@@ -72,7 +72,11 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
             if path.exists():
                 old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
                 path.replace(old)
-                temporary.replace(path)
+                try:
+                    temporary.replace(path)
+                except OSError:
+                    old.replace(path)
+                    raise
                 shutil.rmtree(old)
             else:
                 temporary.replace(path)
@@ -167,7 +171,8 @@ def read_json(path: str | Path) -> Any:
 
 def fingerprint(paths: Iterable[Path], *options: object) -> str:
     """Return a hash of the content of files, their names within the list left out, and of options: 24 hex digits."""
-    digest = hashlib.blake2b(repr(options).encode(), digest_size=12)
+    short = tuple(hashlib.blake2b(one).digest() if isinstance(one, bytes) else one for one in options)
+    digest = hashlib.blake2b(repr(short).encode(), digest_size=12)
     for path in paths:
         with open(path, "rb") as file:
             digest.update(hashlib.file_digest(file, "blake2b").digest())

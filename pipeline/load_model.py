@@ -16,10 +16,10 @@ from pipeline.data.numbers import too_large
 from pipeline.data.source import open_configured
 from pipeline.errors import UserError, first_few
 from pipeline.forecasting.forecaster import Forecaster
-from pipeline.forecasting.predictions import Request, check_request, history_of, write_predictions
+from pipeline.forecasting.predictions import Request, check_request, forecast_store, history_of, write_predictions
 from pipeline.models.checkpoint import training_info
 from pipeline.report.figures import DrawnForecast, forecast_figure, save_figure
-from pipeline.series import History
+from pipeline.series import UNIVARIATE, History
 
 _PANELS = 6
 logger = logging.getLogger(__name__)
@@ -64,19 +64,58 @@ class ChronosLoader:
         batch_size, levels = inference.batch_size, inference.quantiles
         histories: list[History] = []
         if isinstance(context, Store):
-            future = open_future(self.config, context, prediction_length)
-            request = Request(prediction_length, levels, inference.context_length, future=future)
-            check_request(self.loaded(), context, request)
-            self.check_covariates(context, future)
+            request = self.request(context, prediction_length)
             histories += [history_of(context, index, request) for index in range(len(context))]
         else:
             histories += [row[-(inference.context_length or len(row)) :] for row in self._rows(context)]
         batches = [histories[start : start + batch_size] for start in range(0, len(histories), batch_size)]
         return np.concatenate([self.loaded().quantiles(batch, prediction_length, levels)[0] for batch in batches])
 
+    def predict_df(
+        self, data: pd.DataFrame | Store, prediction_length: int = 48, future_df: pd.DataFrame | None = None
+    ) -> pd.DataFrame:
+        """Forecast a table as a table, in the form of `BaseChronosPipeline.predict_df`.
+
+        Args:
+            data: a long DataFrame with the columns that the configuration names, or a store.
+            future_df: known covariates at the steps to forecast; None takes them from inference.future_path.
+
+        Returns:
+            `item_id, timestamp, target_name, predictions` and a column for each level of inference.quantiles, a row for each
+            step and target.
+
+        Raises:
+            UserError: no model is loaded, the table is wrong, or it has what the model does not know.
+        """
+        if not isinstance(data, (pd.DataFrame, Store)):
+            raise UserError("data must be a long DataFrame or what open_source gives; an array is forecast by predict")
+        store = data if isinstance(data, Store) else open_configured(self.config, data)
+        request = self.request(store, prediction_length, future_df)
+        return pa.concat_tables(forecast_store(self.loaded(), store, request)).to_pandas()
+
+    def request(self, store: Store, prediction_length: int, future_df: pd.DataFrame | None = None) -> Request:
+        """Return what the configuration asks of a store, with the known covariates of a table or of inference.future_path.
+
+        Raises:
+            UserError: no model is loaded, the table is wrong, or the store has what the model does not know.
+        """
+        inference, variates = self.config.inference, store.variates
+        future = open_future(self.config, store, prediction_length, future_df)
+        self._check_covariates(store, future)
+        request = Request(
+            prediction_length=prediction_length,
+            levels=inference.quantiles,
+            context_length=inference.context_length,
+            batch_size=inference.batch_size,
+            target_names=(self.config.data.variates() if variates == UNIVARIATE else variates).targets,
+            future=future,
+        )
+        check_request(self.loaded(), store, request)
+        return request
+
     def _rows(self, context: np.ndarray) -> np.ndarray:
         if isinstance(context, pd.DataFrame):
-            raise UserError("a DataFrame says by its columns what it holds; give what open_source makes of it")
+            raise UserError("a DataFrame says by its columns what it holds: predict_df reads those, as data names them")
         try:
             context = np.asarray(context)
         except ValueError as error:
@@ -140,7 +179,7 @@ class ChronosLoader:
         path = Path(output_path)
         write_predictions(path if path.suffix else path / "predictions.parquet", [pa.table(columns)])
 
-    def check_covariates(self, store: Store, future: Future | None) -> None:
+    def _check_covariates(self, store: Store, future: Future | None) -> None:
         """Refuse categories of covariates that the model was not trained with, and say which covariates are missing.
 
         A model that was not trained here, or without covariates, takes any.
@@ -165,17 +204,15 @@ class ChronosLoader:
                     f"{first_few(categories)}; write them alike, or train with them"
                 )
 
-    def plot(self, store: Store, path: Path, future: Future | None = None) -> None:
+    def plot(self, store: Store, path: Path, request: Request) -> None:
         """Draw history, median and 80% band of the first six series of a store, their first target, to a PNG.
 
         Raises:
             UserError: the file cannot be written.
         """
-        inference = self.config.inference
         shown = range(min(_PANELS, len(store)))
-        request = Request(inference.prediction_length, (0.1, 0.5, 0.9), inference.context_length, future=future)
         histories = [history_of(store, index, request) for index in shown]
-        quantiles, _ = self.loaded().quantiles(histories, inference.prediction_length, (0.1, 0.5, 0.9))
+        quantiles, _ = self.loaded().quantiles(histories, request.prediction_length, (0.1, 0.5, 0.9))
         quantiles = quantiles[:: len(store.variates.targets)]
         drawn = [
             DrawnForecast(store.item_ids[index], store.target(index), median=median, low=low, high=high)

@@ -13,19 +13,10 @@ logger = logging.getLogger("pipeline")
 
 def main(config: Config) -> None:
     """Load the model and the series, forecast, and write the predictions and, where asked for, a picture."""
-    from pipeline.data.future import open_future
     from pipeline.data.source import open_configured
     from pipeline.files import check_file
-    from pipeline.forecasting.predictions import (
-        Parts,
-        Request,
-        check_predictions_path,
-        check_request,
-        identity_of,
-        parts_of,
-    )
+    from pipeline.forecasting.predictions import Parts, check_predictions_path, identity_of, parts_of
     from pipeline.load_model import ChronosLoader
-    from pipeline.series import UNIVARIATE
 
     inference, output = config.inference, config.predictions_path()
     check_predictions_path(output)
@@ -42,17 +33,7 @@ def main(config: Config) -> None:
     if processes.rank:
         processes.wait(device)  # the first one converts the series
     store = open_configured(config, inference.data_path)
-    future = open_future(config, store, inference.prediction_length)
-    loader.check_covariates(store, future)
-    request = Request(
-        prediction_length=inference.prediction_length,
-        levels=inference.quantiles,
-        context_length=inference.context_length,
-        batch_size=inference.batch_size,
-        target_names=(config.data.variates() if store.variates == UNIVARIATE else store.variates).targets,
-        future=future,
-    )
-    check_request(loader.loaded(), store, request)
+    request = loader.request(store, inference.prediction_length)
     parts = Parts(output, identity_of(model, store, request, config.chronos.seed, inference.precision))
     if processes.rank == 0:
         parts.claim()
@@ -66,7 +47,7 @@ def main(config: Config) -> None:
     n_rows = parts.merge(len(parts_of(store, request)))
     logger.info("%d series, %d forecast steps: %s", len(store), n_rows, output)
     if inference.plot_path is not None:
-        loader.plot(store, Path(inference.plot_path), future)
+        loader.plot(store, Path(inference.plot_path), request)
         logger.info("picture: %s", inference.plot_path)
 
 

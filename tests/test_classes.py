@@ -99,9 +99,25 @@ def test_a_table_is_trained_on_and_its_store_is_forecast(nano, tmp_path):
     assert found.shape == (4, 5, 3)
     for index in range(4):
         np.testing.assert_allclose(found[index], loader.predict(store.target(index), 5)[0], rtol=1e-4)
-    for wrong, said in ((frame, "open_source"), ([[1.0, 2.0], [3.0]], "unequal length")):
+    for wrong, said in ((frame, "predict_df"), ([[1.0, 2.0], [3.0]], "unequal length")):
         with pytest.raises(UserError, match=said):
             loader.predict(wrong)
+
+
+def test_a_frame_is_forecast_as_stock_chronos_forecasts_it(uncrossed, tmp_path):
+    frame = long_frame(n_series=3).rename(columns={"target": "sold"})
+    loader = ChronosLoader(str(uncrossed["bolt"]))
+    loader.config = replace(Config(), data=DataConfig(target="sold"), paths=PathsConfig(str(tmp_path)))
+    with pytest.raises(UserError, match="no model is loaded"):
+        loader.predict_df(frame, 5)
+    loader.load_trained_model()
+    stock = BaseChronosPipeline.from_pretrained(uncrossed["bolt"])
+    expected = stock.predict_df(frame, prediction_length=5, target="sold", quantile_levels=[0.1, 0.5, 0.9])
+    found = loader.predict_df(frame.sample(frac=1, random_state=0).sort_values("item_id", kind="stable"), 5)
+    assert list(found.columns) == list(expected.columns)
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-4)
+    with pytest.raises(UserError, match="forecast by predict"):
+        loader.predict_df(np.zeros((2, 30)))
 
 
 @pytest.mark.parametrize("data", ["s.csv", [], [np.zeros(50)], np.zeros(50), pd.Series(np.zeros(50)), {"A": [1.0]}])

@@ -1,4 +1,5 @@
 import ast
+import re
 import subprocess
 import sys
 from dataclasses import fields, is_dataclass
@@ -95,6 +96,20 @@ def test_every_key_stands_in_the_readme_with_its_default_and_its_docstring():
                 assert f"| `{name}` | `{default}` | {described[type(config).__name__, key.name]} |" in rows
 
     check(Config(), "")
+
+
+@pytest.mark.parametrize("key, value, said", [
+    ("training.batch_size", "x", "a whole number, got x;"),
+    ("training.max_steps", "twenty", "a whole number or null, got twenty;"),
+    ("training.epochs", "inf", "a number or 'auto', got inf;"),
+    ("training.refit", "maybe", "true or false, got maybe;"),
+    ("training.method", "loro", "'full', 'lora', got loro;"),
+    ("training.quantiles", "0.5", "a list, written '[a, b]' or null, got 0.5;"),
+    ("evaluation.baselines", "[AutoETC]", "'AutoETS', 'AutoTheta' or null, got ['AutoETC'];"),
+])  # fmt: skip
+def test_a_value_of_the_wrong_type_is_refused_in_words(key, value, said):
+    with pytest.raises(UserError, match=re.escape(f"{key} must be {said}")):
+        parse_config([f"--{key}", value])
 
 
 def test_dotted_overrides_win_over_the_file(tmp_path):

@@ -11,7 +11,7 @@ from chronos import BaseChronosPipeline
 from chronos.chronos2 import preprocess
 from chronos.chronos2.dataset import Chronos2Dataset
 
-from pipeline.config import Config
+from pipeline.config import Config, PathsConfig
 from pipeline.data.arrow_store import open_store
 from pipeline.data.covariates import encoded
 from pipeline.data.formats import Columns
@@ -20,6 +20,7 @@ from pipeline.data.source import open_source
 from pipeline.errors import UserError
 from pipeline.forecasting.forecaster import Forecaster
 from pipeline.forecasting.predictions import Request, forecast_store
+from pipeline.load_model import ChronosLoader
 from pipeline.models.read import read_model
 from pipeline.series import Panel, Variates
 from pipeline.train_model import ChronosTrainer
@@ -321,6 +322,21 @@ def test_train_forecast_and_evaluate_by_their_commands(run_script, nano, tmp_pat
         assert code == 2 and err.startswith("error: ") and err.count("\n") == 1 and word in err, (lacking, err)
     code, _, err = run_script("forecast", *columns, *future, *ask[2:], "--inference.model_path", nano["bolt"])
     assert code == 2 and "Chronos-2" in err
+
+
+def test_a_frame_is_forecast_with_the_frame_of_its_future(uncrossed, tmp_path):
+    past, after = shops(3)
+    loader = ChronosLoader(str(uncrossed["chronos-2"]))
+    data = dataclasses.replace(Config().data, target="sold", past_covariates=["visits"], known_covariates=KNOWN)
+    loader.config = Config(data=data, paths=PathsConfig(str(tmp_path)))
+    loader.load_trained_model()
+    future = after[["item_id", "timestamp", *KNOWN]]
+    stock = BaseChronosPipeline.from_pretrained(uncrossed["chronos-2"])
+    expected = stock.predict_df(past, future, target="sold", prediction_length=HORIZON, quantile_levels=LEVELS)
+    found = loader.predict_df(past, HORIZON, future)
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-4)
+    with pytest.raises(UserError, match="the DataFrame of the future: series shop2 has no price"):
+        loader.predict_df(past, HORIZON, future[:-1])
 
 
 def test_the_targets_of_a_store_keep_their_names(run_script, nano, tmp_path):

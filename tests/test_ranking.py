@@ -64,9 +64,11 @@ def test_a_tie_is_half_a_win_and_an_unknown_score_no_pair():
     assert np.isnan(win_rates(np.array([[1.0]]))).all()
 
 
-def test_a_geometric_mean_over_a_nought_is_unknown():
+def test_a_geometric_mean_takes_a_nought_for_a_hundredth():
     found = geometric_mean(np.array([[2.0, 0.0], [8.0, 1.0]]))
-    assert found[0] == pytest.approx(4.0) and np.isnan(found[1])
+    np.testing.assert_allclose(found, [4.0, 0.1])
+    with_unknown, with_infinite = geometric_mean(np.array([[np.nan, np.inf], [1.0, 1.0]]))
+    assert np.isnan(with_unknown) and with_infinite == np.inf
 
 
 def test_a_data_set_whose_yardstick_is_exact_is_in_no_mean():

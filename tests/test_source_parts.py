@@ -1,6 +1,7 @@
 """Sources whose files, blocks or batches are not alike, and names that stand elsewhere than in a column."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -14,6 +15,7 @@ from sources import FRAME, csv_of, write
 from pipeline.data import formats
 from pipeline.data.formats import Columns
 from pipeline.data.source import open_source
+from pipeline.data.tabular import series_of_tables
 from pipeline.errors import UserError
 from pipeline.series import Variates
 
@@ -214,3 +216,23 @@ def test_a_data_set_of_the_hub_is_converted_again_when_it_has_changed(tmp_path, 
     assert first() == 2
     held["value"] = 3.0
     assert first() == 3
+
+
+def test_a_series_of_another_frequency_is_told_of(tmp_path, caplog):
+    """Among daily ones a weekly series is missing on six days of seven, and nobody asked for that."""
+    daily = pd.date_range("2020-01-06", periods=140)
+    frames = [pd.DataFrame({"item_id": name, "timestamp": daily, "target": 1.0}) for name in "ABC"]
+    open_source(pd.concat(frames), tmp_path)
+    assert not caplog.text
+    frames.append(pd.DataFrame({"item_id": "D", "timestamp": daily[::7], "target": 2.0}))
+    open_source(pd.concat(frames), tmp_path)
+    assert "1 series have values only every other step of 'D' or more seldom, as D every 7" in caplog.text
+
+
+def test_rows_beyond_memory_are_parted_where_their_store_will_lie(tmp_path, monkeypatch):
+    """The system's own folder for temporary files may be a small one, or memory itself."""
+    monkeypatch.setattr("pipeline.data.source.series_of_tables", partial(series_of_tables, rows_in_memory=20))
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+    store = open_source(FRAME.sample(frac=1, random_state=0), tmp_path / "cache")
+    assert series_of(store) == series_of(open_source(FRAME, tmp_path / "cache"))
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".arrow", ".arrow"]

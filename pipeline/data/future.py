@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from pipeline.config import Config
 from pipeline.data.arrow_store import Store
@@ -86,25 +87,28 @@ class Future:
         return cut
 
 
-def open_future(config: Config, store: Store, prediction_length: int) -> Future | None:
-    """Open the table of inference.future_path; None where the series have no known covariates.
+def open_future(
+    config: Config, store: Store, prediction_length: int, future_df: pd.DataFrame | None = None
+) -> Future | None:
+    """Open the table of known covariates, inference.future_path where none is given; None where the series have none.
 
     Raises:
         UserError: it is missing, wrong, or does not cover the steps to forecast.
     """
-    known, path = store.variates.known, config.inference.future_path
+    known = store.variates.known
+    table = config.inference.future_path if future_df is None else future_df
     if not known:
-        if path is not None:
+        if table is not None:
             raise UserError("inference.future_path: no data.known_covariates are named that it could hold")
         return None
-    if path is None:
+    if table is None:
         raise UserError(
             f"inference.future_path: give a table of {', '.join(known)} at the steps to forecast, or name them as "
             "data.past_covariates"
         )
     columns = replace(columns_of(config), variates=Variates((), (), known))
-    table = open_source(path, config.cache_path(), columns, store.freq or None)
-    return Future(table, store, prediction_length, path)
+    opened = open_source(table, config.cache_path(), columns, store.freq or None)
+    return Future(opened, store, prediction_length, table if isinstance(table, str) else "the DataFrame of the future")
 
 
 def _recoding(

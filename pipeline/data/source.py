@@ -150,7 +150,8 @@ def _convert(
         write_store(path, _unique(series_in_order(named_tables(read(), columns, where), *settings), where))
     except (NotInOrder, UserError):
         # What is wrong with rows that are out of order, only all of them together say.
-        write_store(path, _unique(series_of_tables(named_tables(read(), columns, where), *settings), where))
+        tables = named_tables(read(), columns, where)
+        write_store(path, _unique(series_of_tables(tables, *settings, room=path.parent), where))
 
 
 def _unique(series: Iterable[Series], where: Place) -> Iterator[Series]:
@@ -203,14 +204,26 @@ def _tell_of_open_ends(store: Store, source: str) -> None:
 
 
 def _tell_of_few_values(store: Store, source: str) -> None:
-    """Say where most steps of the first series are missing."""
+    """Say where most steps of the first series are missing, and which of them have a frequency of their own."""
     n_steps = n_known = 0
+    coarser: dict[str, int] = {}
     for index in range(min(len(store), _LOOKED_AT)):
         if n_steps > _STEPS_LOOKED_AT:
             break
-        target = store.target(index)
-        n_steps, n_known = n_steps + len(target), n_known + int(np.count_nonzero(~np.isnan(target)))
-    if 2 * n_known < n_steps:
+        known = np.flatnonzero(~np.isnan(store.target(index)))
+        n_steps, n_known = n_steps + int(store.lengths[index]), n_known + len(known)
+        if len(known) > 2 and (apart := int(np.diff(known).min())) > 1:
+            coarser[store.item_ids[index]] = apart
+    if coarser:
+        logger.warning(
+            "%s: %d series have values only every other step of %r or more seldom, as %s every %d; name another frequency "
+            "with data.freq, or give series of another one a file of their own",
+            source,
+            len(coarser),
+            store.freq,
+            *next(iter(coarser.items())),
+        )
+    elif 2 * n_known < n_steps:
         logger.warning(
             "%s: only %.0f%% of the steps of %r have a value; the others are unknown, which is not nought: write noughts "
             "where those are meant, or name another frequency with data.freq",

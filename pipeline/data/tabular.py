@@ -36,6 +36,7 @@ def series_of_tables(
     freq: str | None = None,
     variates: Variates = UNIVARIATE,
     rows_in_memory: int = _ROWS_IN_MEMORY,
+    room: Path | None = None,
 ) -> Iterator[Series]:
     """Yield the series of long or nested tables, as `formats.named_tables` names their columns.
 
@@ -46,6 +47,7 @@ def series_of_tables(
         where: the source, for messages.
         freq: pandas alias; None infers it from the timestamps.
         variates: of items of several variates, what they are; the categories of covariates that are texts are found here.
+        room: folder that the files are made in, and removed from; None is the system's own for such.
 
     Raises:
         UserError: rows that are duplicates, off the grid, or hold no number; each message names the row.
@@ -68,7 +70,7 @@ def series_of_tables(
             return
         tables = (_exploded(table, where) for table in tables)
     encoder = _Encoder(variates, where)
-    with tempfile.TemporaryDirectory(prefix="series-") as folder:
+    with tempfile.TemporaryDirectory(prefix=".series-", dir=room) as folder:
         parts = _parts(map(encoder.encoded, tables), where, Path(folder), rows_in_memory)
         if freq is None:
             freq = _infer((_frame(part(), where) for part in parts), len(parts), where)

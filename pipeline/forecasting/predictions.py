@@ -54,12 +54,9 @@ def forecast_store(forecaster: Forecaster, store: Store, request: Request) -> It
 
     Columns: `item_id, timestamp, target_name, predictions` and one named after each level, as
     `BaseChronosPipeline.predict_df` returns. Where the frequency is unknown, `timestamp` counts steps from the first value.
-    Items of like length share a batch, so that little of it is padding.
-
-    Raises:
-        UserError: the series have covariates or several targets, and the model takes none.
+    Items of like length share a batch, so that little of it is padding. What the model cannot do is for `check_request` to
+    refuse before.
     """
-    check_request(forecaster, store, request)
     for part in parts_of(store, request):
         yield forecast_part(forecaster, store, part, request)
 

@@ -133,7 +133,10 @@ def freeze(model: Any, patterns: Sequence[str]) -> None:
     names = [name for name, _ in model.named_parameters()]
     for pattern in patterns:
         if not any(_fits(name, pattern) for name in names):
-            raise UserError(f"training.freeze: no weight is named like {pattern!r}; names begin like {names[0]}")
+            begins = dict.fromkeys(name.partition(".")[0] for name in names)
+            raise UserError(
+                f"training.freeze: no weight is named like {pattern!r}; names begin with {', '.join(begins)}"
+            )
     for name, parameter in model.named_parameters():
         if any(_fits(name, pattern) for pattern in patterns):
             parameter.requires_grad_(False)

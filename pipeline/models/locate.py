@@ -75,7 +75,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
         raise UserError(f"no model {name} on the Hub, or it is private; mend its name or log in") from error
     except errors.LocalEntryNotFoundError as error:
         raise UserError(
-            f"{name}{at} is not in the cache and the Hub cannot be reached; "
+            f"{name} is no folder here,{at} not in the cache, and the Hub cannot be reached; "
             f"check the network and HF_ENDPOINT, or start from a local folder or from {' or '.join(builtin_names())}, inside"
         ) from error
     except Exception as error:  # the errors of the client's HTTP library, which differs between its versions

@@ -10,6 +10,7 @@ from pipeline.scores.metrics import WindowErrors
 
 RANKED_BY = ("WQL", "MASE")
 _DRAWS = 1000
+_LEAST = 0.01
 _CONFIDENCE = (2.5, 97.5)
 
 Evaluations = Mapping[str, Mapping[str, Evaluation]]
@@ -71,10 +72,11 @@ def relative_scores(of_set: Mapping[str, Evaluation], yardstick: str, seed: int 
 
 
 def geometric_mean(ratios: np.ndarray) -> np.ndarray:
-    """Return the geometric mean over the first axis; NaN where a ratio is not above 0."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(np.where(ratios > 0, ratios, np.nan))
-    return np.exp(logs.mean(axis=0))
+    """Return the geometric mean over the first axis; NaN where a ratio is not defined.
+
+    A ratio below 0.01 counts as that, as on fev's leaderboards: what is forecast to the last digit says little of the rest.
+    """
+    return np.exp(np.log(np.maximum(ratios, _LEAST)).mean(axis=0))
 
 
 def win_rates(scores: np.ndarray) -> np.ndarray:

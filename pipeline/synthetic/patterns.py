@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import chain
+from multiprocessing import get_context
 
 import numpy as np
 from scipy.signal import lfilter
@@ -35,7 +36,8 @@ def dummy_series(
     if num_processes == 1:
         yield from chain.from_iterable(map(draw, chunks))
     else:
-        with ProcessPoolExecutor(num_processes) as pool:
+        # A fork would inherit the threads of libraries that are loaded, and not all of them survive it.
+        with ProcessPoolExecutor(num_processes, get_context("spawn")) as pool:
             yield from chain.from_iterable(pool.map(draw, chunks))
 
 

@@ -115,9 +115,10 @@ def verdict(winner: Candidate, base: Candidate, metric: str, refit: Refit | None
     """Say in a sentence or two what is saved, and why."""
     (name, before), (_, after) = (next(iter(shown({metric: one.scores[metric]}).items())) for one in (base, winner))
     if winner.share == 0:
-        return f"No candidate beat the base (validation {name} {before:.4f}), so the base itself is saved."
+        return f"No candidate beat the base (validation {name} {before:.4g}), so the base itself is saved."
     what = f"The checkpoint of {winner.name}" if winner.share == 1 else f"The blend {winner.name}"
-    better = f"validation {name} {after:.4f} where the base has {before:.4f}, {1 - after / before:.1%} lower."
+    less = 100 * (1 - after / before)
+    better = f"validation {name} {after:.4g} where the base has {before:.4g}, {less:.{1 if less >= 1 else 4}f}% lower."
     if refit is None:
         return f"{what} is saved: {better}"
     if refit.saved:
