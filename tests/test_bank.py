@@ -75,8 +75,9 @@ def test_effects_act_on_their_share():
     np.testing.assert_array_equal(bank.series(3000, 100, 0)[clean], untouched[clean])
 
 
-def test_a_blend_adds_a_second_draw_of_at_most_the_same_variance():
-    alone, both = default_bank().of_prior("fractal"), replace(default_bank().of_prior("fractal"), blend=1.0)
+@pytest.mark.parametrize("name", ["fractal", "energy", "growth"])
+def test_a_blend_adds_a_second_draw_of_at_most_the_same_variance(name):
+    alone, both = default_bank().of_prior(name), replace(default_bank().of_prior(name), blend=1.0)
     added = both.series(300, 500, 0) - alone.series(300, 500, 0)
     ratio = added.std(axis=1) / alone.series(300, 500, 0).std(axis=1)
     assert (ratio > 0.099).all() and (ratio < 1.001).all() and ratio.std() > 0.1

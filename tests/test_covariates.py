@@ -397,6 +397,12 @@ def test_a_future_that_holds_the_past_too_is_read_from_where_it_counts(opened, t
         longer = Future(open_source(part, tmp_path, columns, freq="D"), store, HORIZON, "future")
         for index in range(len(store)):
             np.testing.assert_array_equal(longer.of(index), future.of(index))
+    shorter = past[past["timestamp"] >= "2024-02-01"]
+    recent = open_source(shorter, tmp_path, Columns(variates=SHOP), freq="D")
+    begins_before = Future(open_source(both, tmp_path, columns, freq="D"), recent, HORIZON, "future")
+    alone = Future(open_source(after[list(both)], tmp_path, columns, freq="D"), recent, HORIZON, "future")
+    for index in range(len(recent)):
+        np.testing.assert_array_equal(begins_before.of(index), alone.of(index))
 
 
 def test_panels_say_what_is_known_beyond_their_end(opened):

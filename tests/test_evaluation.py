@@ -9,6 +9,8 @@ from conftest import long_frame
 
 from pipeline.config import Config, EvaluationConfig, PathsConfig
 from pipeline.data.arrow_store import store_of_arrays
+from pipeline.data.formats import Columns
+from pipeline.data.source import open_source
 from pipeline.errors import UserError
 from pipeline.forecasting.baselines import naive_forecast
 from pipeline.forecasting.forecaster import Forecaster
@@ -17,6 +19,7 @@ from pipeline.score_models import score_models
 from pipeline.scores.evaluation import evaluate, examples, task_of
 from pipeline.scores.metrics import WQL_LEVELS
 from pipeline.scores.sets import tasks_of
+from pipeline.series import Variates, target_rows
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -130,6 +133,25 @@ def test_the_examples_are_the_best_the_median_and_the_worst_window():
     assert found[2].target.tolist() == [5.5] * 4 and found[2].history.tolist() == [0.0, 1.0] * 8
     two = task_of("t", store_of_arrays(series[:2]), 4, 1, 1)
     assert [one.which for one in examples(two, evaluate(two, half), half)] == ["best", "median"]
+
+
+def test_the_examples_of_several_targets_are_those_of_their_own_window(tmp_path):
+    """In batches of two windows, each of two rows: of the worst one the second target is far off."""
+    rng = np.random.default_rng(0)
+    table = long_frame(n_series=5, length=30).assign(other=rng.normal(size=150))
+    table.loc[table.index[(table["item_id"] == "item3")][-4:], "other"] = 50.0
+    store = open_source(table, tmp_path, Columns(variates=Variates(("target", "other"))))
+    task = task_of("t", store, 4, 1, 1)
+
+    def last(histories, length):
+        ends = np.array([row[-1] for row in target_rows(histories)])
+        return np.broadcast_to(ends[:, None, None], (len(ends), length, 9))
+
+    worst = {one.which: one for one in examples(task, evaluate(task, last, 2), last, 2)}["worst"]
+    history = table.loc[table["item_id"] == "item3", "other"].to_numpy(np.float32)[:-4]
+    assert worst.item_id == "item3" and worst.target.tolist() == [50.0] * 4
+    np.testing.assert_array_equal(worst.history, history[-16:])
+    np.testing.assert_array_equal(worst.quantiles, np.full((4, 9), history[-1]))
 
 
 def test_a_markdown_table_has_as_many_cells_in_every_row():

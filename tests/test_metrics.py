@@ -167,8 +167,10 @@ def test_a_series_without_a_scale_has_no_mase():
 
 
 def test_coverage_counts_the_80_percent_interval():
-    quantiles = np.tile(np.arange(1.0, 10.0), (1, 4, 1))
-    assert window_errors(np.array([[0.5, 1.0, 5.0, 9.5]]), quantiles, np.ones((1, 2))).scores()["coverage_80"] == 0.5
+    """Its ends are inside."""
+    quantiles = np.tile(np.arange(1.0, 10.0), (1, 5, 1))
+    target = np.array([[0.5, 1.0, 5.0, 9.0, 9.5]])
+    assert window_errors(target, quantiles, np.ones((1, 2))).scores()["coverage_80"] == 0.6
 
 
 @pytest.mark.parametrize("history, expected", [

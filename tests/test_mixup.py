@@ -102,6 +102,13 @@ def test_a_sum_does_not_depend_on_the_others():
         np.testing.assert_array_equal(mixup.draw(keys[i : i + 1], lengths[i : i + 1], 300)[0], together[i])
 
 
+def test_a_mixed_window_has_a_past_however_short_its_series_are():
+    split = split_store(store_of_arrays([np.arange(7.0) % 3 for _ in range(4)]), 0.0, 8, 4)
+    source = MixedSource([split], Mixup([pool_of(split)], [1.0], min_length=2), min_past=4)
+    context, target = source.draw(keys_of(0, np.arange(50)), keys_of(1, np.arange(50)), 20, 8)
+    assert ((~np.isnan(context)).sum(axis=1) == 4).all() and ((~np.isnan(target)).sum(axis=1) == 3).all()
+
+
 def test_mixed_windows_show_training_steps_alone_and_all_context_lengths():
     """Validation steps are negative, so that a window that held one would show it."""
     arrays = [np.r_[np.full(200, 3.0) + np.arange(200) % 7, np.full(60, -50.0)] for _ in range(5)]

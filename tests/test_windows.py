@@ -200,7 +200,7 @@ def test_no_window_can_ruin_a_scaled_loss():
     flat_start = np.concatenate([np.zeros(30), np.random.default_rng(0).normal(size=30)])
     gone = np.concatenate([np.full(40, np.nan), np.arange(20.0)])
     cliff = np.concatenate([1e-6 * np.arange(30), np.full(30, 1e6)])
-    windows = windows_of(store_of_arrays([flat_start, gone, cliff]), validation_split=0.0)
+    windows = windows_of(store_of_arrays([flat_start, gone, cliff, -cliff]), validation_split=0.0)
     context, target = windows.batch(range(3000))
     assert (np.nanmin(context, axis=1) < np.nanmax(context, axis=1)).all()
     assert not np.isnan(target).all(axis=1).any()

@@ -119,7 +119,6 @@ class Draws:
         for row, key in enumerate(self.keys):
             state["state"]["key"][:] = key, stream
             state["state"]["counter"][:] = 0
-            state["buffer_pos"], state["has_uint32"] = 4, 0
             bits.state = state
             use(row, rng)
 
