@@ -104,7 +104,7 @@ def test_a_sum_does_not_depend_on_the_others():
 
 def test_a_mixed_window_has_a_past_however_short_its_series_are():
     split = split_store(store_of_arrays([np.arange(7.0) % 3 for _ in range(4)]), 0.0, 8, 4)
-    source = MixedSource([split], Mixup([pool_of(split)], [1.0], min_length=2), min_past=4)
+    source = MixedSource([split], Mixup([pool_of(split)], [1.0], min_length=7), min_past=4)
     context, target = source.draw(keys_of(0, np.arange(50)), keys_of(1, np.arange(50)), 20, 8)
     assert ((~np.isnan(context)).sum(axis=1) == 4).all() and ((~np.isnan(target)).sum(axis=1) == 3).all()
 
