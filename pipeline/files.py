@@ -1,11 +1,13 @@
 """Files and folders that appear under their name only when they are whole."""
 
 import errno
+import glob
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -15,6 +17,7 @@ from typing import Any
 from pipeline.errors import UserError, one_line
 
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+_DAY = 24 * 3600.0
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _DISK_FULL = (*map(os.strerror, _DISK_ERRORS), "inline_container.cc", "iostream error")
 
@@ -34,6 +37,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         raise UserError(f"{path} is a folder; give the path of a file")
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left_over(path)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         os.close(handle)
     temporary = Path(name)
@@ -189,6 +193,13 @@ def check_stream_end(path: Path) -> None:
         file.seek(max(0, path.stat().st_size - len(_END_OF_STREAM)))
         if file.read() != _END_OF_STREAM:
             raise UserError(f"{path} is cut short: its end-of-stream mark is missing; make the file anew")
+
+
+def _remove_left_over(path: Path) -> None:
+    """Remove what processes that were killed while they wrote `path` left there; one that still writes is younger."""
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if temporary.is_file() and time.time() - temporary.stat().st_mtime > _DAY:
+            temporary.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import stat
+import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ import pytest
 from conftest import long_frame
 
 from pipeline.data.source import open_source
+from pipeline.errors import UserError
 from pipeline.files import whole_file, whole_folder
 
 
@@ -217,13 +220,38 @@ def test_no_data_at_all(refused, nano):
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path):
-    from pipeline.errors import UserError
-
     for whole in (whole_file, whole_folder):
         with pytest.raises(UserError, match="No space"):
             with whole(tmp_path / "out"):
                 raise OSError(28, "No space left on device")
         assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_half_written_is_removed_a_day_later(tmp_path):
+    for name, age in ((".a.arrow.old", 25 * 3600), (".a.arrow.new", 60), (".b.arrow.old", 25 * 3600)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    with whole_file(tmp_path / "a.arrow") as temporary:
+        temporary.write_text("whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.arrow.new", ".b.arrow.old", "a.arrow"]
+
+
+def test_a_folder_that_cannot_take_its_place_leaves_what_stood_there(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_text("old")
+    moved, failing = Path.replace, [False, True]
+
+    def replace(path, target):
+        if failing and failing.pop(0):
+            raise OSError(5, "Input/output error")
+        return moved(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(UserError, match="cannot write .*model: Input/output error"):
+        with whole_folder(tmp_path / "model") as temporary:
+            (temporary / "weights").write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert (tmp_path / "model" / "weights").read_text() == "old"
 
 
 def test_a_bug_of_ours_is_not_passed_off_as_the_users(run_script, monkeypatch):

@@ -59,6 +59,7 @@ _FIXED = (
     "eval_on_start",
     "label_smoothing_factor",
     "accelerator_config",
+    "debug",  # which stops at the first NaN, and every missing value is one
     "use_liger_kernel",  # which knows no Chronos model
     "per_device_eval_batch_size",
     "eval_accumulation_steps",
