@@ -14,7 +14,7 @@ from conftest import ROOT, long_frame
 from pipeline.data.source import open_source
 from pipeline.errors import UserError
 from pipeline.forecasting.forecaster import Forecaster
-from pipeline.forecasting.predictions import Parts, Request, forecast_store, identity_of, parts_of
+from pipeline.forecasting.predictions import Parts, Request, check_request, forecast_store, identity_of, parts_of
 from pipeline.scores.evaluation import task_of
 
 LEVELS = [0.1, 0.5, 0.9]
@@ -108,6 +108,17 @@ def test_shares_of_two_processes_make_the_file_of_one(nano, store, request_of_th
     parts.merge(4)
     found = pd.read_parquet(tmp_path / "p.parquet")
     close(found, whole(forecaster, store, request))
+
+
+def test_series_that_ended_long_ago_are_told_of(nano, tmp_path, caplog):
+    frame = long_frame(n_series=4)
+    ended = (frame["item_id"] == "item2") & (frame["timestamp"] > "2021-04-15")
+    forecaster = Forecaster.load(str(nano["bolt"]))
+    for horizon, said in ((15, False), (14, True)):  # the others go on for fifteen days more
+        caplog.clear()
+        check_request(forecaster, open_source(frame[~ended], tmp_path), Request(horizon, LEVELS))
+        assert ("1 series end so long before the others" in caplog.text) == said
+        assert ("item2, which ends at 2021-04-15T00:00:00" in caplog.text) == said
 
 
 def run_alone_and_by_torchrun(name, cwd, *arguments, output):

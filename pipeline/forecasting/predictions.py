@@ -26,6 +26,7 @@ _SUFFIXES = (".parquet", ".csv", ".jsonl")
 _ITEMS_PER_PART = 4096
 _VALUES_PER_PART = 1 << 23
 _SETTINGS = "settings.json"
+_LOOKED_AT = 10_000
 logger = logging.getLogger(__name__)
 
 
@@ -72,6 +73,7 @@ def check_request(forecaster: Forecaster, store: Store, request: Request) -> Non
             f"data: {', '.join(store.variates.names[1:])} beside {store.variates.targets[0]}: covariates and several "
             f"targets are for Chronos-2, and this model is a {forecaster.family} one; give one target alone"
         )
+    _tell_of_early_ends(store, request.prediction_length)
     if request.prediction_length > forecaster.horizon:
         logger.info(
             "the horizon of %d is beyond the model's %d: later steps are forecast from earlier forecasts",
@@ -83,6 +85,24 @@ def check_request(forecaster: Forecaster, store: Store, request: Request) -> Non
         logger.warning(
             "quantile levels %s lie outside those the model was trained on: they are extrapolated by a normal tail",
             ", ".join(map(str, beyond)),
+        )
+
+
+def _tell_of_early_ends(store: Store, prediction_length: int) -> None:
+    """Say how many of the first ten thousand series end before those that go on, by more than is forecast."""
+    if store.freq == UNKNOWN:
+        return
+    first, lengths = store.starts[:_LOOKED_AT], store.lengths[:_LOOKED_AT]
+    ahead = timestamps(first, store.freq, lengths[:, None] + [[-1, prediction_length - 1]])
+    ended = ahead[:, 1] < ahead[:, 0].max()
+    if ended.any():
+        at = int(ended.argmax())
+        logger.warning(
+            "%d series end so long before the others that their forecasts, from their own ends on, lie in the past; the "
+            "first is %s, which ends at %s; leave out what is no longer observed",
+            np.count_nonzero(ended),
+            store.item_ids[at],
+            ahead[at, 0],
         )
 
 
