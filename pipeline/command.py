@@ -18,8 +18,9 @@ def run(main: Callable[..., None], **flags: str) -> None:
     `flags` are switches that the script has beside the configuration, each with its help text; `main` gets their values by
     name.
 
-    Exit codes: 0 done; 2 the user's input is wrong, with one line on stderr; 1 our bug, with a traceback; 130 interrupted.
-    Progress goes to stdout as plain lines, and to stderr as bars where that is a terminal.
+    Exit codes: 0 done; 2 the user's input is wrong, with one line on stderr, of several processes from each that finds it;
+    1 our bug, with a traceback; 130 interrupted. Progress goes to stdout as plain lines, and to stderr as bars where that is
+    a terminal.
     """
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")

@@ -62,12 +62,16 @@ def parse_command_line(argv: list[str], description: str, flags: Mapping[str, st
 
 def _in_words(said: str) -> str:
     """Return what jsonargparse says of a value of the wrong type without its types; other errors as they are."""
-    key, kinds = re.match(r'Parser key "([^"]+)"', said), re.findall(r"Expected a ((?:<|typing)[^>\]]*[>\]])", said)
-    given = re.search(r"Given value: (.*)", said) or re.search(r"Got value: (.*)", said)
-    if not (key and kinds and given):
+    keys = re.findall(r'Parser key "([^"]+)"', said)
+    kinds = re.findall(r"Expected a ((?:<|typing)[^>\]]*[>\]])", said)
+    given = re.search(r"Given value: ?(.*)", said) or re.search(r"Got value: ?(.*)", said)
+    if not (keys and kinds and given):
         return said
+    key, value = keys[-1], given[1] or "''"
+    if value.startswith("["):
+        key, kinds = f"each of {key}", [kind for kind in kinds if kind != "<class 'NoneType'>"]
     words = [_KINDS.get(kind, kind.removeprefix("typing.Literal[").removesuffix("]")) for kind in kinds]
-    return f"{key[1]} must be {' or '.join(words)}, got {given[1]}"
+    return f"{key} must be {' or '.join(words)}, got {value}"
 
 
 def _files_first(argv: list[str]) -> list[str]:

@@ -1,6 +1,5 @@
 """The configuration: one frozen dataclass a section, checked when made. The docstring of a field is its `--help` text."""
 
-import codecs
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -103,7 +102,7 @@ class DataConfig:
             raise UserError("data.train is an empty list; name at least one data set, or leave it null")
         _check_paths("data.train", self.train, "{path, weight}")
         try:
-            codecs.lookup(self.encoding)
+            "".encode(self.encoding)
         except LookupError as error:
             raise UserError(f"data.encoding: there is no {self.encoding!r}; write utf-8, cp1252, latin-1") from error
         ids = [self.id_column] if isinstance(self.id_column, str) else self.id_column

@@ -12,14 +12,14 @@ import pyarrow as pa
 from pipeline.config import Config
 from pipeline.data.arrow_store import Store
 from pipeline.data.future import Future, open_future
-from pipeline.data.numbers import too_large
+from pipeline.data.numbers import float32_of_array
 from pipeline.data.source import open_configured
 from pipeline.errors import UserError, first_few
 from pipeline.forecasting.forecaster import Forecaster
 from pipeline.forecasting.predictions import Request, check_request, forecast_store, history_of, write_predictions
 from pipeline.models.checkpoint import training_info
 from pipeline.report.figures import DrawnForecast, forecast_figure, save_figure
-from pipeline.series import UNIVARIATE, History
+from pipeline.series import History
 
 _PANELS = 6
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class ChronosLoader:
         Raises:
             UserError: no model is loaded, the table is wrong, or the store has what the model does not know.
         """
-        inference, variates = self.config.inference, store.variates
+        inference, variates, named = self.config.inference, store.variates, self.config.data.variates()
         future = open_future(self.config, store, prediction_length, future_df)
         self._check_covariates(store, future)
         request = Request(
@@ -107,7 +107,7 @@ class ChronosLoader:
             levels=inference.quantiles,
             context_length=inference.context_length,
             batch_size=inference.batch_size,
-            target_names=(self.config.data.variates() if variates == UNIVARIATE else variates).targets,
+            target_names=named.targets if len(named.targets) == len(variates) == 1 else variates.targets,
             future=future,
         )
         check_request(self.loaded(), store, request)
@@ -117,16 +117,12 @@ class ChronosLoader:
         if isinstance(context, pd.DataFrame):
             raise UserError("a DataFrame says by its columns what it holds: predict_df reads those, as data names them")
         try:
-            context = np.asarray(context)
+            context = np.asanyarray(context)
         except ValueError as error:
             raise UserError("series of unequal length are padded with NaN on the left, or come as a store") from error
-        if context.ndim not in (1, 2) or not np.issubdtype(context.dtype, np.number):
-            raise UserError(
-                f"context must be numbers of shape [batch, length], got {context.dtype} {list(context.shape)}"
-            )
-        if (wrong := too_large(context)) is not None:
-            raise UserError(f"the context {wrong}")
-        return np.atleast_2d(context).astype(np.float32)
+        if context.ndim not in (1, 2):
+            raise UserError(f"context must have the shape [batch, length], got {list(context.shape)}")
+        return float32_of_array(np.atleast_2d(context), "context")
 
     def evaluate_on_test_data(self, test_data: np.ndarray | pd.DataFrame | Store) -> dict:
         """Score the forecast of the last inference.prediction_length steps of each series, from inference.context_length

@@ -153,3 +153,9 @@ def test_a_wrong_benchmark_is_refused(nano, tmp_path, text, said):
     (tmp_path / "tasks.yaml").write_text(text)
     with pytest.raises(UserError, match=said):
         score_fev_tasks(str(tmp_path / "tasks.yaml"), [str(nano["bolt"])], Config())
+
+
+def test_a_missing_model_is_refused_before_any_is_scored(nano, benchmark, monkeypatch):
+    monkeypatch.setattr(Forecaster, "load", lambda *_: pytest.fail("a model was loaded"))
+    with pytest.raises(UserError, match="no checkpoint folder nowhere"):
+        score_fev_tasks(str(benchmark[0]), [str(nano["bolt"]), "nowhere"], Config())

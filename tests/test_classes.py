@@ -116,6 +116,12 @@ def test_a_frame_is_forecast_as_stock_chronos_forecasts_it(uncrossed, tmp_path):
     found = loader.predict_df(frame.sample(frac=1, random_state=0).sort_values("item_id", kind="stable"), 5)
     assert list(found.columns) == list(expected.columns)
     pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-4)
+    for length in (0, -3):
+        with pytest.raises(UserError, match="prediction_length must be at least 1"):
+            loader.predict_df(frame, length)
+    loader.config = replace(Config(), data=DataConfig(target=["sold", "left"]))
+    store = open_source(frame.rename(columns={"sold": "target"}), tmp_path)
+    assert set(loader.predict_df(store, 5)["target_name"]) == {"target"}
     with pytest.raises(UserError, match="forecast by predict"):
         loader.predict_df(np.zeros((2, 30)))
 

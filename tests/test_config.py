@@ -105,11 +105,16 @@ def test_every_key_stands_in_the_readme_with_its_default_and_its_docstring():
     ("training.refit", "maybe", "true or false, got maybe;"),
     ("training.method", "loro", "'full', 'lora', got loro;"),
     ("training.quantiles", "0.5", "a list, written '[a, b]' or null, got 0.5;"),
-    ("evaluation.baselines", "[AutoETC]", "'AutoETS', 'AutoTheta' or null, got ['AutoETC'];"),
+    ("training.quantiles", "[a]", "a number, got ['a'];"),
+    ("evaluation.baselines", "[AutoETC]", "'AutoETS', 'AutoTheta', got ['AutoETC'];"),
+    ("data.test_length", "", "a whole number, got '';"),
 ])  # fmt: skip
 def test_a_value_of_the_wrong_type_is_refused_in_words(key, value, said):
-    with pytest.raises(UserError, match=re.escape(f"{key} must be {said}")):
+    which = f"each of {key}" if value.startswith("[") else key
+    with pytest.raises(UserError, match=re.escape(f"{which} must be {said}")):
         parse_config([f"--{key}", value])
+    with pytest.raises(UserError, match="^training.batch_size must be a whole number, got x;"):
+        parse_config(["--training", "{batch_size: x}"])
 
 
 def test_dotted_overrides_win_over_the_file(tmp_path):

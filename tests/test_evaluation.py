@@ -135,6 +135,33 @@ def test_the_examples_are_the_best_the_median_and_the_worst_window():
     assert [one.which for one in examples(two, evaluate(two, half), half)] == ["best", "median"]
 
 
+def test_processes_share_the_batches_of_a_task():
+    series = [np.arange(20.0) + k for k in range(7)]
+    task, forecast, asked = task_of("t", store_of_arrays(series), 4, 1, 1), naive_forecast(1), []
+
+    def counted(histories, length):
+        asked.append(len(histories))
+        return forecast(histories, length)
+
+    class One:
+        count = 2
+
+        def __init__(self, rank, others):
+            self.rank, self.others = rank, others
+
+        def gathered(self, own, device):
+            return [*own, *self.others] if self.others is not None else own
+
+    whole, own = evaluate(task, forecast, 2), []
+    for rank in (0, 1):
+        evaluator = One(rank, None)
+        evaluator.gathered = lambda parts, _: (own.append(parts), [*parts, *parts])[1]
+        evaluate(task, counted, 2, evaluator)
+    assert asked == [2, 2, 2, 1] and [[number for number, _ in parts] for parts in own] == [[0, 2], [1, 3]]
+    together = evaluate(task, counted, 2, One(1, own[0]))
+    np.testing.assert_array_equal(together.errors.pinball, whole.errors.pinball)
+
+
 def test_the_examples_of_several_targets_are_those_of_their_own_window(tmp_path):
     """In batches of two windows, each of two rows: of the worst one the second target is far off."""
     rng = np.random.default_rng(0)

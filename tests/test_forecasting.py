@@ -182,7 +182,7 @@ def test_a_table_that_breaks_off_leaves_no_file(tmp_path, nano):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_loader_forecasts_scores_and_saves(nano, tmp_path):
+def test_the_loader_forecasts_scores_and_saves(nano, tmp_path, monkeypatch):
     loader = ChronosLoader(str(nano["bolt"]))
     with pytest.raises(UserError, match="load_trained_model"):
         loader.predict(np.zeros((2, 30)))
@@ -193,10 +193,16 @@ def test_the_loader_forecasts_scores_and_saves(nano, tmp_path):
     np.testing.assert_allclose(loader.predict(data[0], 10)[0], predictions[0], rtol=1e-4)
     scores = loader.evaluate_on_test_data(data)
     assert {"MASE", "WQL", "coverage_80"} <= scores.keys() and scores["windows"] == 3
-    loader.config = Config(inference=InferenceConfig(context_length=12))
+    asked, sizes = Forecaster.quantiles, []
+    monkeypatch.setattr(Forecaster, "quantiles", lambda *given: (sizes.append(len(given[1])), asked(*given))[1])
+    loader.config = Config(inference=InferenceConfig(context_length=12, batch_size=2))
     of_few = loader.evaluate_on_test_data(data)
+    assert sizes == [2, 1]
+    loader.config = Config(inference=InferenceConfig(context_length=10**6))
+    assert loader.evaluate_on_test_data(data)["WQL"] == pytest.approx(scores["WQL"])
     loader.config = Config()
-    assert of_few["WQL"] == loader.evaluate_on_test_data(data[:, -12 - 48 :])["WQL"] != scores["WQL"]
+    of_the_few = loader.evaluate_on_test_data(data[:, -12 - 48 :])
+    assert of_few["WQL"] == pytest.approx(of_the_few["WQL"]) and abs(of_few["WQL"] / scores["WQL"] - 1) > 0.01
     loader.save_predictions(predictions, str(tmp_path / "folder"))
     saved = pd.read_parquet(tmp_path / "folder" / "predictions.parquet")
     np.testing.assert_array_equal(saved["0.9"].to_numpy().reshape(3, 10), predictions[:, :, 2])

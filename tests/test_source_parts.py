@@ -226,7 +226,14 @@ def test_a_series_of_another_frequency_is_told_of(tmp_path, caplog):
     assert not caplog.text
     frames.append(pd.DataFrame({"item_id": "D", "timestamp": daily[::7], "target": 2.0}))
     open_source(pd.concat(frames), tmp_path)
-    assert "1 series have values only every other step of 'D' or more seldom, as D every 7" in caplog.text
+    assert "of 'D', the steps of 1 series" in caplog.text and "as D has one every 7 steps" in caplog.text
+    caplog.clear()
+    sparse = pd.DataFrame({"item_id": "E", "timestamp": daily[[0, 4, 10, 20]], "target": 2.0})
+    open_source(pd.concat([*frames[:3], sparse]), tmp_path)
+    assert "as E has one every 2 steps" in caplog.text
+    caplog.clear()
+    open_source(pd.concat([*frames[:3], sparse.assign(timestamp=daily[[0, 4, 9, 20]])]), tmp_path)
+    assert not caplog.text
 
 
 def test_rows_beyond_memory_are_parted_where_their_store_will_lie(tmp_path, monkeypatch):

@@ -196,6 +196,17 @@ def test_weeks_are_those_of_iso_8601(tmp_path):
         open_source(csv_of(tmp_path, "A,2019-W52,1", "A,2019-W53,1"), tmp_path / "cache")
 
 
+@pytest.mark.parametrize("wrong, said", [
+    ("1992-Q5", "row 10 has a timestamp that is no date.*1992-Q5"), ("1992M13", "row 10 has a timestamp that is no date"),
+    ("0000Q1", "row 10 has a timestamp that is no date.*0000Q1"),
+])  # fmt: skip
+def test_the_wrong_one_among_quarters_is_named(tmp_path, wrong, said):
+    rows = [f"A,{year}Q{quarter},1" for year in (1990, 1991, 1992) for quarter in (1, 2, 3, 4)]
+    rows[9] = f"A,{wrong},1"
+    with pytest.raises(UserError, match=said):
+        open_source(csv_of(tmp_path, *rows), tmp_path / "cache")
+
+
 def test_quarters_may_stand_across_the_header(tmp_path):
     (tmp_path / "s.csv").write_text("item_id,2000Q1,2000Q2,2000Q3\nA,1,2,3\n")
     store = open_source(tmp_path / "s.csv", tmp_path / "cache", Columns(wide=True))

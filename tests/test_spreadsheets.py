@@ -67,6 +67,8 @@ def test_files_in_other_encodings(tmp_path, encoding, said):
 def test_an_encoding_that_there_is_not_is_refused(tmp_path):
     with pytest.raises(UserError, match="data.encoding"):
         DataConfig(encoding="utf-9")
+    with pytest.raises(UserError, match="data.encoding"):
+        DataConfig(encoding="hex")
     (tmp_path / "s.csv").write_bytes("item_id,timestamp,target\nKöln,2020-01-01,1\n".encode("cp1252"))
     with pytest.raises(UserError, match="not written in utf-8.*data.encoding"):
         open_source(tmp_path / "s.csv", tmp_path / "cache")
@@ -78,6 +80,20 @@ def test_lines_before_the_header_are_passed_over(tmp_path, head, end):
     text = head + "item_id;timestamp;target, net\nA;2020-01-01;1,5\nA;2020-01-02;2,5\n"
     (tmp_path / "s.csv").write_bytes(text.replace("\n", end).encode())
     columns = Columns(variates=Variates(("target, net",)))
+    assert open_source(tmp_path / "s.csv", tmp_path / "cache", columns, "D").target(0).tolist() == [1.5, 2.5]
+
+
+def test_the_separator_that_is_named_wins(tmp_path):
+    (tmp_path / "s.csv").write_text("sep=;\nitem_id;timestamp;a, b, c, d\nA;2020-01-01;1,5\n")
+    columns = Columns(variates=Variates(("a, b, c, d",)))
+    assert open_source(tmp_path / "s.csv", tmp_path / "cache", columns, "D").target(0).tolist() == [1.5]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_name_may_have_a_line_break(tmp_path, end):
+    text = 'item_id,timestamp,"sold\n(net)"\nA,2020-01-01,1.5\nA,2020-01-02,2.5\n'
+    (tmp_path / "s.csv").write_bytes(text.replace("\n", end).encode())
+    columns = Columns(variates=Variates(("sold\n(net)",)))
     assert open_source(tmp_path / "s.csv", tmp_path / "cache", columns, "D").target(0).tolist() == [1.5, 2.5]
 
 
@@ -97,6 +113,20 @@ def test_the_mark_of_fractions_may_come_late(tmp_path, monkeypatch):
     (tmp_path / "s.csv").write_text(f"item_id;timestamp;target\n{rows}")
     found = open_source(tmp_path / "s.csv", tmp_path / "cache", freq="D").target(0).tolist()
     assert found == [float(value.replace(",", ".")) for value in values]
+
+
+def test_what_the_blocks_before_said_of_thousands_is_kept(tmp_path, monkeypatch):
+    """A number of four digits without a mark says that a mark is none of thousands, however early it comes."""
+    monkeypatch.setattr(formats, "_BLOCK_BYTES", 256)
+    values = ["1234", *["7"] * 60, "12.345", "8.125"]
+    stamps = pd.date_range("2020-01-01", periods=len(values)).date
+    rows = "".join(f"A;{stamp};{value}\n" for stamp, value in zip(stamps, values))
+    (tmp_path / "s.csv").write_text(f"item_id;timestamp;target\n{rows}")
+    found = open_source(tmp_path / "s.csv", tmp_path / "cache", freq="D").target(0)
+    np.testing.assert_array_equal(found, np.float32([float(value) for value in values]))
+    (tmp_path / "s.csv").write_text(f"item_id;timestamp;target\n{rows}".replace("1234", "123"))
+    with pytest.raises(UserError, match="12.345 may be a fraction or a thousand"):
+        open_source(tmp_path / "s.csv", tmp_path / "cache", freq="D")
 
 
 def test_a_header_may_be_as_wide_as_it_is(tmp_path):

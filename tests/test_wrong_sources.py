@@ -305,6 +305,8 @@ def test_the_target_of_a_store_goes_by_any_name(tmp_path):
     write_store(path, [Series("A", np.datetime64("2020-01-01", "s"), "D", np.arange(9, dtype="f4"))])
     store = open_source(path, tmp_path / "cache", Columns(variates=Variates(("sales",))))
     assert store.path == path and store.target(0).tolist() == list(range(9))
+    with pytest.raises(UserError, match="is a store of target; of price"):
+        open_source(path, tmp_path / "cache", Columns(variates=Variates((), (), ("price",))))
 
 
 @pytest.mark.parametrize("value, said", [(np.inf, "holds an infinite value"), (-2e18, "holds a value beyond 1e\\+18")])
@@ -315,10 +317,24 @@ def test_an_array_that_no_model_can_scale_is_refused(value, said):
         open_source(data)
 
 
-@pytest.mark.parametrize("array", [np.array([["1", "2"]]), np.array([[None, 1.0]]), np.array([[True, False]])])
+@pytest.mark.parametrize("array", [
+    np.array([["1", "2"]]), np.array([[None, 1.0]]), np.array([[True, False]]), np.array([[1j, 2.0]]),
+    np.array([[1, 2]], "m8[s]"),
+])  # fmt: skip
 def test_an_array_of_no_numbers_is_refused(array):
-    with pytest.raises(UserError, match="must hold numbers"):
+    with pytest.raises(UserError, match="the array must hold numbers"):
         open_source(array)
+
+
+def test_arrays_of_any_numbers_are_read_as_they_are(recwarn):
+    for kind in (np.float16, np.float64, np.int8, np.uint64):
+        assert open_source(np.array([[1, 2, 100]], kind)).target(0).tolist() == [1, 2, 100]
+    for wrong in (np.array([[1.0, np.inf]], np.float16), np.array([[1, np.iinfo(np.int64).min]])):
+        with pytest.raises(UserError, match="the array holds"):
+            open_source(wrong)
+    masked = np.ma.masked_invalid(np.array([[1.0, np.inf, 3.0]]))
+    np.testing.assert_array_equal(open_source(masked).target(0), np.float32([1, np.nan, 3]))
+    assert not recwarn.list
 
 
 def test_a_frame_whose_dates_are_an_index_without_a_name_is_refused(tmp_path):

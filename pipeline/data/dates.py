@@ -61,8 +61,9 @@ def _parsed_stamps(text: pd.Series, row: np.ndarray, where: Place) -> pd.Series:
 
 
 def _dates(text: pd.Series, row: np.ndarray, where: Place) -> pd.Series:
-    if text.str.fullmatch(PERIOD).all():
-        text = text.map(_first_day)
+    period = text.str.fullmatch(PERIOD)
+    if period.any():
+        text = text.mask(period, text[period].map(_first_day))
     slashed = text.str.extract(_SLASHED).astype(float)
     how: dict[str, Any] = {"format": "ISO8601"}
     if slashed[0].notna().all():
@@ -81,11 +82,11 @@ def _dates(text: pd.Series, row: np.ndarray, where: Place) -> pd.Series:
 
 
 def _first_day(period: str) -> str:
-    """Return the date that a period begins with; itself where the year has no such week."""
+    """Return the date that a period begins with; itself where there is no such period."""
     year, (kind, number) = int(period[:4]), re.findall(r"([QMW])(\d+)", period.upper())[0]
-    if kind == "W":
-        try:
+    try:
+        if kind == "W":
             return date.fromisocalendar(year, int(number), 1).isoformat()
-        except ValueError:
-            return period
-    return date(year, 3 * int(number) - 2 if kind == "Q" else int(number), 1).isoformat()
+        return date(year, 3 * int(number) - 2 if kind == "Q" else int(number), 1).isoformat()
+    except ValueError:
+        return period

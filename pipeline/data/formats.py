@@ -1,8 +1,8 @@
 """Files of every format, read as a stream of Arrow tables with the columns named as this package names them.
 
 A table is *long* (a row a time step: `item_id, timestamp, target`) or *nested* (a row a series: `item_id, start,
-target` with a list of values). Either carries `row`, the position in the file that error messages name. Further variates
-of a long table are named as `Variates.columns` says.
+target` with a list of values). Either carries `row`, the position in the source, by which error messages name a row of one
+of its files. Further variates of a long table are named as `Variates.columns` says.
 """
 
 import codecs
@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.data import wide
-from pipeline.data.numbers import Decimal, told_decimal, with_points
+from pipeline.data.numbers import Decimal, DecimalMark, with_points
 from pipeline.data.rows import Place
 from pipeline.errors import UserError, first_few, one_line
 from pipeline.files import check_stream_end, read_json
@@ -32,8 +32,7 @@ _PARQUET, _ARROW = (".parquet", ".pq"), (".arrow", ".feather", ".ipc")
 _SUFFIXES = _CSV + _JSON + _PARQUET + _ARROW
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 _KEYS = "data.target, data.id_column, data.timestamp_column, data.past_covariates and data.known_covariates"
-_SEPARATOR = re.compile(r"sep=(.)")  # the line that spreadsheets look for before the header
-_FILE = b"file"
+_SEPARATOR = re.compile(r"sep=([ -~\t])")  # the line that spreadsheets look for before the header
 _UNNAMED = "Unnamed: "
 _ROWS = 65_536
 _NESTED_ROWS = 1024
@@ -106,8 +105,8 @@ def gluonts_freq(source: str) -> str | None:
     return None
 
 
-def read_tables(source: str, columns: Columns) -> Iterator[pa.Table]:
-    """Yield the tables of a source, in its order, a bounded number of rows each.
+def read_tables(source: str, columns: Columns, where: Place) -> Iterator[pa.Table]:
+    """Yield the tables of a source, in its order, a bounded number of rows each; `where` learns which file has which rows.
 
     Raises:
         UserError: a file does not parse, is empty or cut short, or lacks a column.
@@ -120,19 +119,17 @@ def read_tables(source: str, columns: Columns) -> Iterator[pa.Table]:
     elif _is_partitioned(Path(source)):
         yield from _read_partitions(Path(source), files, columns)
     else:
+        n_rows = 0
         for file in files:
-            tables = _read_file(file, columns)
-            yield from tables if len(files) == 1 else (_of_file(table, columns, file) for table in tables)
-
-
-def _of_file(table: pa.Table, columns: Columns, file: Path) -> pa.Table:
-    """Return a table that says which of several files it is from; one of a series without a name is named after that."""
-    return _named_by_file(table, columns, file).replace_schema_metadata(
-        {**(table.schema.metadata or {}), _FILE: file.name}
-    )
+            if len(files) > 1:
+                where.begins(file.name, n_rows)
+            for table in _read_file(file, columns):
+                n_rows += len(table)
+                yield _named_by_file(table, columns, file) if len(files) > 1 else table
 
 
 def _named_by_file(table: pa.Table, columns: Columns, file: Path) -> pa.Table:
+    """Return a long table with the name of its file for that of its one series, where it came without a name."""
     if set(columns.item_ids) & set(table.column_names) or columns.target not in table.column_names:
         return table
     if is_list(table.schema.field(columns.target).type):
@@ -214,9 +211,6 @@ def named_tables(tables: Iterator[pa.Table], columns: Columns, where: Place) -> 
     for table in tables:
         if not len(table):
             continue
-        metadata = table.schema.metadata or {}
-        if _FILE in metadata:
-            where.begins(metadata.pop(_FILE).decode(), n_rows)
         table = table.select(_present(table.column_names, columns, where))
         rows = pa.array(np.arange(n_rows + 1, n_rows + 1 + len(table)))
         n_rows += len(table)
@@ -233,6 +227,7 @@ def named_tables(tables: Iterator[pa.Table], columns: Columns, where: Place) -> 
         wanted.setdefault("start", "start")
         if columns.target in table.column_names and is_list(table.schema.field(columns.target).type):
             wanted.setdefault("freq", "freq")
+        metadata = table.schema.metadata
         table = table.select([name for name in wanted if name in table.column_names])
         table = table.rename_columns([wanted[name] for name in table.column_names])
         if "item_id" in table.column_names:
@@ -244,7 +239,7 @@ def named_tables(tables: Iterator[pa.Table], columns: Columns, where: Place) -> 
             if pa.types.is_timestamp(kind) or pa.types.is_date(kind):  # of several files each may have its own unit
                 stamps = table["timestamp"].cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False)
                 table = table.set_column(position, "timestamp", stamps)
-        yield table.append_column("row", rows).replace_schema_metadata(metadata or None)
+        yield table.append_column("row", rows).replace_schema_metadata(metadata)
 
 
 def _named_together(table: pa.Table, names: tuple[str, ...]) -> pa.Table:
@@ -280,11 +275,12 @@ def _read_csv(path: Path, columns: Columns) -> Iterator[pa.Table]:
         values: Sequence[str] = columns.variates.names
         if columns.wide:
             values = [name for name in wanted if name not in (*columns.item_ids, columns.timestamp)]
-        decimal, n_rows = columns.decimal, 0
+        mark, n_rows = DecimalMark(path), 0
         for batch in reader:
             table = pa.Table.from_batches([batch])
+            decimal = columns.decimal
             if decimal == "auto":
-                decimal = told_decimal([table[name] for name in values], path)
+                decimal = mark.told([table[name] for name in values])
             yield with_points(table, values, decimal, path, n_rows + 1)
             n_rows += len(table)
 
@@ -307,10 +303,13 @@ def _head_of_csv(path: Path, encoding: str) -> _Head:
     delimiters, header, n_lines = ",;\t|", "", 0
     with pa.input_stream(str(path), compression="detect") as stream:
         for line in io.TextIOWrapper(io.BufferedReader(stream), encoding):
-            header, n_lines = line.removeprefix("\ufeff").strip(" \r\n"), n_lines + 1
+            header, n_lines = (header + line).removeprefix("\ufeff"), n_lines + 1
+            if header.count('"') % 2:  # a name with a line break
+                continue
+            header = header.strip(" \r\n")
             said = _SEPARATOR.fullmatch(header)
             if said is not None:
-                delimiters = said[1]
+                delimiters, header = said[1], ""
             elif header:
                 break
         else:

@@ -21,32 +21,47 @@ MISSING = ("", "na", "n/a", "nan", "null", "none", "-")
 """Texts, in lower case, that say that a value is missing."""
 LARGEST, SMALLEST = 1e18, 1e-18
 """Models scale a series by a mean of squares, which float32 cannot hold of values beyond the first or all below the second."""
+_ROWS_AT_ONCE = 1024
 _DECIMAL_COMMA = r"^[+-]?[\d.]*,\d+$"
 
 
-def told_decimal(columns: Sequence[pa.ChunkedArray], where: object) -> Decimal:
-    """Return the mark that fractions begin with in texts, auto where none has a fraction or a mark between thousands.
+class DecimalMark:
+    """The mark that fractions begin with in the texts of a file, told from as many of its blocks as it takes."""
 
-    Raises:
-        UserError: 1.006 among whole numbers below a thousand may be one and a bit, or a thousand and six.
-    """
-    texts = pa.chunked_array([chunk for one in columns for chunk in pc.utf8_trim_whitespace(one).chunks], pa.string())
-    grouped = {mark: _like(texts, _GROUPED, mark) for mark in _MARKS}
-    for mark in _MARKS:
-        if _any(pc.and_not(_like(texts, _FRACTION, mark), grouped[mark])):
-            return mark
-    for mark in _MARKS:
-        if _any(grouped[mark]):
-            ungrouped = _any(pc.match_substring_regex(texts, r"^[+-]?\d{4,}$"))
-            alone = not _any(pc.match_substring_regex(texts, r"^[+-]?\d{1,3}$"))
-            if ungrouped or (alone and mark == "."):
+    def __init__(self, where: object) -> None:
+        self._where = where
+        self._mark: Decimal = "auto"
+        self._ungrouped = self._small = False
+
+    def told(self, columns: Sequence[pa.ChunkedArray]) -> Decimal:
+        """Return it as far as the blocks up to this one say: auto while none has a fraction or a mark between thousands.
+
+        Raises:
+            UserError: 1.006 among whole numbers below a thousand may be one and a bit, or a thousand and six.
+        """
+        if self._mark == "auto":
+            chunks = [chunk for one in columns for chunk in pc.utf8_trim_whitespace(one).chunks]
+            self._mark = self._of(pa.chunked_array(chunks, pa.string()))
+        return self._mark
+
+    def _of(self, texts: pa.ChunkedArray) -> Decimal:
+        self._ungrouped = self._ungrouped or _any(pc.match_substring_regex(texts, r"^[+-]?\d{4,}$"))
+        self._small = self._small or _any(pc.match_substring_regex(texts, r"^[+-]?\d{1,3}$"))
+        marks = [mark for mark in _MARKS if _any(pc.match_substring(texts, mark))]
+        grouped = {mark: _like(texts, _GROUPED, mark) for mark in marks}
+        for mark in marks:
+            if _any(pc.and_not(_like(texts, _FRACTION, mark), grouped[mark])):
                 return mark
-            first = texts.filter(grouped[mark])[0]
-            raise UserError(
-                f"{where}: {first} may be a fraction or a thousand and more; say with data.decimal which mark begins a "
-                f"fraction: '{mark}', or '{_OTHER[mark]}'"
-            )
-    return "auto"
+        for mark in marks:
+            if _any(grouped[mark]):
+                if self._ungrouped or (mark == "." and not self._small):
+                    return mark
+                first = texts.filter(grouped[mark])[0]
+                raise UserError(
+                    f"{self._where}: {first} may be a fraction or a thousand and more; say with data.decimal which mark "
+                    f"begins a fraction: '{mark}', or '{_OTHER[mark]}'"
+                )
+        return "auto"
 
 
 def with_points(table: pa.Table, names: Sequence[str], decimal: Decimal, where: object, first_row: int) -> pa.Table:
@@ -113,6 +128,24 @@ def too_large(values: np.ndarray) -> str | None:
     if np.isinf(values).any():
         return "holds an infinite value; write a missing one as NaN"
     return f"holds a value beyond {LARGEST:g}; divide the series"
+
+
+def float32_of_array(values: np.ndarray, where: str) -> np.ndarray:
+    """Return an array of numbers as float32, NaN where it is masked.
+
+    Raises:
+        UserError: it holds no numbers, an infinite one, or one beyond `LARGEST`.
+    """
+    if values.dtype.kind not in "iuf":
+        raise UserError(f"{where} must hold numbers, got {values.dtype}")
+    narrow = np.empty(values.shape, np.float32)
+    for begin in range(0, len(values), _ROWS_AT_ONCE):
+        some = slice(begin, begin + _ROWS_AT_ONCE)
+        wide = np.ma.filled(values[some].astype(np.float64), np.nan)
+        if (wrong := too_large(wide)) is not None:
+            raise UserError(f"{where} {wrong}")
+        narrow[some] = wide
+    return narrow
 
 
 def _like(texts: pa.ChunkedArray, form: str, mark: str) -> pa.ChunkedArray:

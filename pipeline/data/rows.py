@@ -22,8 +22,10 @@ class Place:
 
     def row(self, number: int) -> str:
         """Return what a row of the source, counted from 1, is called."""
-        before = [(n_before, file) for file, n_before in self._files.items() if n_before < number]
-        n_before, file = max(before, default=(0, ""))
+        n_before, file = 0, ""
+        for name, before in self._files.items():
+            if before < number:
+                n_before, file = before, name
         return f"row {number - n_before}" + (f" of {file}" if file else "")
 
 
@@ -42,7 +44,7 @@ def refuse_rows(wrong: np.ndarray, row: np.ndarray, where: Place, what: str, val
     """Refuse the first row where `wrong` is true.
 
     Args:
-        row: the number of each row in its file.
+        row: the number of each row in its source.
         what: is wrong with it, in words.
         values: what the rows hold there, to be shown.
 

@@ -14,7 +14,7 @@ from pipeline.config import Config
 from pipeline.data.arrow_store import NotAStore, Store, open_store, store_of_arrays, write_store
 from pipeline.data.formats import Columns, gluonts_freq, hub_commit, named_tables, read_tables, source_files
 from pipeline.data.frequency import UNKNOWN
-from pipeline.data.numbers import too_large
+from pipeline.data.numbers import float32_of_array
 from pipeline.data.rows import Place
 from pipeline.data.tabular import NotInOrder, series_in_order, series_of_tables
 from pipeline.errors import UserError, one_line
@@ -51,11 +51,7 @@ def open_source(
             raise UserError(f"an array of series must have the shape [n_series, length], got {list(source.shape)}")
         if not len(source):
             raise UserError("the array holds no series; give one of shape [n_series, length]")
-        if not np.issubdtype(source.dtype, np.number):
-            raise UserError(f"an array of series must hold numbers, got {source.dtype}")
-        if (wrong := too_large(source)) is not None:
-            raise UserError(f"the array {wrong}")
-        return store_of_arrays(source, freq or "")
+        return store_of_arrays(float32_of_array(source, "the array"), freq or "")
     if isinstance(source, pd.DataFrame):
         if source.empty:
             raise UserError("the DataFrame holds no rows")
@@ -102,7 +98,7 @@ def holding(store: Store, columns: Columns) -> Store:
         UserError: others are asked for.
     """
     wanted, found = columns.variates, store.variates
-    alone = len(wanted) == len(found) == 1
+    alone = len(wanted) == len(found) == len(wanted.targets) == len(found.targets) == 1
     if not alone and wanted != UNIVARIATE and wanted.names_by_role != found.names_by_role:
         raise UserError(
             f"{store.path} is a store of {', '.join(found.names)}; of {', '.join(wanted.names)}, which data.target and its "
@@ -126,7 +122,8 @@ def _open_path(source: str, cache_dir: str | Path, columns: Columns, freq: str |
     may_be_older = not files and commit is None
     if may_be_older or not cached.is_file():
         logger.info("converting %s to %s", source, cached)
-        _convert(partial(read_tables, source, columns), Place(source), cached, columns, freq)
+        where = Place(source)
+        _convert(partial(read_tables, source, columns, where), where, cached, columns, freq)
     return _converted(cached, source)
 
 
@@ -212,18 +209,18 @@ def _tell_of_few_values(store: Store, source: str) -> None:
             break
         known = np.flatnonzero(~np.isnan(store.target(index)))
         n_steps, n_known = n_steps + int(store.lengths[index]), n_known + len(known)
-        if len(known) > 2 and (apart := int(np.diff(known).min())) > 1:
+        if len(known) > 2 and (apart := int(np.gcd.reduce(np.diff(known)))) > 1:
             coarser[store.item_ids[index]] = apart
-    if coarser:
+    if coarser and store.freq != UNKNOWN:
         logger.warning(
-            "%s: %d series have values only every other step of %r or more seldom, as %s every %d; name another frequency "
-            "with data.freq, or give series of another one a file of their own",
+            "%s: of %r, the steps of %d series between two values are missing throughout, as %s has one every %d steps; name "
+            "another frequency with data.freq, or give series of another one a file of their own",
             source,
-            len(coarser),
             store.freq,
+            len(coarser),
             *next(iter(coarser.items())),
         )
-    elif 2 * n_known < n_steps:
+    if 2 * n_known < n_steps:
         logger.warning(
             "%s: only %.0f%% of the steps of %r have a value; the others are unknown, which is not nought: write noughts "
             "where those are meant, or name another frequency with data.freq",

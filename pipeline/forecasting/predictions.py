@@ -45,6 +45,10 @@ class Request:
     future: Future | None = None
     """Known covariates at the steps to forecast."""
 
+    def __post_init__(self) -> None:
+        if self.prediction_length < 1:
+            raise UserError(f"prediction_length must be at least 1, got {self.prediction_length}")
+
     def items_per_part(self) -> int:
         """Return how many items are forecast between two writes: a bounded number of values."""
         return max(1, min(_ITEMS_PER_PART, _VALUES_PER_PART // (self.prediction_length * (len(self.levels) + 1))))
