@@ -11,6 +11,9 @@ from pipeline.command_line import parse_command_line
 from pipeline.errors import UserError, one_line
 from pipeline.processes import Processes
 
+_LEFT = ("Connection closed by peer", "Connection reset by peer")
+"""What Gloo says where another process has ended while this one waits for it."""
+
 
 def run(main: Callable[..., None], **flags: str) -> None:
     """Run a script's `main` on the configuration that the command line gives, and exit.
@@ -41,6 +44,13 @@ def run(main: Callable[..., None], **flags: str) -> None:
         which = f" in process {processes.rank}" if processes.rank else ""
         print(f"error{which}: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
+    except RuntimeError as error:
+        if processes.count == 1 or not any(said in str(error) for said in _LEFT):
+            raise
+        print(
+            f"process {processes.rank} ends, as another has: what that says is the reason", file=sys.stderr, flush=True
+        )
+        os._exit(1)  # an orderly end would wait for it, and abort
     except KeyboardInterrupt:
         print("interrupted; an unfinished training run is continued by the same command", file=sys.stderr)
         sys.exit(130)

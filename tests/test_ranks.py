@@ -86,6 +86,20 @@ def test_ranks_that_disagree_are_refused(nano, tmp_path, csv):
     assert done.returncode != 0 and "error: the processes disagree in rate, training.learning_rate;" in done.stderr
 
 
+def test_a_process_that_refuses_ends_the_others_without_a_traceback(nano, tmp_path, csv):
+    """As where a file is missing on one machine alone."""
+    (tmp_path / "launch.py").write_text(
+        "import os, runpy, sys\n"
+        f"sys.argv += ['--evaluation.models', '[{nano['bolt']}]' if os.environ['RANK'] == '0' else '[nowhere]']\n"
+        f"sys.argv[0] = {str(ROOT / 'scripts' / 'evaluate.py')!r}\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    done = torchrun(2, tmp_path, "--evaluation.data_path", csv, script=tmp_path / "launch.py")
+    assert done.returncode != 0 and "error in process 1: no checkpoint folder nowhere" in done.stderr
+    of_ours = done.stderr.partition("torch/distributed/run.py")[0]
+    assert "Gloo" not in of_ours and "gloo" not in of_ours, done.stderr
+
+
 def test_accelerate_reads_its_configurations():
     from accelerate.commands.config.config_args import load_config_from_file
 
