@@ -120,6 +120,8 @@ def _check_file(path: Path, keys: Collection[str]) -> None:
             if isinstance(value, dict):
                 check(value, f"{parent}{name}.")
 
+    if not path.is_file():
+        raise UserError(f"--config: there is no file {path}")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506
     except (OSError, UnicodeDecodeError, yaml.YAMLError):

@@ -318,6 +318,11 @@ class TrainingConfig:
                 raise UserError(f"training.quantiles must rise, got {self.quantiles}")
         if any(not 0 < share < 1 for share in self.blends):
             raise UserError(f"training.blends must lie between 0 and 1, got {self.blends}")
+        if self.method != "lora":
+            names = tuple(one.name for one in fields(LoraConfig))
+            _refuse_given(
+                "training.lora", self.lora, names, f"training.method {self.method} trains no low-rank adapters"
+            )
         if self.freeze and self.method == "lora":
             raise UserError("training.freeze: low-rank adapters freeze all else already; leave it empty")
         if self.push_to_hub is not None and self.push_to_hub.count("/") != 1:

@@ -42,13 +42,14 @@ def make_series(config: Config) -> Iterator[int]:
 
 
 def preview(config: Config) -> Path:
-    """Draw a gallery of the bank, one panel a prior, and return its file.
+    """Draw a gallery of the bank, or of the one prior that is the source, one panel a prior, and return its file.
 
     Raises:
         UserError: the bank's file is wrong, its periods are longer than a series, or the picture cannot be written.
     """
     path = config.report_path() / "bank.png"
-    bank = open_bank("bank", config.synthetic.bank)
+    source = config.synthetic.source
+    bank = open_bank("bank" if source in ("dummy", "tsmixup") else source, config.synthetic.bank)
     bank.check_length(config.synthetic.length)
     draw_gallery(bank, config.synthetic.length, config.chronos.seed, path)
     return path

@@ -180,7 +180,7 @@ class ChronosTrainer:
             model.gradient_checkpointing_enable()
         held, every = arguments.per_device_train_batch_size, float(arguments.eval_steps or 0)
         return Plan(
-            config=self.config,
+            config=self._of_this_base(),
             recipe=recipe,
             family=self.checkpoint.family,
             n_weights=sum(parameter.numel() for parameter in model.parameters()),
@@ -231,7 +231,7 @@ class ChronosTrainer:
             for name, figure in pictures.items():
                 save_figure(figure, folder / name)
             assert self.recipe is not None
-            report = run_report(info, self.recipe.words, list(pictures))
+            report = run_report(info, self.recipe.words, list(pictures), run.path / "config.yaml")
             (folder / "report.md").write_text(report, encoding="utf-8")
             (folder / "config.yaml").write_text(
                 yaml.safe_dump(self._told().as_dict(), sort_keys=False), encoding="utf-8"
@@ -394,8 +394,14 @@ class ChronosTrainer:
         training = dataclasses.replace(
             self.config.training, epochs=self._epochs, overwrite=False, push_to_hub=None  # asked for once, and done
         )
-        base = dataclasses.replace(self.config.base_model, output_path=str(self.base_model_path))
-        return dataclasses.replace(self.config, training=training, base_model=base)
+        return dataclasses.replace(self._of_this_base(), training=training)
+
+    def _of_this_base(self) -> Config:
+        """Return the configuration with the base that training starts from, whatever it names."""
+        base = dataclasses.replace(
+            self.config.base_model, model_name=self._start().name, output_path=str(self.base_model_path)
+        )
+        return dataclasses.replace(self.config, base_model=base)
 
     def _training_info(self) -> dict[str, Any]:
         assert self.recipe is not None

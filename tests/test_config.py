@@ -98,6 +98,17 @@ def test_every_key_stands_in_the_readme_with_its_default_and_its_docstring():
     check(Config(), "")
 
 
+def test_a_configuration_that_is_not_there_is_refused():
+    with pytest.raises(UserError, match="^--config: there is no file nowhere.yaml$"):
+        parse_config(["--config", "nowhere.yaml"])
+
+
+def test_keys_of_adapters_that_nobody_trains_are_refused():
+    with pytest.raises(UserError, match="training.lora.rank, training.lora.alpha would have no effect"):
+        parse_config(["--training.lora.rank", "4", "--training.lora.alpha", "3"])
+    assert parse_config(["--training.lora.rank", "4", "--training.method", "lora"]).training.lora.rank == 4
+
+
 @pytest.mark.parametrize("key, value, said", [
     ("training.batch_size", "x", "a whole number, got x;"),
     ("training.max_steps", "twenty", "a whole number or null, got twenty;"),

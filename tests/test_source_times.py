@@ -187,6 +187,23 @@ def test_quarters_and_months_are_named_as_eurostat_does(tmp_path, text, freq):
     assert found.astype("M8[D]").tolist() == stamps.to_numpy().astype("M8[D]").tolist()
 
 
+@pytest.mark.parametrize("kind", ["frame", "index", "parquet"])
+def test_periods_of_pandas_begin_on_their_first_day(tmp_path, kind):
+    frame = pd.DataFrame({"item_id": "A", "timestamp": pd.period_range("2000Q2", periods=9, freq="Q"), "target": 1.0})
+    source = frame.set_index(["item_id", "timestamp"]) if kind == "index" else frame
+    if kind == "parquet":
+        source = tmp_path / "s.parquet"
+        frame.to_parquet(source)
+    store = open_source(source, tmp_path / "cache")
+    assert (store.starts[0], store.lengths[0]) == (np.datetime64("2000-04-01"), 9) and store.freq.startswith("QS")
+
+
+def test_a_frequency_of_ends_for_dates_that_are_none_is_explained(tmp_path):
+    rows = [f"A,{stamp.date()},1" for stamp in pd.date_range("2000-01-01", periods=5, freq="QS")]
+    with pytest.raises(UserError, match="with data.freq .its steps are the last days of periods; MS, QS and YS"):
+        open_source(csv_of(tmp_path, *rows), tmp_path / "cache", freq="QE")
+
+
 def test_weeks_are_those_of_iso_8601(tmp_path):
     days = pd.date_range("2019-01-07", periods=110, freq="W-MON")  # 2020 has a fifty-third
     rows = [f"A,{day.strftime('%G-W%V')},1" for day in days]

@@ -24,7 +24,6 @@ def opened(tmp_path, values, columns=Columns(), delimiter=";"):
     (["1,5", "2", "-0,25"], "auto", [1.5, 2, -0.25]),
     (["1.006", "950", "1.012,5"], "auto", [1006, 950, 1012.5]),
     (["1,006.5", "950", "1,200"], "auto", [1006.5, 950, 1200]),
-    (["1.006", "2.500", "3.125"], "auto", [1.006, 2.5, 3.125]),
     (["1.125", "2", "4000"], "auto", [1.125, 2, 4000]),
     (["1.006", "950", "1.000.000"], ",", [1006, 950, 1e6]),
     (["1.006", "950", "2.5"], ".", [1.006, 950, 2.5]),
@@ -36,6 +35,12 @@ def test_numbers_mean_what_their_program_means(tmp_path, values, decimal, expect
     for delimiter in ";,":
         found = opened(tmp_path, values, Columns(decimal=decimal), delimiter)
         np.testing.assert_array_equal(np.float32(found), np.float32(expected))
+
+
+def test_fractions_of_three_digits_throughout_are_told_by_what_parts_the_values(tmp_path):
+    assert opened(tmp_path, ["1.006", "2.500"], delimiter=",") == np.float32([1.006, 2.5]).tolist()
+    with pytest.raises(UserError, match="s.csv: 1.006.* data.decimal"):
+        opened(tmp_path, ["1.006", "2.500"], delimiter=";")
 
 
 @pytest.mark.parametrize("values", [["1.006", "950"], ["1,006", "950"], ["1,006", "2,500"], ["1.006.000", "1"]])
@@ -136,6 +141,15 @@ def test_a_header_may_be_as_wide_as_it_is(tmp_path):
     )
     store = open_source(tmp_path / "s.csv", tmp_path / "cache", Columns(wide=True))
     assert list(store.item_ids) == names
+
+
+def test_columns_of_a_wide_table_that_hold_nothing_are_told_of(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(formats, "_BLOCK_BYTES", 64)
+    frame = pd.DataFrame({"A": range(30), "B": np.nan, "C": [*[np.nan] * 25, *range(5)]}).rename_axis("timestamp")
+    frame.index = pd.date_range("2020-01-01", periods=30, name="timestamp")
+    frame.to_csv(tmp_path / "s.csv")
+    store = open_source(tmp_path / "s.csv", tmp_path / "cache", Columns(wide=True))
+    assert list(store.item_ids) == ["A", "C"] and caplog.text.count("1 columns hold no value and are left out: B") == 1
 
 
 def test_a_column_without_a_name_goes_by_its_position(tmp_path):

@@ -182,6 +182,9 @@ def test_the_preview_is_drawn(run_script, tmp_path):
     assert code == 0 and "gallery: data/reports/bank.png" in out, err
     assert (tmp_path / "data" / "reports" / "bank.png").stat().st_size > 10_000
     assert not (tmp_path / "data" / "dummy").exists()
+    whole = (tmp_path / "data" / "reports" / "bank.png").stat().st_size
+    code, out, err = run_script("generate_data", "--preview", "--synthetic.source", "sarima")
+    assert code == 0 and (tmp_path / "data" / "reports" / "bank.png").stat().st_size < whole / 4, err
 
 
 @pytest.mark.parametrize(

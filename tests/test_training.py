@@ -172,6 +172,8 @@ def test_what_is_saved_tells_how_it_was_trained_in_python(nano, tmp_path):
     trainer.save_trained_model(str(tmp_path / "out"))
     told = parse_config(["--config", str(tmp_path / "out" / "config.yaml")])
     assert (told.training.epochs, told.base_model.output_path) == (2, str(nano["bolt"]))
+    assert told.base_model.model_name == "scratch:bolt-nano"  # which the configuration never named
+    assert f"--config {tmp_path / 'out' / 'config.yaml'}" in (tmp_path / "out" / "report.md").read_text()
     again = recipe_of(
         told.training, told.training.epochs, family="bolt", width=64, scratch_size=None, windows_per_epoch=100
     )

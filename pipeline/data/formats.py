@@ -208,6 +208,7 @@ def _reading(path: Path, columns: Columns) -> Iterator[None]:
 def named_tables(tables: Iterator[pa.Table], columns: Columns, where: Place) -> Iterator[pa.Table]:
     """Rename the columns to `item_id, timestamp, start, target`, drop all others, and number the rows from 1."""
     n_rows = 0
+    without_value: set[str] = set()
     for table in tables:
         if not len(table):
             continue
@@ -219,7 +220,10 @@ def named_tables(tables: Iterator[pa.Table], columns: Columns, where: Place) -> 
         if columns.wide:
             named = columns.item_ids[0], columns.timestamp, columns.target
             if columns.timestamp in table.column_names:
+                names = set(table.column_names) - {columns.timestamp}
+                without_value = names if n_rows == len(table) else without_value
                 table, rows = wide.of_columns(table, rows, *named)
+                without_value -= set(table[columns.item_ids[0]].unique().to_pylist())
             else:
                 table, rows = wide.of_rows(table, rows, *named, where)
         wanted = {columns.item_ids[0]: "item_id", columns.timestamp: "timestamp"}
@@ -234,12 +238,19 @@ def named_tables(tables: Iterator[pa.Table], columns: Columns, where: Place) -> 
             position = table.column_names.index("item_id")
             table = table.set_column(position, "item_id", table["item_id"].cast(pa.string()))
         if "timestamp" in table.column_names:
-            position = table.column_names.index("timestamp")
-            kind = table.schema.field(position).type
-            if pa.types.is_timestamp(kind) or pa.types.is_date(kind):  # of several files each may have its own unit
-                stamps = table["timestamp"].cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False)
-                table = table.set_column(position, "timestamp", stamps)
+            table = table.set_column(table.column_names.index("timestamp"), "timestamp", _stamps(table["timestamp"]))
         yield table.append_column("row", rows).replace_schema_metadata(metadata)
+    if without_value:
+        where.warn(f"{len(without_value)} columns hold no value and are left out: {first_few(sorted(without_value))}")
+
+
+def _stamps(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return timestamps in the unit of all files, and the first days of pandas' periods; others as they are."""
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = pa.chunked_array([pa.array(column.to_pandas().dt.to_timestamp())])
+    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+        return column.cast(pa.timestamp("us", getattr(column.type, "tz", None)), safe=False)
+    return column
 
 
 def _named_together(table: pa.Table, names: tuple[str, ...]) -> pa.Table:
@@ -275,7 +286,7 @@ def _read_csv(path: Path, columns: Columns) -> Iterator[pa.Table]:
         values: Sequence[str] = columns.variates.names
         if columns.wide:
             values = [name for name in wanted if name not in (*columns.item_ids, columns.timestamp)]
-        mark, n_rows = DecimalMark(path), 0
+        mark, n_rows = DecimalMark(path, head.delimiter), 0
         for batch in reader:
             table = pa.Table.from_batches([batch])
             decimal = columns.decimal

@@ -55,6 +55,12 @@ def parse_freq(freq: str) -> pd.offsets.BaseOffset:
     return offset
 
 
+def ends_only(freq: str) -> str:
+    """Return in words, for a message, that the steps of a frequency are ends of periods, nothing of any other."""
+    ends = isinstance(parse_freq(freq), (MonthEnd, QuarterEnd, YearEnd))
+    return " (its steps are the last days of periods; MS, QS and YS are the first ones)" if ends else ""
+
+
 def seasonality(freq: str) -> int:
     """Return the number of steps in the season that a seasonal naive forecast repeats; 1 where there is none.
 

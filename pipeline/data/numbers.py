@@ -28,8 +28,9 @@ _DECIMAL_COMMA = r"^[+-]?[\d.]*,\d+$"
 class DecimalMark:
     """The mark that fractions begin with in the texts of a file, told from as many of its blocks as it takes."""
 
-    def __init__(self, where: object) -> None:
+    def __init__(self, where: object, delimiter: str) -> None:
         self._where = where
+        self._delimiter = delimiter
         self._mark: Decimal = "auto"
         self._ungrouped = self._small = False
 
@@ -54,7 +55,8 @@ class DecimalMark:
                 return mark
         for mark in marks:
             if _any(grouped[mark]):
-                if self._ungrouped or (mark == "." and not self._small):
+                # Where a comma begins fractions, values are parted by semicolons.
+                if self._ungrouped or (mark == "." and not self._small and self._delimiter != ";"):
                     return mark
                 first = texts.filter(grouped[mark])[0]
                 raise UserError(

@@ -1,9 +1,13 @@
 """What is done with columns of a table wherever they are read: texts, distinct values, rows that are refused by name."""
 
+import logging
+
 import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 class Place:
@@ -12,6 +16,7 @@ class Place:
     def __init__(self, name: object) -> None:
         self._name = str(name)
         self._files: dict[str, int] = {}
+        self._said: set[str] = set()
 
     def __str__(self) -> str:
         return self._name
@@ -27,6 +32,12 @@ class Place:
             if before < number:
                 n_before, file = before, name
         return f"row {number - n_before}" + (f" of {file}" if file else "")
+
+    def warn(self, message: str) -> None:
+        """Log a warning of the source, once however often it is read."""
+        if message not in self._said:
+            self._said.add(message)
+            logger.warning("%s: %s", self, message)
 
 
 def text_of(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from pipeline.data.dates import seconds_of
 from pipeline.data.formats import is_list
-from pipeline.data.frequency import UNKNOWN, infer_freq, on_own_grid, parse_freq, steps_between
+from pipeline.data.frequency import UNKNOWN, ends_only, infer_freq, on_own_grid, parse_freq, steps_between
 from pipeline.data.numbers import MISSING, float32_of
 from pipeline.data.rows import Place, distinct_of, refuse_rows, text_of
 from pipeline.errors import UserError, one_line
@@ -335,8 +335,8 @@ def _series_of_frame(frame: pd.DataFrame, where: Place, freq: str, variates: Var
         at = int((steps < 0).argmax())
         raise UserError(
             f"{where}: {where.row(frame['row'][at])}, series {names[codes[at]]}: timestamp {stamps[at]} is no whole number of "
-            f"steps of {freq!r} after {stamps[begins[begins <= at][-1]]}; give the right frequency with data.freq or mend "
-            "the row"
+            f"steps of {freq!r} after {stamps[begins[begins <= at][-1]]}; give the right frequency with data.freq{ends_only(freq)} "
+            "or mend the row"
         )
     for begin, end, start in zip(begins.tolist(), ends.tolist(), stamps[begins]):
         name = names[codes[begin]]

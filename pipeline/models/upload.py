@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pipeline.errors import UserError, one_line
 
+_LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 _NOT_UPLOADED = ("checkpoints/*", "logs/*", "refit/*", ".lock", ".finished/*")
 
 
@@ -15,7 +16,8 @@ def check_upload(repository: str) -> None:
         UserError: the Hub knows no such names, cannot be reached, or there is no valid token.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+    from huggingface_hub.utils import validate_repo_id
 
     try:
         validate_repo_id(repository)
@@ -23,10 +25,13 @@ def check_upload(repository: str) -> None:
         raise UserError(f"training.push_to_hub: {one_line(error)}; write it as owner/name") from error
     try:
         HfApi().whoami()
-    except Exception as error:  # the client's own errors, those of its transport, and OSError share no other base class
+    except LocalTokenNotFoundError as error:
+        raise UserError(f"training.push_to_hub: there is no token; {_LOG_IN}") from error
+    except HfHubHTTPError as error:
+        raise UserError(f"training.push_to_hub: cannot write to {repository}: {one_line(error)}; {_LOG_IN}") from error
+    except Exception as error:  # of the client's transport, which differs between its versions
         raise UserError(
-            f"training.push_to_hub: cannot write to {repository}: {one_line(error)}; "
-            "log in with `hf auth login`, or set HF_TOKEN"
+            f"training.push_to_hub: the Hub cannot be reached ({one_line(error)}); check the network and HF_ENDPOINT"
         ) from error
 
 

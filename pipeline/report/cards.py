@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,13 +35,14 @@ def training_card(info: dict[str, Any]) -> str:
     )
 
 
-def run_report(info: dict[str, Any], words: str, pictures: Sequence[str]) -> str:
+def run_report(info: dict[str, Any], words: str, pictures: Sequence[str], config: Path) -> str:
     """Return the report of a training run, in Markdown.
 
     Args:
         info: what training_info.json holds.
         words: how long and how fast was trained, and why.
         pictures: names of PNG files beside the report: `training.png`, `forecasts.png`.
+        config: file of the configuration.
     """
     captions = {
         "training.png": "Training loss, and the validation scores of all checkpoints over the base's.",
@@ -54,7 +56,7 @@ def run_report(info: dict[str, Any], words: str, pictures: Sequence[str]) -> str
     return (
         f"# Training run from {info['base_model']}\n\n{info['verdict']}\n\n"
         f"{words[0].upper()}{words[1:]}.{early} {speed}\n\n{drawn}{_candidates(info)}"
-        "## To do it again\n\n```bash\npython scripts/train.py --config config.yaml --training.output_path NEW\n```\n\n"
+        f"## To do it again\n\n```bash\npython scripts/train.py --config {config} --training.output_path NEW\n```\n\n"
         "in the folder that it was started in, with the same data, base and versions:\n\n"
         f"{markdown_table(versions, ('library', 'version'))}"
     )

@@ -122,6 +122,7 @@ def training_arguments(
         "dataloader_pin_memory": device != "cpu",
         "logging_steps": max(1, recipe.steps // 20),
         "report_to": "tensorboard",
+        "log_level_replica": "error",  # else louder than the first process
         "disable_tqdm": not sys.stderr.isatty(),
         "save_strategy": "steps",
         "save_steps": every,

@@ -113,12 +113,13 @@ class Refit:
 
 def verdict(winner: Candidate, base: Candidate, metric: str, refit: Refit | None) -> str:
     """Say in a sentence or two what is saved, and why."""
-    (name, before), (_, after) = (next(iter(shown({metric: one.scores[metric]}).items())) for one in (base, winner))
+    (name,), before, after = shown({metric: 0.0}), base.scores[metric], winner.scores[metric]
     if winner.share == 0:
         return f"No candidate beat the base (validation {name} {before:.4g}), so the base itself is saved."
     what = f"The checkpoint of {winner.name}" if winner.share == 1 else f"The blend {winner.name}"
     less = 100 * (1 - after / before)
-    better = f"validation {name} {after:.4g} where the base has {before:.4g}, {less:.{1 if less >= 1 else 4}f}% lower."
+    decimals, digits = (1, 4) if less >= 1 else (4, 8)
+    better = f"validation {name} {after:.{digits}g} where the base has {before:.{digits}g}, {less:.{decimals}f}% lower."
     if refit is None:
         return f"{what} is saved: {better}"
     if refit.saved:

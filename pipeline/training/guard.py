@@ -113,6 +113,10 @@ class GuardedTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             seal_checkpoint(Path(str(self.args.output_dir), f"checkpoint-{self.state.global_step}"))
+        self._logged_at = time.monotonic(), self.state.global_step  # it comes after a log, and is no training
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Say nothing: a tied weight is saved under one of its names, and the checkpoint is whole, or it had no seal."""
 
     def whole_model(self) -> Any:
         """Return the model itself, without what distributes it; of a sharded one a copy with all weights, on every rank."""

@@ -75,7 +75,7 @@ def recipe_of(
         rate = _RATE_OF_NANO_FROM_SCRATCH if scratch_size.endswith("nano") else _RATE_FROM_SCRATCH
         chosen = f"for {_start(scratch_size)}"
     else:
-        rate = _RATES[family][training.method] * (_BOLT_WIDTH / width if family == "bolt" else 1)
+        rate = float(f"{_RATES[family][training.method] * (_BOLT_WIDTH / width if family == 'bolt' else 1):.12g}")
         chosen = f"for {'low-rank adapters' if training.method == 'lora' else 'all weights'} of a {family} model"
     amount = f"{steps / per_epoch:.1f} epochs" if per_epoch else "of series made as they are needed"
     warmup = 0.0 if scratch_size is None else _WARM_UP_FROM_SCRATCH
