@@ -2,6 +2,7 @@ import pickle
 
 import numpy as np
 import pytest
+from gluonts.transform import ExpectedNumInstanceSampler
 
 from pipeline.data.arrow_store import open_store, store_of_arrays, write_store
 from pipeline.errors import UserError
@@ -119,12 +120,18 @@ def test_indices_far_apart_give_windows_too():
     assert len({place(one, None) for one in context}) > 1
 
 
-def test_series_and_starts_are_drawn_uniformly():
+def test_series_come_as_often_as_gluonts_draws_them_and_starts_uniformly():
     windows = windows_of(store())
     context, target = windows.batch(range(18_000))
     series, starts = np.array([place(one, ahead) for one, ahead in zip(context, target)]).T
     counts = np.bincount(series, minlength=9)
-    assert np.abs(counts - 2000).max() < 5 * np.sqrt(2000)
+    sampler = ExpectedNumInstanceSampler(num_instances=1.0, min_instances=1)
+    np.random.seed(0)
+    lengths = windows.sources[0].split.train_ends
+    theirs = np.sum([[len(sampler(np.zeros(length - 1))) for length in lengths] for _ in range(4000)], axis=0)
+    share = theirs / theirs.sum()
+    assert share.max() > 1.4 * share.min()
+    assert np.abs(counts - 18_000 * share).max() < 6 * np.sqrt(2000)
     end = windows.sources[0].split.train_ends[0]
     of_first = np.bincount(starts[series == 0], minlength=end)[3:end]
     expected = counts[0] / (end - 3)

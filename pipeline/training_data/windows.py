@@ -54,13 +54,21 @@ class Source(Protocol):
 
 
 class SeriesSource:
-    """Windows of real series: a forecast start drawn uniformly from a series drawn uniformly."""
+    """Windows of real series: a forecast start drawn uniformly from a series drawn by its length.
+
+    The weight of a series r times as long as the mean is r + exp(-r): long ones come by their length, short ones no less
+    than once a round, as GluonTS's `ExpectedNumInstanceSampler` draws them, which Chronos was trained with.
+    """
 
     def __init__(self, split: Split, min_past: int) -> None:
         assert len(split.usable)
         self.split, self.min_past, self.variates = split, min_past, split.store.variates
         self.n_series = len(split.usable)
-        self.n_steps = int(split.train_ends[split.usable].sum())
+        lengths = split.train_ends[split.usable]
+        self.n_steps = int(lengths.sum())
+        relative = lengths / lengths.mean()
+        self._bounds = np.cumsum(relative + np.exp(-relative))
+        self._bounds /= self._bounds[-1]
 
     def draw(
         self, keys: np.ndarray, batches: np.ndarray, context_length: int, prediction_length: int
@@ -68,7 +76,7 @@ class SeriesSource:
         """Return one window for each key: context [n, context_length], target [n, prediction_length], float32."""
         split = self.split
         which, where = uniform(keys[:, None], _SERIES_AND_START).T
-        series = split.usable[(which * len(split.usable)).astype(np.int64)]
+        series = split.usable[np.searchsorted(self._bounds, which, side="right")]
         ends = split.train_ends[series]
         starts = self.min_past + (where * (ends - self.min_past)).astype(np.int64)
         return _cut(split.store, series, starts, ends, context_length, prediction_length)
