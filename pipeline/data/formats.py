@@ -220,8 +220,8 @@ def named_tables(tables: Iterator[pa.Table], columns: Columns, where: Place) -> 
         if columns.wide:
             named = columns.item_ids[0], columns.timestamp, columns.target
             if columns.timestamp in table.column_names:
-                names = set(table.column_names) - {columns.timestamp}
-                without_value = names if n_rows == len(table) else without_value
+                if n_rows == len(table):  # the first one
+                    without_value = set(table.column_names) - {columns.timestamp}
                 table, rows = wide.of_columns(table, rows, *named)
                 without_value -= set(table[columns.item_ids[0]].unique().to_pylist())
             else:
