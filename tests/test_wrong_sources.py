@@ -313,7 +313,7 @@ def test_the_target_of_a_store_goes_by_any_name(tmp_path):
 def test_an_array_that_no_model_can_scale_is_refused(value, said):
     data = np.ones((2, 9))
     data[1, 3] = value
-    with pytest.raises(UserError, match=f"the array {said}"):
+    with pytest.raises(UserError, match=f"the array: series 1 {said}"):
         open_source(data)
 
 
@@ -330,7 +330,7 @@ def test_arrays_of_any_numbers_are_read_as_they_are(recwarn):
     for kind in (np.float16, np.float64, np.int8, np.uint64):
         assert open_source(np.array([[1, 2, 100]], kind)).target(0).tolist() == [1, 2, 100]
     for wrong in (np.array([[1.0, np.inf]], np.float16), np.array([[1, np.iinfo(np.int64).min]])):
-        with pytest.raises(UserError, match="the array holds"):
+        with pytest.raises(UserError, match="the array: series 0 holds"):
             open_source(wrong)
     masked = np.ma.masked_invalid(np.array([[1.0, np.inf, 3.0]]))
     np.testing.assert_array_equal(open_source(masked).target(0), np.float32([1, np.nan, 3]))

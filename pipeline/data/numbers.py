@@ -133,10 +133,10 @@ def too_large(values: np.ndarray) -> str | None:
 
 
 def float32_of_array(values: np.ndarray, where: str) -> np.ndarray:
-    """Return an array of numbers as float32, NaN where it is masked.
+    """Return series of numbers, [n_series, length], as float32, NaN where they are masked.
 
     Raises:
-        UserError: it holds no numbers, an infinite one, or one beyond `LARGEST`.
+        UserError: they are no numbers, or one is infinite, or beyond `LARGEST`; the message names its series.
     """
     if values.dtype.kind not in "iuf":
         raise UserError(f"{where} must hold numbers, got {values.dtype}")
@@ -145,7 +145,8 @@ def float32_of_array(values: np.ndarray, where: str) -> np.ndarray:
         some = slice(begin, begin + _ROWS_AT_ONCE)
         wide = np.ma.filled(values[some].astype(np.float64), np.nan)
         if (wrong := too_large(wide)) is not None:
-            raise UserError(f"{where} {wrong}")
+            series = begin + int((np.abs(wide) > LARGEST).any(axis=1).argmax())
+            raise UserError(f"{where}: series {series} {wrong}")
         narrow[some] = wide
     return narrow
 
