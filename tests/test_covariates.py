@@ -13,8 +13,8 @@ from chronos.chronos2.dataset import Chronos2Dataset
 
 from pipeline.config import Config, PathsConfig
 from pipeline.data.arrow_store import open_store
+from pipeline.data.columns import Columns
 from pipeline.data.covariates import encoded
-from pipeline.data.formats import Columns
 from pipeline.data.future import Future
 from pipeline.data.source import open_source
 from pipeline.errors import UserError

@@ -8,7 +8,8 @@ import pytest
 from conftest import long_frame
 from sources import FRAME, GOOD, KINDS, csv_of, nested, write
 
-from pipeline.data.formats import Columns, named_tables
+from pipeline.data.columns import Columns
+from pipeline.data.formats import named_tables
 from pipeline.data.rows import Place
 from pipeline.data.source import open_source
 from pipeline.data.tabular import NotInOrder, series_in_order, series_of_tables

@@ -9,7 +9,7 @@ from conftest import long_frame
 
 from pipeline.config import Config, EvaluationConfig, PathsConfig
 from pipeline.data.arrow_store import store_of_arrays
-from pipeline.data.formats import Columns
+from pipeline.data.columns import Columns
 from pipeline.data.source import open_source
 from pipeline.errors import UserError
 from pipeline.forecasting.baselines import naive_forecast

@@ -13,7 +13,7 @@ from conftest import long_frame
 from sources import FRAME, csv_of, write
 
 from pipeline.data import formats
-from pipeline.data.formats import Columns
+from pipeline.data.columns import Columns
 from pipeline.data.source import open_source
 from pipeline.data.tabular import series_of_tables
 from pipeline.errors import UserError

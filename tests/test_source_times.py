@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 from sources import csv_of
 
-from pipeline.data.formats import Columns, named_tables
+from pipeline.data.columns import Columns
+from pipeline.data.formats import named_tables
 from pipeline.data.frequency import timestamps
 from pipeline.data.rows import Place
 from pipeline.data.source import open_source

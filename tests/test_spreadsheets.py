@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from pipeline.config import Config, DataConfig
-from pipeline.data import formats
-from pipeline.data.formats import Columns
+from pipeline.data import csv_files
+from pipeline.data.columns import Columns
 from pipeline.data.source import columns_of, open_source
 from pipeline.errors import UserError
 from pipeline.series import Variates
@@ -111,7 +111,7 @@ def test_a_file_without_a_header_is_refused(tmp_path, text):
 
 def test_the_mark_of_fractions_may_come_late(tmp_path, monkeypatch):
     """Whole numbers below a thousand say nothing of it, however many."""
-    monkeypatch.setattr(formats, "_BLOCK_BYTES", 256)
+    monkeypatch.setattr(csv_files, "_BLOCK_BYTES", 256)
     values = [*map(str, range(100)), "1,5", *map(str, range(100)), "2,25"]
     stamps = pd.date_range("2020-01-01", periods=len(values)).date
     rows = "".join(f"A;{stamp};{value}\n" for stamp, value in zip(stamps, values))
@@ -122,7 +122,7 @@ def test_the_mark_of_fractions_may_come_late(tmp_path, monkeypatch):
 
 def test_what_the_blocks_before_said_of_thousands_is_kept(tmp_path, monkeypatch):
     """A number of four digits without a mark says that a mark is none of thousands, however early it comes."""
-    monkeypatch.setattr(formats, "_BLOCK_BYTES", 256)
+    monkeypatch.setattr(csv_files, "_BLOCK_BYTES", 256)
     values = ["1234", *["7"] * 60, "12.345", "8.125"]
     stamps = pd.date_range("2020-01-01", periods=len(values)).date
     rows = "".join(f"A;{stamp};{value}\n" for stamp, value in zip(stamps, values))
@@ -144,7 +144,7 @@ def test_a_header_may_be_as_wide_as_it_is(tmp_path):
 
 
 def test_columns_of_a_wide_table_that_hold_nothing_are_told_of(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(formats, "_BLOCK_BYTES", 64)
+    monkeypatch.setattr(csv_files, "_BLOCK_BYTES", 64)
     frame = pd.DataFrame({"A": range(30), "B": np.nan, "C": [*[np.nan] * 25, *range(5)]}).rename_axis("timestamp")
     frame.index = pd.date_range("2020-01-01", periods=30, name="timestamp")
     frame.to_csv(tmp_path / "s.csv")

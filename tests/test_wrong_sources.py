@@ -15,7 +15,7 @@ from sources import FRAME, GOOD, csv_of, nested, write
 from pipeline.config import Config
 from pipeline.data import formats
 from pipeline.data.arrow_store import write_store
-from pipeline.data.formats import Columns
+from pipeline.data.columns import Columns
 from pipeline.data.source import open_source
 from pipeline.errors import UserError
 from pipeline.series import Series, Variates

@@ -5,67 +5,31 @@ target` with a list of values). Either carries `row`, the position in the source
 of its files. Further variates of a long table are named as `Variates.columns` says.
 """
 
-import codecs
-import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.data import wide
-from pipeline.data.numbers import Decimal, DecimalMark, with_points
+from pipeline.data.columns import Columns, present
+from pipeline.data.csv_files import read_csv
 from pipeline.data.rows import Place
 from pipeline.errors import UserError, first_few, one_line
 from pipeline.files import check_stream_end, read_json
-from pipeline.series import UNIVARIATE, Variates
 
 _CSV, _JSON = (".csv", ".tsv", ".txt"), (".jsonl", ".json", ".ndjson")
 _PARQUET, _ARROW = (".parquet", ".pq"), (".arrow", ".feather", ".ipc")
 _SUFFIXES = _CSV + _JSON + _PARQUET + _ARROW
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
-_KEYS = "data.target, data.id_column, data.timestamp_column, data.past_covariates and data.known_covariates"
-_SEPARATOR = re.compile(r"sep=([ -~\t])")  # the line that spreadsheets look for before the header
-_UNNAMED = "Unnamed: "
 _ROWS = 65_536
 _NESTED_ROWS = 1024
-_BLOCK_BYTES = 1 << 22
 _JSON_LINES, _JSON_BYTES = 4096, 1 << 23
-
-
-@dataclass(frozen=True)
-class Columns:
-    """How the columns of a source are named, and how its texts are written."""
-
-    item_id: str | tuple[str, ...] = "item_id"
-    """Column that names a series, or several whose values do so together, joined by a slash."""
-    timestamp: str = "timestamp"
-    variates: Variates = UNIVARIATE
-    """Columns of the values."""
-    wide: bool = False
-    """A column a series, which its header names, or a column a time step, whose date it does; else a row a value, or a row
-    with lists."""
-    decimal: Decimal = "auto"
-    """What fractions begin with in a CSV file; auto tells it from the values."""
-    encoding: str = "utf-8"
-    """Of CSV files; one that begins with a byte order mark of UTF-16 is read as that."""
-
-    @property
-    def target(self) -> str:
-        """The first column of the values."""
-        return self.variates.names[0]
-
-    @property
-    def item_ids(self) -> tuple[str, ...]:
-        """The columns that name a series."""
-        return (self.item_id,) if isinstance(self.item_id, str) else self.item_id
 
 
 def source_files(source: str) -> list[Path]:
@@ -145,7 +109,7 @@ def _read_file(path: Path, columns: Columns) -> Iterator[pa.Table]:
         raise UserError(f"{path} is empty")
     with _reading(path, columns):
         if suffix in _CSV:
-            yield from _read_csv(path, columns)
+            yield from read_csv(path, columns)
         elif suffix in _JSON:
             if columns.wide:
                 raise UserError(f"{path}: data.wide is for CSV, Parquet, Arrow and Feather files")
@@ -155,7 +119,7 @@ def _read_file(path: Path, columns: Columns) -> Iterator[pa.Table]:
 
             # What is buffered ahead would be kept to the end of the file.
             with pq.ParquetFile(path, pre_buffer=False) as file:
-                names = _present(file.schema_arrow.names, columns, path)
+                names = present(file.schema_arrow.names, columns, path)
                 at_once = _rows_at_once(file.schema_arrow, names, columns)
                 for batch in file.iter_batches(batch_size=at_once, columns=names):
                     yield pa.Table.from_batches([batch])
@@ -177,7 +141,7 @@ def _read_partitions(path: Path, files: list[Path], columns: Columns) -> Iterato
     partitions = pads.partitioning(pa.schema([(key, pa.string()) for key in keys]), flavor="hive")
     with _reading(path, columns):
         dataset = pads.dataset([str(file) for file in files], partitioning=partitions, partition_base_dir=str(path))
-        names = _present(dataset.schema.names, columns, path)
+        names = present(dataset.schema.names, columns, path)
         at_once = _rows_at_once(dataset.schema, names, columns)
         unbuffered = pads.ParquetFragmentScanOptions(pre_buffer=False)
         ahead = {"batch_readahead": 1, "fragment_readahead": 1, "fragment_scan_options": unbuffered}
@@ -212,7 +176,7 @@ def named_tables(tables: Iterator[pa.Table], columns: Columns, where: Place) -> 
     for table in tables:
         if not len(table):
             continue
-        table = table.select(_present(table.column_names, columns, where))
+        table = table.select(present(table.column_names, columns, where))
         rows = pa.array(np.arange(n_rows + 1, n_rows + 1 + len(table)))
         n_rows += len(table)
         if len(columns.item_ids) > 1:
@@ -259,84 +223,12 @@ def _named_together(table: pa.Table, names: tuple[str, ...]) -> pa.Table:
     return table.set_column(table.column_names.index(names[0]), names[0], joined)
 
 
-def _read_csv(path: Path, columns: Columns) -> Iterator[pa.Table]:
-    import pyarrow.csv as pacsv
-
-    head = _head_of_csv(path, columns.encoding)
-    wanted = _present(head.names, columns, path)
-    with pa.input_stream(str(path), compression="detect") as stream:
-        reader = pacsv.open_csv(
-            stream,
-            read_options=pacsv.ReadOptions(
-                column_names=head.names, skip_rows=head.n_lines, block_size=_BLOCK_BYTES, encoding=head.encoding
-            ),
-            parse_options=pacsv.ParseOptions(
-                delimiter=head.delimiter,
-                newlines_in_values=True,
-                ignore_empty_lines=len(head.names) > 1,  # of one column an empty line is a missing value
-            ),
-            # Read as text and converted later, where a value that is no number can be named with its row.
-            convert_options=pacsv.ConvertOptions(
-                include_columns=wanted,
-                column_types=dict.fromkeys(wanted, pa.string()),
-                strings_can_be_null=True,
-                null_values=[""],  # "NA" is a name, of Namibia for one
-            ),
-        )
-        values: Sequence[str] = columns.variates.names
-        if columns.wide:
-            values = [name for name in wanted if name not in (*columns.item_ids, columns.timestamp)]
-        mark, n_rows = DecimalMark(path, head.delimiter), 0
-        for batch in reader:
-            table = pa.Table.from_batches([batch])
-            decimal = columns.decimal
-            if decimal == "auto":
-                decimal = mark.told([table[name] for name in values])
-            yield with_points(table, values, decimal, path, n_rows + 1)
-            n_rows += len(table)
-
-
-class _Head(NamedTuple):
-    """How a CSV file begins."""
-
-    names: list[str]
-    """Of its columns; one without a name is called by its position, as pandas does: `Unnamed: 0`."""
-    delimiter: str
-    encoding: str
-    n_lines: int
-    """Lines before its first row."""
-
-
-def _head_of_csv(path: Path, encoding: str) -> _Head:
-    with pa.input_stream(str(path), compression="detect") as stream:
-        if stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            encoding = "utf-16"
-    delimiters, header, n_lines = ",;\t|", "", 0
-    with pa.input_stream(str(path), compression="detect") as stream:
-        for line in io.TextIOWrapper(io.BufferedReader(stream), encoding):
-            header, n_lines = (header + line).removeprefix("\ufeff"), n_lines + 1
-            if header.count('"') % 2:  # a name with a line break
-                continue
-            header = header.strip(" \r\n")
-            said = _SEPARATOR.fullmatch(header)
-            if said is not None:
-                delimiters, header = said[1], ""
-            elif header:
-                break
-        else:
-            raise UserError(f"{path} holds no header; its first line names the columns")
-    delimiter = max(delimiters, key=re.sub(r'"[^"]*"', "", header).count)
-    names = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [""])
-    names = [name.strip() or f"{_UNNAMED}{position}" for position, name in enumerate(names)]
-    return _Head(names, delimiter, encoding, n_lines)
-
-
 def _read_json(path: Path, columns: Columns) -> Iterator[pa.Table]:
     with pa.input_stream(str(path), compression="detect") as stream:
         seen: dict[str, None] = {}
         for records in _json_blocks(path, stream):
             seen |= dict.fromkeys(name for record in records for name in record)
-            values = {name: [record.get(name) for record in records] for name in _present(list(seen), columns, path)}
+            values = {name: [record.get(name) for record in records] for name in present(list(seen), columns, path)}
             if any(isinstance(value, list) for value in values[columns.target]):
                 floats = [_json_floats(path, value) for value in values.pop(columns.target)]
                 table = pa.table({columns.target: pa.array(floats, pa.list_(pa.float64()))})
@@ -418,7 +310,7 @@ def _read_datasets_folder(path: Path, columns: Columns) -> Iterator[pa.Table]:
         if "train" not in dataset:
             raise UserError(f"{path} has no train split, only {', '.join(dataset)}; give the folder of one of them")
         dataset = dataset["train"]
-    _present(dataset.column_names, columns, path)
+    present(dataset.column_names, columns, path)
     yield from dataset.with_format("arrow").iter(batch_size=1024)
 
 
@@ -443,43 +335,8 @@ def _read_hub(source: str, columns: Columns) -> Iterator[pa.Table]:
             f"data.train: {source} is no file here, and cannot be loaded as a data set of the Hub: "
             f"{one_line(error)}"
         ) from error
-    _present(dataset.column_names, columns, source)
+    present(dataset.column_names, columns, source)
     yield from dataset.with_format("arrow").iter(batch_size=1024)
-
-
-def _present(names: list[str], columns: Columns, where: object) -> list[str]:
-    default = Columns()
-    required = list(columns.variates.names)
-    required += columns.item_ids if columns.item_ids != default.item_ids else []
-    required += [columns.timestamp] if columns.timestamp != default.timestamp else []
-    for name in names if columns.wide else (*columns.item_ids, columns.timestamp, *columns.variates.names):
-        if names.count(name) > 1:
-            raise UserError(f"{where} has {names.count(name)} columns named {name!r}; keep one of them")
-    if columns.wide:
-        return _present_in_wide(names, columns, where)
-    for name in required:
-        if name not in names:
-            raise UserError(
-                f"{where} has no column {name!r}, only {first_few(names, 20)}; name the right ones with {_KEYS}; a table with "
-                "a column a series is read with data.wide true"
-            )
-    wanted = dict.fromkeys((*columns.item_ids, columns.timestamp, "start", "freq", *columns.variates.names))
-    return [name for name in wanted if name in names]
-
-
-def _present_in_wide(names: list[str], columns: Columns, where: object) -> list[str]:
-    series = [name for name in names if name != columns.timestamp]
-    named = all(name and not name.startswith(_UNNAMED) for name in series)
-    if columns.timestamp in names and len(columns.item_ids) == 1 and series and named:
-        return names
-    dates = wide.dated(names)
-    if columns.timestamp not in names and dates and set(columns.item_ids) <= set(names):
-        return [*columns.item_ids, *dates]
-    raise UserError(
-        f"{where} has the columns {first_few(names)}: data.wide wants {columns.timestamp!r}, or what data.timestamp_column "
-        f"says, and a column a series, each with a name; or {' and '.join(map(repr, columns.item_ids))}, or what "
-        "data.id_column says, and a column a time step, each named by a date"
-    )
 
 
 def is_list(kind: pa.DataType) -> bool:

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from pipeline.config import Config
 from pipeline.data.arrow_store import NotAStore, Store, open_store, store_of_arrays, write_store
-from pipeline.data.formats import Columns, gluonts_freq, hub_commit, named_tables, read_tables, source_files
+from pipeline.data.columns import Columns
+from pipeline.data.formats import gluonts_freq, hub_commit, named_tables, read_tables, source_files
 from pipeline.data.frequency import UNKNOWN
 from pipeline.data.numbers import float32_of_array
 from pipeline.data.rows import Place
