@@ -68,7 +68,7 @@ class DataConfig:
     """Where series come from and how their columns are named."""
 
     train: str | list[WeightedSource | str] | None = None
-    """CSV, Parquet, JSON Lines, Arrow or Feather file, a folder of them, a GluonTS or datasets folder, or a Hub name;
+    """CSV, Excel, Parquet, JSON Lines, Arrow or Feather file, a folder of them, a GluonTS or datasets folder, or a Hub name;
     synthetic:bank or synthetic:PRIOR for series made as they are needed; or a list of these, each a path or {path,
     weight}. Null is the generated dummy data."""
     mixup: bool = False

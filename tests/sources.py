@@ -44,6 +44,8 @@ def write(kind, folder, frame=FRAME):
             frame.to_csv(path, index=False, quoting=2)
         case "csv.gz":
             frame.to_csv(path, index=False)
+        case "xlsx":
+            frame.to_excel(path, index=False)
         case "parquet":
             frame.to_parquet(path)
         case "parquet nested":
@@ -93,7 +95,18 @@ def write(kind, folder, frame=FRAME):
 
 
 KINDS = ["csv", "csv semicolons", "tsv", "csv bom", "csv quoted", "csv.gz", "parquet", "parquet nested", "feather"]
-KINDS += ["feather one", "jsonl", "jsonl gluonts", "json.gz", "parts", "gluonts", "datasets", "datasets dict", "frame"]
+KINDS += [
+    "feather one",
+    "jsonl",
+    "jsonl gluonts",
+    "json.gz",
+    "parts",
+    "xlsx",
+    "gluonts",
+    "datasets",
+    "datasets dict",
+    "frame",
+]
 KINDS += ["arrow file", "ipc file", "arrow stream", "arrow zstd", "jsonl nested", "parquetparts"]
 
 

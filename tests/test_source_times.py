@@ -229,3 +229,30 @@ def test_quarters_may_stand_across_the_header(tmp_path):
     (tmp_path / "s.csv").write_text("item_id,2000Q1,2000Q2,2000Q3\nA,1,2,3\n")
     store = open_source(tmp_path / "s.csv", tmp_path / "cache", Columns(wide=True))
     assert (store.starts[0], store.target(0).tolist()) == (np.datetime64("2000-01-01"), [1, 2, 3])
+
+
+@pytest.mark.parametrize("written", ["%b %Y", "%B %Y", "%Y %b", "%b-%Y", "%Y%m", "%Y-%m"])
+def test_months_are_read_as_statistics_name_them(tmp_path, written):
+    months = pd.date_range("2018-11-01", periods=14, freq="MS")
+    store = open_source(csv_of(tmp_path, *(f"A,{month.strftime(written)},1" for month in months)), tmp_path / "cache")
+    assert (store.starts[0], store.freq, store.lengths[0]) == (np.datetime64("2018-11-01"), "MS", 14)
+
+
+@pytest.mark.parametrize("per_second", [1, 1000])
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_seconds_since_1970_are_told_by_their_size(tmp_path, per_second, kind):
+    hours = pd.date_range("2001-09-09 02:00", periods=30, freq="h")
+    frame = pd.DataFrame({"item_id": "A", "timestamp": hours.astype("int64") // 10**9 * per_second, "target": 1.0})
+    source = tmp_path / f"s.{kind}"
+    frame.to_csv(source, index=False) if kind == "csv" else frame.to_parquet(source)
+    store = open_source(source, tmp_path / "cache")
+    assert (store.starts[0], store.freq, store.lengths[0]) == (np.datetime64("2001-09-09T02:00"), "h", 30)
+
+
+def test_hours_written_in_digits_are_no_seconds_since_1970(tmp_path):
+    hours = pd.date_range("2015-01-01", periods=30, freq="h")
+    store = open_source(csv_of(tmp_path, *(f"A,{hour.strftime('%Y%m%dT%H')},1" for hour in hours)), tmp_path / "cache")
+    assert (store.starts[0], store.freq) == (np.datetime64("2015-01-01"), "h")
+    rows = [f"A,{hour.strftime('%Y%m%d%H')},1" for hour in hours]
+    with pytest.raises(UserError, match="no date"):
+        open_source(csv_of(tmp_path, *rows), tmp_path / "cache")

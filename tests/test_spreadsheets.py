@@ -1,8 +1,10 @@
 """What spreadsheets and other programs export: decimal commas, marks between thousands, encodings, a column a series."""
 
 import json
+import sys
 
 import numpy as np
+import openpyxl
 import pandas as pd
 import pytest
 
@@ -281,3 +283,60 @@ def test_series_of_mostly_missing_steps_are_told_of(tmp_path, caplog):
     assert "only 34% of the steps of 'D' have a value" in caplog.text
     open_source(frame[3:], tmp_path / "cache", freq="3D")
     assert caplog.text.count("have a value") == 1
+
+
+def workbook(path, *sheets):
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for number, rows in enumerate(sheets, 1):
+        sheet = book.create_sheet(f"sheet {number}")
+        for row in rows:
+            sheet.append(row)
+    book.save(path)
+    return path
+
+
+def test_the_first_sheet_of_a_workbook_is_read_to_the_second_and_the_others_are_named(tmp_path, caplog):
+    hours = pd.date_range("2024-03-30 05:00", periods=200, freq="h").to_pydatetime()
+    rows = [
+        [],
+        ["item_id", "timestamp", "note", "target", None],
+        *([7, hour, "a note", 0.1 * hour.hour] for hour in hours),
+    ]
+    rows.insert(9, [None, None, None])
+    rows[20][3] = None
+    path = workbook(tmp_path / "s.xlsx", rows, [["notes"]])
+    store = open_source(path, tmp_path / "cache")
+    expected = np.float32([0.1 * hour.hour for hour in hours])
+    expected[17] = np.nan  # the twenty-first row: before it are an empty one, the header, and another empty one
+    np.testing.assert_array_equal(store.target(0), expected)
+    assert (store.item_ids[0], store.freq, store.starts[0]) == ("7", "h", np.datetime64("2024-03-30T05:00"))
+    assert "the first sheet is read, 'sheet 1', and not sheet 2" in caplog.text
+
+
+def test_a_workbook_has_a_column_a_series_or_dates_in_its_header(tmp_path):
+    days = pd.date_range("2024-01-01", periods=5, freq="D").to_pydatetime()
+    columns = Columns(wide=True, timestamp="Date")
+    down = workbook(tmp_path / "down.xlsx", [["Date", "A", "B"], *([day, i, 2 * i] for i, day in enumerate(days))])
+    across = workbook(tmp_path / "across.xlsx", [["item_id", *days], ["A", *range(5)], ["B", *range(0, 10, 2)]])
+    for path in (down, across):
+        store = open_source(path, tmp_path / "cache", columns)
+        assert [store.target(i).tolist() for i in (0, 1)] == [[0, 1, 2, 3, 4], [0, 2, 4, 6, 8]]
+        assert store.starts[0] == np.datetime64("2024-01-01")
+
+
+def test_what_is_wrong_in_a_workbook_is_said(tmp_path, monkeypatch):
+    header, wrong = ["item_id", "timestamp", "target"], ["A", "2024-01-02", "two"]
+    for rows, said in [
+        ([], "the first sheet of .*s.xlsx is empty"),
+        ([["item_id", "timestamp", "sales"]], "s.xlsx has no column 'target'"),
+        ([header, ["A", "2024-01-01", 1], wrong], "s.xlsx: row 2 has a target .*: two"),
+    ]:
+        with pytest.raises(UserError, match=said):
+            open_source(workbook(tmp_path / "s.xlsx", rows), tmp_path / "cache")
+    (tmp_path / "s.xlsx").write_bytes(b"\xd0\xcf\x11\xe0 an older format, or one with a password")
+    with pytest.raises(UserError, match="cannot read .*s.xlsx: it is no workbook, or has a password"):
+        open_source(tmp_path / "s.xlsx", tmp_path / "cache")
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(UserError, match="Excel files need openpyxl.*pip install openpyxl"):
+        open_source(tmp_path / "s.xlsx", tmp_path / "cache")

@@ -15,8 +15,16 @@ _ZONE = r"(?<=:\d{2})(?P<fraction>\.\d+)?\s*(?P<zone>[Zz]|(?P<sign>[+-])(?P<hour
 _DOTTED = r"^\d{1,2}\."
 _SLASHED = r"^(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})"
 
-PERIOD = r"\d{4}[ -]?(?i:Q[1-4]|M(?:0?[1-9]|1[0-2])|W(?:0?[1-9]|[1-4]\d|5[0-3]))"
-"""2024Q1, 2024M01 and 2024W01, as Eurostat and others name quarters, months and ISO weeks."""
+_MONTHS = "January February March April May June July August September October November December".split()
+_MONTH = "|".join(rf"{name[:3]}(?:{name[3:]})?" for name in _MONTHS)
+
+PERIOD = (
+    r"\d{4}[ -]?(?i:Q[1-4]|M(?:0?[1-9]|1[0-2])|W(?:0?[1-9]|[1-4]\d|5[0-3]))"
+    rf"|(?i:{_MONTH})[ -]\d{{4}}|\d{{4}}[ -](?i:{_MONTH})|(?:19|20)\d{{2}}(?:0[1-9]|1[0-2])"
+)
+"""2024Q1, 2024M01 and 2024W01, as Eurostat and others name quarters, months and ISO weeks; Jan 2024, 2024 Jan and 202401."""
+_UNIX = r"1[0-8]\d{8}(\d{3})?"
+"""Seconds or milliseconds since 1970, from 2001 to 2030; what begins with 19 or 20 may be a year, month, day and hour."""
 
 
 def seconds_of(column: pa.ChunkedArray, row: np.ndarray, where: Place) -> np.ndarray:
@@ -61,6 +69,8 @@ def _parsed_stamps(text: pd.Series, row: np.ndarray, where: Place) -> pd.Series:
 
 
 def _dates(text: pd.Series, row: np.ndarray, where: Place) -> pd.Series:
+    if text.str.fullmatch(_UNIX).all():
+        return pd.to_datetime(text.astype("int64"), unit="s" if text.str.len().max() == 10 else "ms")
     period = text.str.fullmatch(PERIOD)
     if period.any():
         text = text.mask(period, text[period].map(_first_day))
@@ -83,10 +93,17 @@ def _dates(text: pd.Series, row: np.ndarray, where: Place) -> pd.Series:
 
 def _first_day(period: str) -> str:
     """Return the date that a period begins with; itself where there is no such period."""
-    year, (kind, number) = int(period[:4]), re.findall(r"([QMW])(\d+)", period.upper())[0]
+    year = int(re.findall(r"\d{4}", period)[0])
+    month = re.findall("[A-Za-z]{3,}", period)
+    if month:
+        kind, number = "M", 1 + [name[:3] for name in _MONTHS].index(month[0][:3].title())
+    elif period.isdigit():
+        kind, number = "M", int(period[4:])
+    else:
+        kind, number = next((kind, int(number)) for kind, number in re.findall(r"([QMW])(\d+)", period.upper()))
     try:
         if kind == "W":
-            return date.fromisocalendar(year, int(number), 1).isoformat()
-        return date(year, 3 * int(number) - 2 if kind == "Q" else int(number), 1).isoformat()
+            return date.fromisocalendar(year, number, 1).isoformat()
+        return date(year, 3 * number - 2 if kind == "Q" else number, 1).isoformat()
     except ValueError:
         return period

@@ -19,13 +19,15 @@ import pyarrow.compute as pc
 from pipeline.data import wide
 from pipeline.data.columns import Columns, present
 from pipeline.data.csv_files import read_csv
+from pipeline.data.excel import read_excel
 from pipeline.data.rows import Place
 from pipeline.errors import UserError, first_few, one_line
 from pipeline.files import check_stream_end, read_json
 
 _CSV, _JSON = (".csv", ".tsv", ".txt"), (".jsonl", ".json", ".ndjson")
 _PARQUET, _ARROW = (".parquet", ".pq"), (".arrow", ".feather", ".ipc")
-_SUFFIXES = _CSV + _JSON + _PARQUET + _ARROW
+_EXCEL = (".xlsx", ".xlsm")
+_SUFFIXES = _CSV + _JSON + _PARQUET + _ARROW + _EXCEL
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 _ROWS = 65_536
 _NESTED_ROWS = 1024
@@ -87,7 +89,7 @@ def read_tables(source: str, columns: Columns, where: Place) -> Iterator[pa.Tabl
         for file in files:
             if len(files) > 1:
                 where.begins(file.name, n_rows)
-            for table in _read_file(file, columns):
+            for table in _read_file(file, columns, where):
                 n_rows += len(table)
                 yield _named_by_file(table, columns, file) if len(files) > 1 else table
 
@@ -101,7 +103,7 @@ def _named_by_file(table: pa.Table, columns: Columns, file: Path) -> pa.Table:
     return table.append_column(columns.item_ids[0], pa.array([_bare(file).stem] * len(table)))
 
 
-def _read_file(path: Path, columns: Columns) -> Iterator[pa.Table]:
+def _read_file(path: Path, columns: Columns, where: Place) -> Iterator[pa.Table]:
     suffix = _suffix(path)
     if suffix not in _SUFFIXES:
         raise UserError(f"{path} has no suffix of a known format; known are {', '.join(_SUFFIXES)}")
@@ -112,8 +114,10 @@ def _read_file(path: Path, columns: Columns) -> Iterator[pa.Table]:
             yield from read_csv(path, columns)
         elif suffix in _JSON:
             if columns.wide:
-                raise UserError(f"{path}: data.wide is for CSV, Parquet, Arrow and Feather files")
+                raise UserError(f"{path}: data.wide is for CSV, Excel, Parquet, Arrow and Feather files")
             yield from _read_json(path, columns)
+        elif suffix in _EXCEL:
+            yield from read_excel(path, columns, where)
         elif suffix in _PARQUET:
             import pyarrow.parquet as pq
 
@@ -349,8 +353,8 @@ def _is_datasets_folder(path: Path) -> bool:
 
 
 def _is_hidden(file: Path, folder: Path) -> bool:
-    """Return whether a file is none of the data of a folder, as what Spark keeps in `_temporary` while it writes."""
-    return any(part[0] in "._" for part in file.relative_to(folder).parts)
+    """Return whether a file is none of a folder's data, as what Spark keeps in `_temporary`, or Excel while it is open."""
+    return any(part[0] in "._~" for part in file.relative_to(folder).parts)
 
 
 def _is_partitioned(path: Path) -> bool:

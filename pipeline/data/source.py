@@ -38,7 +38,7 @@ def open_source(
     """Open series in any common format as an Arrow store.
 
     Args:
-        source: a file (CSV, Parquet, JSON Lines, Arrow, Feather), a folder of files, a GluonTS or `datasets` folder, the
+        source: a file (CSV, Excel, Parquet, JSON Lines, Arrow, Feather), a folder of files, a GluonTS or `datasets` folder, the
             name of a data set on the Hub (`owner/name` or `owner/name:subset`), a long DataFrame, or an array
             [n_series, length].
         cache_dir: where conversions are kept; a source already in the form of a store is opened where it lies.
