@@ -285,6 +285,13 @@ def test_series_of_mostly_missing_steps_are_told_of(tmp_path, caplog):
     assert caplog.text.count("have a value") == 1
 
 
+@pytest.mark.parametrize("row, said", [("A,2020-01-02,2,5", "4 values"), ("A,2020-01-02", "2 values")])
+def test_a_row_of_more_or_fewer_values_than_columns_is_shown(tmp_path, row, said):
+    (tmp_path / "s.csv").write_text(f"item_id,timestamp,target\nA,2020-01-01,1\n{row}\n")
+    with pytest.raises(UserError, match=f"s.csv: about line 3 a row has {said} for 3 columns: {row};"):
+        open_source(tmp_path / "s.csv", tmp_path / "cache")
+
+
 def workbook(path, *sheets):
     book = openpyxl.Workbook()
     book.remove(book.active)

@@ -336,7 +336,7 @@ def _series_of_frame(frame: pd.DataFrame, where: Place, freq: str, variates: Var
         raise UserError(
             f"{where}: {where.row(frame['row'][at])}, series {names[codes[at]]}: timestamp {stamps[at]} is no whole number of "
             f"steps of {freq!r} after {stamps[begins[begins <= at][-1]]}; give the right frequency with data.freq{ends_only(freq)} "
-            "or mend the row"
+            "or mend the row; where steps are of no one length, write a value for each hour, say, or day"
         )
     for begin, end, start in zip(begins.tolist(), ends.tolist(), stamps[begins]):
         name = names[codes[begin]]
