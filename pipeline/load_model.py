@@ -116,6 +116,8 @@ class ChronosLoader:
     def _rows(self, context: np.ndarray) -> np.ndarray:
         if isinstance(context, pd.DataFrame):
             raise UserError("a DataFrame says by its columns what it holds: predict_df reads those, as data names them")
+        if isinstance(context, (str, Path)):
+            raise UserError(f"{context} is a path: predict takes what open_source of pipeline.data.source gives for it")
         try:
             context = np.asanyarray(context)
         except ValueError as error:

@@ -99,7 +99,7 @@ def test_a_table_is_trained_on_and_its_store_is_forecast(nano, tmp_path):
     assert found.shape == (4, 5, 3)
     for index in range(4):
         np.testing.assert_allclose(found[index], loader.predict(store.target(index), 5)[0], rtol=1e-4)
-    for wrong, said in ((frame, "predict_df"), ([[1.0, 2.0], [3.0]], "unequal length")):
+    for wrong, said in ((frame, "predict_df"), ([[1.0, 2.0], [3.0]], "unequal length"), ("s.csv", "s.csv is a path")):
         with pytest.raises(UserError, match=said):
             loader.predict(wrong)
 

@@ -99,11 +99,11 @@ def open_future(
     table = config.inference.future_path if future_df is None else future_df
     if not known:
         if table is not None:
-            raise UserError("inference.future_path: no data.known_covariates are named that it could hold")
+            raise UserError("inference.future_path, or future_df: no data.known_covariates are named that it could hold")
         return None
     if table is None:
         raise UserError(
-            f"inference.future_path: give a table of {', '.join(known)} at the steps to forecast, or name them as "
+            f"inference.future_path, or future_df: give a table of {', '.join(known)} at the steps to forecast, or name them as "
             "data.past_covariates"
         )
     columns = replace(columns_of(config), variates=Variates((), (), known))
