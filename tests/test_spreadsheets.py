@@ -341,9 +341,10 @@ def test_what_is_wrong_in_a_workbook_is_said(tmp_path, monkeypatch):
     ]:
         with pytest.raises(UserError, match=said):
             open_source(workbook(tmp_path / "s.xlsx", rows), tmp_path / "cache")
-    (tmp_path / "s.xlsx").write_bytes(b"\xd0\xcf\x11\xe0 an older format, or one with a password")
-    with pytest.raises(UserError, match="cannot read .*s.xlsx: it is no workbook, or has a password"):
-        open_source(tmp_path / "s.xlsx", tmp_path / "cache")
+    for name in ("s.xlsx", "s.xlsx.gz"):
+        (tmp_path / name).write_bytes(b"\xd0\xcf\x11\xe0 an older format, or one with a password")
+        with pytest.raises(UserError, match=f"cannot read .*{name}: it is no workbook, or has a password"):
+            open_source(tmp_path / name, tmp_path / "cache")
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(UserError, match="Excel files need openpyxl.*pip install openpyxl"):
         open_source(tmp_path / "s.xlsx", tmp_path / "cache")

@@ -25,11 +25,11 @@ def read_excel(path: Path, columns: Columns, where: Place) -> Iterator[pa.Table]
         import openpyxl
     except ImportError as error:
         raise UserError(f"{path}: Excel files need openpyxl; install it with: pip install openpyxl") from error
-    try:
-        workbook = openpyxl.load_workbook(path, read_only=True, data_only=True)
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise UserError(f"cannot read {path}: it is no workbook, or has a password") from error
-    try:
+    with path.open("rb") as file:
+        try:
+            workbook = openpyxl.load_workbook(file, read_only=True, data_only=True)
+        except (zipfile.BadZipFile, KeyError, ValueError) as error:
+            raise UserError(f"cannot read {path}: it is no workbook, or has a password") from error
         first, *others = workbook.worksheets
         if others:
             names = first_few([sheet.title for sheet in others])
@@ -37,8 +37,6 @@ def read_excel(path: Path, columns: Columns, where: Place) -> Iterator[pa.Table]
         first.reset_dimensions()  # not all programs write the right ones
         rows = (row for row in first.iter_rows(values_only=True) if any(value is not None for value in row))
         yield from _tables(rows, path, columns)
-    finally:
-        workbook.close()
 
 
 def _tables(rows: Iterator[tuple[object, ...]], path: Path, columns: Columns) -> Iterator[pa.Table]:

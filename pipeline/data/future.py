@@ -99,7 +99,9 @@ def open_future(
     table = config.inference.future_path if future_df is None else future_df
     if not known:
         if table is not None:
-            raise UserError("inference.future_path, or future_df: no data.known_covariates are named that it could hold")
+            raise UserError(
+                "inference.future_path, or future_df: no data.known_covariates are named that it could hold"
+            )
         return None
     if table is None:
         raise UserError(
