@@ -93,6 +93,8 @@ class DataConfig:
     """What fractions begin with in CSV files; auto tells it from the values. The other mark may part thousands."""
     encoding: str = "utf-8"
     """Encoding of CSV files, such as cp1252; UTF-16 with a byte order mark is known by that."""
+    sheet: str | None = None
+    """Sheet of Excel workbooks that holds the series; null is the first that is not hidden."""
     test_length: int = 0
     """Steps at the end of every series that neither training nor validation sees, so that evaluate.py may score them."""
 

@@ -231,28 +231,50 @@ def test_quarters_may_stand_across_the_header(tmp_path):
     assert (store.starts[0], store.target(0).tolist()) == (np.datetime64("2000-01-01"), [1, 2, 3])
 
 
-@pytest.mark.parametrize("written", ["%b %Y", "%B %Y", "%Y %b", "%b-%Y", "%Y%m", "%Y-%m"])
+@pytest.mark.parametrize("written", ["%b %Y", "%B %Y", "%Y %b", "%b-%Y", "%b. %Y", "%Y%m", "%Y-%m"])
 def test_months_are_read_as_statistics_name_them(tmp_path, written):
     months = pd.date_range("2018-11-01", periods=14, freq="MS")
     store = open_source(csv_of(tmp_path, *(f"A,{month.strftime(written)},1" for month in months)), tmp_path / "cache")
     assert (store.starts[0], store.freq, store.lengths[0]) == (np.datetime64("2018-11-01"), "MS", 14)
 
 
-@pytest.mark.parametrize("per_second", [1, 1000])
-@pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_seconds_since_1970_are_told_by_their_size(tmp_path, per_second, kind):
-    hours = pd.date_range("2001-09-09 02:00", periods=30, freq="h")
+@pytest.mark.parametrize("written", ["%d %b %Y", "%b %d, %Y", "%a %B %d %Y", "%a, %d-%b-%Y", "%Y%m%d"])
+@pytest.mark.parametrize("time", ["", " %H:%M"])
+def test_days_are_read_with_the_names_of_their_months(tmp_path, written, time):
+    days = pd.date_range("2023-12-28", periods=40, freq="h" if time else "D")
+    time = time if written != "%Y%m%d" else time.replace(" ", "").replace(":", "")
+    rows = [f'A,"{day.strftime(written + time)}",1' for day in days]
+    store = open_source(csv_of(tmp_path, *rows), tmp_path / "cache")
+    assert (store.starts[0], store.freq, store.lengths[0]) == (np.datetime64("2023-12-28"), "h" if time else "D", 40)
+
+
+@pytest.mark.parametrize("written", ["Q{0} {1}", "{1}-Q{0}", "q{0}-{1}"])
+def test_quarters_are_read_with_their_year_before_and_behind(tmp_path, written):
+    rows = [f"A,{written.format(quarter, year)},1" for year in (2019, 2020) for quarter in (1, 2, 3, 4)]
+    store = open_source(csv_of(tmp_path, *rows), tmp_path / "cache")
+    assert (store.starts[0], store.freq, store.lengths[0]) == (np.datetime64("2019-01-01"), "QS-JAN", 8)
+
+
+@pytest.mark.parametrize("start, per_second", [("1990-01-01", 1), ("2001-09-08 20:00", 1), ("2001-09-10", 1000)])
+@pytest.mark.parametrize("kind", ["csv", "parquet", "csv of floats"])
+def test_seconds_since_1970_are_told_by_their_size(tmp_path, start, per_second, kind):
+    hours = pd.date_range(start, periods=30, freq="h")
     frame = pd.DataFrame({"item_id": "A", "timestamp": hours.astype("int64") // 10**9 * per_second, "target": 1.0})
-    source = tmp_path / f"s.{kind}"
-    frame.to_csv(source, index=False) if kind == "csv" else frame.to_parquet(source)
+    source = tmp_path / f"s.{kind.split()[0]}"
+    frame = frame.astype({"timestamp": float}) if "floats" in kind else frame
+    frame.to_parquet(source) if kind == "parquet" else frame.to_csv(source, index=False)
     store = open_source(source, tmp_path / "cache")
-    assert (store.starts[0], store.freq, store.lengths[0]) == (np.datetime64("2001-09-09T02:00"), "h", 30)
+    assert (store.starts[0], store.freq, store.lengths[0]) == (np.datetime64(start), "h", 30)
 
 
 def test_hours_written_in_digits_are_no_seconds_since_1970(tmp_path):
     hours = pd.date_range("2015-01-01", periods=30, freq="h")
-    store = open_source(csv_of(tmp_path, *(f"A,{hour.strftime('%Y%m%dT%H')},1" for hour in hours)), tmp_path / "cache")
-    assert (store.starts[0], store.freq) == (np.datetime64("2015-01-01"), "h")
-    rows = [f"A,{hour.strftime('%Y%m%d%H')},1" for hour in hours]
-    with pytest.raises(UserError, match="no date"):
-        open_source(csv_of(tmp_path, *rows), tmp_path / "cache")
+    for written in ("%Y%m%dT%H", "%Y%m%d%H", "%Y%m%d%H%M", "%Y%m%d%H%M%S"):
+        store = open_source(csv_of(tmp_path, *(f"A,{hour.strftime(written)},1" for hour in hours)), tmp_path / "cache")
+        assert (store.starts[0], store.freq) == (np.datetime64("2015-01-01"), "h")
+
+
+@pytest.mark.parametrize("stamp", ["1", "32 Jan 2024", "Janu 2024", "170665920000000", "Jan-90"])
+def test_what_is_no_date_stays_none(tmp_path, stamp):
+    with pytest.raises(UserError, match=f"row 2 has a timestamp that is no date.*{stamp}"):
+        open_source(csv_of(tmp_path, "A,2024-01-01,1", f"A,{stamp},1"), tmp_path / "cache")

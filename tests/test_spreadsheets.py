@@ -1,6 +1,7 @@
 """What spreadsheets and other programs export: decimal commas, marks between thousands, encodings, a column a series."""
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -285,6 +286,31 @@ def test_series_of_mostly_missing_steps_are_told_of(tmp_path, caplog):
     assert caplog.text.count("have a value") == 1
 
 
+def test_columns_that_are_named_by_no_date_are_told_of(tmp_path, caplog):
+    (tmp_path / "s.csv").write_text("item_id,Jan 2024,Febr 2024,Mar 2024,Total\nA,1,2,3,6\n")
+    store = open_source(tmp_path / "s.csv", tmp_path / "cache", Columns(wide=True), "MS")
+    np.testing.assert_array_equal(store.target(0), [1, np.nan, 3])
+    assert "columns that are named by no date are left out: Febr 2024, Total" in caplog.text
+    (tmp_path / "s.csv").write_text("item_id,2024,Jan 2024,Feb 2024,Mar 2024\nA,1,2,3,6\n")
+    with pytest.raises(UserError, match="its columns '2024' and 'Jan 2024' are of one time"):
+        open_source(tmp_path / "s.csv", tmp_path / "cache", Columns(wide=True), "MS")
+
+
+def test_a_word_among_numbers_makes_no_category_of_each(tmp_path):
+    data = DataConfig(known_covariates=["price"])
+    rows = [f"2020-{1 + i // 28:02}-{1 + i % 28:02},1,{i / 4}" for i in range(50)]
+    for kind, word in (("s", "9.50 EUR"), ("t", "?")):
+        rows[30] = rows[30].rpartition(",")[0] + f",{word}"
+        (tmp_path / f"{kind}.csv").write_text("\n".join(["timestamp,target,price", *rows]))
+        with pytest.raises(UserError, match=f"row 31 has a price that is no number: {re.escape(word)}"):
+            open_source(tmp_path / f"{kind}.csv", tmp_path / "cache", columns_of(Config(data=data)), "D")
+    sizes = ["S", *range(36, 44), "46"]  # so few numbers may be names
+    rows = [f"2020-01-{1 + i:02},1,{sizes[i % 10]}" for i in range(30)]
+    (tmp_path / "u.csv").write_text("\n".join(["timestamp,target,price", *rows]))
+    store = open_source(tmp_path / "u.csv", tmp_path / "cache", columns_of(Config(data=data)), "D")
+    assert len(store.variates.categories["price"]) == 10
+
+
 @pytest.mark.parametrize("row, said", [("A,2020-01-02,2,5", "4 values"), ("A,2020-01-02", "2 values")])
 def test_a_row_of_more_or_fewer_values_than_columns_is_shown(tmp_path, row, said):
     (tmp_path / "s.csv").write_text(f"item_id,timestamp,target\nA,2020-01-01,1\n{row}\n")
@@ -303,14 +329,14 @@ def workbook(path, *sheets):
     return path
 
 
-def test_the_first_sheet_of_a_workbook_is_read_to_the_second_and_the_others_are_named(tmp_path, caplog):
+def test_a_sheet_of_a_workbook_is_read_to_the_second_and_the_others_are_named(tmp_path, caplog):
     hours = pd.date_range("2024-03-30 05:00", periods=200, freq="h").to_pydatetime()
     rows = [
         [],
         ["item_id", "timestamp", "note", "target", None],
         *([7, hour, "a note", 0.1 * hour.hour] for hour in hours),
     ]
-    rows.insert(9, [None, None, None])
+    rows.insert(9, [None, "  ", None])
     rows[20][3] = None
     path = workbook(tmp_path / "s.xlsx", rows, [["notes"]])
     store = open_source(path, tmp_path / "cache")
@@ -318,7 +344,22 @@ def test_the_first_sheet_of_a_workbook_is_read_to_the_second_and_the_others_are_
     expected[17] = np.nan  # the twenty-first row: before it are an empty one, the header, and another empty one
     np.testing.assert_array_equal(store.target(0), expected)
     assert (store.item_ids[0], store.freq, store.starts[0]) == ("7", "h", np.datetime64("2024-03-30T05:00"))
-    assert "the first sheet is read, 'sheet 1', and not sheet 2" in caplog.text
+    assert "the sheet 'sheet 1' is read; another, sheet 2, is named with data.sheet" in caplog.text
+
+
+def test_a_sheet_is_named_and_hidden_ones_are_passed_over(tmp_path):
+    days = pd.date_range("2024-01-01", periods=3, freq="D").to_pydatetime()
+    one, two = ([["timestamp", "target"], *([day, value] for day in days)] for value in (1, 2))
+    path = workbook(tmp_path / "s.xlsx", one, two)
+    book = openpyxl.load_workbook(path)
+    book.worksheets[0].sheet_state = "hidden"
+    book.active = 1
+    book.save(path)
+    for sheet, value in ((None, 2), ("sheet 1", 1), ("sheet 2", 2)):
+        columns = columns_of(Config(data=DataConfig(sheet=sheet)))
+        assert open_source(path, tmp_path / "cache", columns).target(0).tolist() == [value] * 3
+    with pytest.raises(UserError, match="data.sheet: .*s.xlsx has no sheet 'Sheet1', only sheet 1, sheet 2"):
+        open_source(path, tmp_path / "cache", Columns(sheet="Sheet1"))
 
 
 def test_a_workbook_has_a_column_a_series_or_dates_in_its_header(tmp_path):
@@ -335,7 +376,8 @@ def test_a_workbook_has_a_column_a_series_or_dates_in_its_header(tmp_path):
 def test_what_is_wrong_in_a_workbook_is_said(tmp_path, monkeypatch):
     header, wrong = ["item_id", "timestamp", "target"], ["A", "2024-01-02", "two"]
     for rows, said in [
-        ([], "the first sheet of .*s.xlsx is empty"),
+        ([], "s.xlsx: the sheet is empty"),
+        ([header, *(["A", f"2024-01-0{day}", "=A1"] for day in (1, 2, 3))], "s.xlsx holds no value; what formulas"),
         ([["item_id", "timestamp", "sales"]], "s.xlsx has no column 'target'"),
         ([header, ["A", "2024-01-01", 1], wrong], "s.xlsx: row 2 has a target .*: two"),
     ]:

@@ -1,5 +1,6 @@
 """Timestamps in any form that tables have them in, told from all values together."""
 
+import contextlib
 import re
 from datetime import date
 from typing import Any
@@ -16,15 +17,22 @@ _DOTTED = r"^\d{1,2}\."
 _SLASHED = r"^(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})"
 
 _MONTHS = "January February March April May June July August September October November December".split()
-_MONTH = "|".join(rf"{name[:3]}(?:{name[3:]})?" for name in _MONTHS)
+_MONTH = r"(?P<month>{})\.?".format("|".join(rf"{name[:3]}(?:{name[3:]})?" for name in _MONTHS))
+_UNNAMED_MONTH = _MONTH.replace("?P<month>", "?:")
 
 PERIOD = (
-    r"\d{4}[ -]?(?i:Q[1-4]|M(?:0?[1-9]|1[0-2])|W(?:0?[1-9]|[1-4]\d|5[0-3]))"
-    rf"|(?i:{_MONTH})[ -]\d{{4}}|\d{{4}}[ -](?i:{_MONTH})|(?:19|20)\d{{2}}(?:0[1-9]|1[0-2])"
+    r"(?i:\d{4}[ -]?(?:Q[1-4]|M(?:0?[1-9]|1[0-2])|W(?:0?[1-9]|[1-4]\d|5[0-3]))|Q[1-4][ -]\d{4}"
+    rf"|{_UNNAMED_MONTH}[ -]\d{{4}}|\d{{4}}[ -]{_UNNAMED_MONTH})|(?:19|20)\d{{2}}(?:0[1-9]|1[0-2])"
 )
 """2024Q1, 2024M01 and 2024W01, as Eurostat and others name quarters, months and ISO weeks; Jan 2024, 2024 Jan and 202401."""
-_UNIX = r"1[0-8]\d{8}(\d{3})?"
-"""Seconds or milliseconds since 1970, from 2001 to 2030; what begins with 19 or 20 may be a year, month, day and hour."""
+_NAMED_DAYS = (  # 31 Jan 2024 and Wed, Jan 31, 2024, with a time behind them or without
+    rf"(?i)^(?:[a-z]{{3,9}}\.?,? )?(?P<day>\d{{1,2}})[ -]{_MONTH},?[ -](?P<year>\d{{4}})(?P<time>(?: .*)?)$",
+    rf"(?i)^(?:[a-z]{{3,9}}\.?,? )?{_MONTH} (?P<day>\d{{1,2}}),? (?P<year>\d{{4}})(?P<time>(?: .*)?)$",
+)
+# From 1973 to 2029, or for milliseconds from 2001: what begins with 19 or 20 may be a year, month, day and hour.
+_UNIX = {"s": r"(-?\d{9}|1[0-8]\d{8})(\.0+)?", "ms": r"1[0-8]\d{11}(\.0+)?"}
+_DIGITS = r"(?P<day>(?:19|20)\d{6})(?P<hour>\d\d)(?P<minute>\d\d)?(?P<second>\d\d)?"
+"""2024013113, with minutes and seconds or without."""
 
 
 def seconds_of(column: pa.ChunkedArray, row: np.ndarray, where: Place) -> np.ndarray:
@@ -69,8 +77,16 @@ def _parsed_stamps(text: pd.Series, row: np.ndarray, where: Place) -> pd.Series:
 
 
 def _dates(text: pd.Series, row: np.ndarray, where: Place) -> pd.Series:
-    if text.str.fullmatch(_UNIX).all():
-        return pd.to_datetime(text.astype("int64"), unit="s" if text.str.len().max() == 10 else "ms")
+    with contextlib.suppress(ValueError):  # most are written so, and none of the other forms is this one
+        return pd.to_datetime(text, format="ISO8601")
+    for unit, pattern in _UNIX.items():
+        if text.str.fullmatch(pattern).all():
+            return pd.to_datetime(text.astype("float64").astype("int64"), unit=unit)
+    written = text
+    for pattern in _NAMED_DAYS:
+        text = text.str.replace(pattern, _iso_of, regex=True)
+    if text.str.fullmatch(_DIGITS).all():
+        text = text.str.replace(_DIGITS, r"\g<day>T\g<hour>\g<minute>\g<second>", regex=True)
     period = text.str.fullmatch(PERIOD)
     if period.any():
         text = text.mask(period, text[period].map(_first_day))
@@ -87,8 +103,16 @@ def _dates(text: pd.Series, row: np.ndarray, where: Place) -> pd.Series:
         return pd.to_datetime(text, **how)
     except ValueError:
         wrong = pd.to_datetime(text, errors="coerce", **how).isna().to_numpy()
-        refuse_rows(wrong, row, where, "has a timestamp that is no date; write it as 2024-01-31 13:00:00", text)
+        refuse_rows(wrong, row, where, "has a timestamp that is no date; write it as 2024-01-31 13:00:00", written)
         raise AssertionError("a timestamp that does not parse has been named") from None
+
+
+def _iso_of(named: re.Match[str]) -> str:
+    return f"{named['year']}-{_month_of(named['month']):02}-{int(named['day']):02}{named['time']}"
+
+
+def _month_of(name: str) -> int:
+    return 1 + [month[:3] for month in _MONTHS].index(name[:3].title())
 
 
 def _first_day(period: str) -> str:
@@ -96,11 +120,11 @@ def _first_day(period: str) -> str:
     year = int(re.findall(r"\d{4}", period)[0])
     month = re.findall("[A-Za-z]{3,}", period)
     if month:
-        kind, number = "M", 1 + [name[:3] for name in _MONTHS].index(month[0][:3].title())
+        kind, number = "M", _month_of(month[0])
     elif period.isdigit():
         kind, number = "M", int(period[4:])
     else:
-        kind, number = next((kind, int(number)) for kind, number in re.findall(r"([QMW])(\d+)", period.upper()))
+        kind, number = next((kind, int(number)) for kind, number in re.findall(r"([QMW])(\d{1,2})", period.upper()))
     try:
         if kind == "W":
             return date.fromisocalendar(year, number, 1).isoformat()

@@ -1,10 +1,11 @@
-"""Excel workbooks: the rows of the first sheet."""
+"""Excel workbooks: the rows of one sheet."""
 
 import zipfile
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -16,10 +17,10 @@ _ROWS = 65_536
 
 
 def read_excel(path: Path, columns: Columns, where: Place) -> Iterator[pa.Table]:
-    """Yield the rows of the first sheet as texts, a bounded number at a time; of formulas what they came to.
+    """Yield the rows of a sheet as texts, a bounded number at a time; of formulas what they came to.
 
     Raises:
-        UserError: openpyxl is missing, the file is no workbook, or its first sheet is empty or lacks a column.
+        UserError: openpyxl is missing, the file is no workbook, or the sheet is not there, is empty or lacks a column.
     """
     try:
         import openpyxl
@@ -30,26 +31,45 @@ def read_excel(path: Path, columns: Columns, where: Place) -> Iterator[pa.Table]
             workbook = openpyxl.load_workbook(file, read_only=True, data_only=True)
         except (zipfile.BadZipFile, KeyError, ValueError) as error:
             raise UserError(f"cannot read {path}: it is no workbook, or has a password") from error
-        first, *others = workbook.worksheets
-        if others:
-            names = first_few([sheet.title for sheet in others])
-            where.warn(f"of {path.name} the first sheet is read, {first.title!r}, and not {names}")
-        first.reset_dimensions()  # not all programs write the right ones
-        rows = (row for row in first.iter_rows(values_only=True) if any(value is not None for value in row))
-        yield from _tables(rows, path, columns)
+        sheet = _sheet_of(workbook, path, columns.sheet, where)
+        sheet.reset_dimensions()  # not all programs write the right ones
+        rows = (row for row in sheet.iter_rows(values_only=True) if any(_text(value) for value in row))
+        yield from _tables(rows, path, columns, where)
 
 
-def _tables(rows: Iterator[tuple[object, ...]], path: Path, columns: Columns) -> Iterator[pa.Table]:
+def _sheet_of(workbook: Any, path: Path, name: str | None, where: Place) -> Any:
+    sheets = {sheet.title: sheet for sheet in workbook.worksheets}
+    if name is not None:
+        if name not in sheets:
+            raise UserError(f"data.sheet: {path} has no sheet {name!r}, only {first_few(list(sheets))}")
+        return sheets[name]
+    seen = [title for title, sheet in sheets.items() if sheet.sheet_state == "visible"]
+    if not seen:
+        raise UserError(f"{path} has no sheet that is not hidden; name one with data.sheet")
+    if len(seen) > 1:
+        where.warn(
+            f"of {path.name} the sheet {seen[0]!r} is read; another, {first_few(seen[1:])}, is named with data.sheet"
+        )
+    return sheets[seen[0]]
+
+
+def _tables(rows: Iterator[tuple[object, ...]], path: Path, columns: Columns, where: Place) -> Iterator[pa.Table]:
     header = next(rows, ())
     if not header:
-        raise UserError(f"the first sheet of {path} is empty; its first row names the columns")
+        raise UserError(f"{path}: the sheet is empty; its first row names the columns")
     names = [_text(name) or f"{UNNAMED}{position}" for position, name in enumerate(header)]
     while names[-1] == f"{UNNAMED}{len(names) - 1}":  # columns that were only formatted
         names.pop()
-    wanted = present(names, columns, path)
+    wanted = present(names, columns, path, where)
     places = [names.index(name) for name in wanted]
+    values = {*wanted} - {*columns.item_ids, columns.timestamp} if columns.wide else {columns.target}
+    empty = True
     while block := list(islice(rows, _ROWS)):
-        yield pa.table({name: _texts(block, place) for name, place in zip(wanted, places)})
+        table = pa.table({name: _texts(block, place) for name, place in zip(wanted, places)})
+        empty = empty and all(table[name].null_count == len(table) for name in values)
+        yield table
+    if empty:
+        raise UserError(f"{path} holds no value; what formulas come to is there once Excel has saved the file")
 
 
 def _texts(rows: list[tuple[object, ...]], place: int) -> pa.Array:
@@ -60,4 +80,4 @@ def _texts(rows: list[tuple[object, ...]], place: int) -> pa.Array:
 def _text(value: object) -> str | None:
     if isinstance(value, datetime):
         return value.isoformat(" ")
-    return None if value is None or value == "" else str(value).strip()
+    return None if value is None else str(value).strip() or None

@@ -80,11 +80,11 @@ def read_tables(source: str, columns: Columns, where: Place) -> Iterator[pa.Tabl
     """
     files = source_files(source)
     if not files:
-        yield from _read_hub(source, columns)
+        yield from _read_hub(source, columns, where)
     elif Path(source).is_dir() and _is_datasets_folder(Path(source)):
-        yield from _read_datasets_folder(Path(source), columns)
+        yield from _read_datasets_folder(Path(source), columns, where)
     elif _is_partitioned(Path(source)):
-        yield from _read_partitions(Path(source), files, columns)
+        yield from _read_partitions(Path(source), files, columns, where)
     else:
         n_rows = 0
         for file in files:
@@ -112,11 +112,11 @@ def _read_file(path: Path, columns: Columns, where: Place) -> Iterator[pa.Table]
         raise UserError(f"{path} is empty")
     with _reading(path, columns):
         if suffix in _CSV:
-            yield from read_csv(path, columns)
+            yield from read_csv(path, columns, where)
         elif suffix in _JSON:
             if columns.wide:
                 raise UserError(f"{path}: data.wide is for CSV, Excel, Parquet, Arrow and Feather files")
-            yield from _read_json(path, columns)
+            yield from _read_json(path, columns, where)
         elif suffix in _EXCEL:
             yield from read_excel(path, columns, where)
         elif suffix in _PARQUET:
@@ -124,7 +124,7 @@ def _read_file(path: Path, columns: Columns, where: Place) -> Iterator[pa.Table]
 
             # What is buffered ahead would be kept to the end of the file.
             with pq.ParquetFile(path, pre_buffer=False) as file:
-                names = present(file.schema_arrow.names, columns, path)
+                names = present(file.schema_arrow.names, columns, path, where)
                 at_once = _rows_at_once(file.schema_arrow, names, columns)
                 for batch in file.iter_batches(batch_size=at_once, columns=names):
                     yield pa.Table.from_batches([batch])
@@ -132,7 +132,7 @@ def _read_file(path: Path, columns: Columns, where: Place) -> Iterator[pa.Table]
             yield from _read_arrow(path)
 
 
-def _read_partitions(path: Path, files: list[Path], columns: Columns) -> Iterator[pa.Table]:
+def _read_partitions(path: Path, files: list[Path], columns: Columns, where: Place) -> Iterator[pa.Table]:
     """Read Parquet files that lie in folders named COLUMN=VALUE, as Spark and Hive write them."""
     import pyarrow.dataset as pads
 
@@ -146,7 +146,7 @@ def _read_partitions(path: Path, files: list[Path], columns: Columns) -> Iterato
     partitions = pads.partitioning(pa.schema([(key, pa.string()) for key in keys]), flavor="hive")
     with _reading(path, columns):
         dataset = pads.dataset([str(file) for file in files], partitioning=partitions, partition_base_dir=str(path))
-        names = present(dataset.schema.names, columns, path)
+        names = present(dataset.schema.names, columns, path, where)
         at_once = _rows_at_once(dataset.schema, names, columns)
         unbuffered = pads.ParquetFragmentScanOptions(pre_buffer=False)
         ahead = {"batch_readahead": 1, "fragment_readahead": 1, "fragment_scan_options": unbuffered}
@@ -187,7 +187,7 @@ def named_tables(tables: Iterator[pa.Table], columns: Columns, where: Place) -> 
     for table in tables:
         if not len(table):
             continue
-        table = table.select(present(table.column_names, columns, where))
+        table = table.select(present(table.column_names, columns, where, where))
         rows = pa.array(np.arange(n_rows + 1, n_rows + 1 + len(table)))
         n_rows += len(table)
         if len(columns.item_ids) > 1:
@@ -234,12 +234,14 @@ def _named_together(table: pa.Table, names: tuple[str, ...]) -> pa.Table:
     return table.set_column(table.column_names.index(names[0]), names[0], joined)
 
 
-def _read_json(path: Path, columns: Columns) -> Iterator[pa.Table]:
+def _read_json(path: Path, columns: Columns, where: Place) -> Iterator[pa.Table]:
     with pa.input_stream(str(path), compression="detect") as stream:
         seen: dict[str, None] = {}
         for records in _json_blocks(path, stream):
             seen |= dict.fromkeys(name for record in records for name in record)
-            values = {name: [record.get(name) for record in records] for name in present(list(seen), columns, path)}
+            values = {
+                name: [record.get(name) for record in records] for name in present(list(seen), columns, path, where)
+            }
             if any(isinstance(value, list) for value in values[columns.target]):
                 floats = [_json_floats(path, value) for value in values.pop(columns.target)]
                 table = pa.table({columns.target: pa.array(floats, pa.list_(pa.float64()))})
@@ -310,7 +312,7 @@ def _read_arrow(path: Path) -> Iterator[pa.Table]:
                 yield pa.Table.from_batches([batch])
 
 
-def _read_datasets_folder(path: Path, columns: Columns) -> Iterator[pa.Table]:
+def _read_datasets_folder(path: Path, columns: Columns, where: Place) -> Iterator[pa.Table]:
     import datasets
 
     try:
@@ -321,7 +323,7 @@ def _read_datasets_folder(path: Path, columns: Columns) -> Iterator[pa.Table]:
         if "train" not in dataset:
             raise UserError(f"{path} has no train split, only {', '.join(dataset)}; give the folder of one of them")
         dataset = dataset["train"]
-    present(dataset.column_names, columns, path)
+    present(dataset.column_names, columns, path, where)
     yield from dataset.with_format("arrow").iter(batch_size=1024)
 
 
@@ -335,7 +337,7 @@ def hub_commit(source: str) -> str | None:
         return None
 
 
-def _read_hub(source: str, columns: Columns) -> Iterator[pa.Table]:
+def _read_hub(source: str, columns: Columns, where: Place) -> Iterator[pa.Table]:
     import datasets
 
     name, _, subset = source.partition(":")
@@ -346,7 +348,7 @@ def _read_hub(source: str, columns: Columns) -> Iterator[pa.Table]:
             f"data.train: {source} is no file here, and cannot be loaded as a data set of the Hub: "
             f"{one_line(error)}"
         ) from error
-    present(dataset.column_names, columns, source)
+    present(dataset.column_names, columns, source, where)
     yield from dataset.with_format("arrow").iter(batch_size=1024)
 
 

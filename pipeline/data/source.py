@@ -24,7 +24,7 @@ from pipeline.series import UNIVARIATE, Series
 
 _LOOKED_AT = 10_000
 _STEPS_LOOKED_AT = 1 << 24
-_LAYOUT = 6  # raise it when what a conversion gives changes, so that older ones are not taken
+_LAYOUT = 7  # raise it when what a conversion gives changes, so that older ones are not taken
 _NAMES_AT_ONCE = 65_536
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def columns_of(config: Config) -> Columns:
     """Return how a configuration names the columns of sources."""
     data = config.data
     ids = data.id_column if isinstance(data.id_column, str) else tuple(data.id_column)
-    return Columns(ids, data.timestamp_column, data.variates(), data.wide, data.decimal, data.encoding)
+    return Columns(ids, data.timestamp_column, data.variates(), data.wide, data.decimal, data.encoding, data.sheet)
 
 
 def holding(store: Store, columns: Columns) -> Store:

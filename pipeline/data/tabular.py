@@ -198,7 +198,10 @@ def _holds_text(column: pa.ChunkedArray) -> bool | None:
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         known = column.drop_null().to_pandas().str.strip()
         known = known[~known.str.lower().isin(MISSING)]
-        return None if known.empty else bool(pd.to_numeric(known, errors="coerce").isna().any())
+        distinct = pd.to_numeric(known.drop_duplicates(), errors="coerce")
+        n_numbers = int(distinct.notna().sum())
+        # Of many numbers and little else each that is none is a mistake, to be refused by its row.
+        return None if known.empty else n_numbers < len(distinct) and n_numbers < max(10, 0.9 * len(distinct))
     return pa.types.is_boolean(kind) or pa.types.is_dictionary(kind)
 
 

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from pipeline.data.dates import PERIOD, seconds_of
 from pipeline.data.rows import Place
+from pipeline.errors import UserError
 
 _DATE = re.compile(rf"(?=(.*\d){{4}})\d[\d\s./:TZ+-]*|{PERIOD}")
 
@@ -49,10 +50,17 @@ def of_rows(
     """Return the values of a row a series and a column a time step, series by series; as `of_columns` else.
 
     Raises:
-        UserError: a name that looks like a date is none, or may mean two.
+        UserError: a name that looks like a date is none, or may mean two, or two mean the same.
     """
     steps = dated(table.column_names)
     stamps = seconds_of(pa.chunked_array([steps]), np.arange(len(steps)) + 1, Place(f"{where}, dates of its header"))
+    first = np.unique(stamps, return_index=True)[1]
+    if len(first) < len(steps):
+        twice = next(at for at in range(len(steps)) if at not in first)
+        before = int(np.flatnonzero(stamps == stamps[twice])[0])
+        raise UserError(
+            f"{where}: its columns {steps[before]!r} and {steps[twice]!r} are of one time; keep one of them"
+        )
     shape, kind = (len(steps), len(table)), _kind(table, steps)
     values = pa.concat_arrays([table[name].cast(kind).combine_chunks() for name in steps])
     values = values.take(pa.array(np.arange(len(values)).reshape(shape).T.ravel()))
