@@ -34,7 +34,6 @@ data = TimeSeriesDataFrame.from_data_frame(pd.read_parquet(settings["series"]))
 predictor = TimeSeriesPredictor(
     prediction_length=settings["prediction_length"], freq=settings["freq"], path=settings["folder"], verbosity=1,
     quantile_levels=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
-
 ).fit(data, enable_ensemble=False, skip_model_selection=True, hyperparameters={"Chronos": {
     "model_path": settings["base"], "device": "cpu", "fine_tune": True, "fine_tune_steps": settings["steps"],
     "fine_tune_batch_size": settings["batch"], "fine_tune_trainer_kwargs": {"disable_tqdm": True, "seed": settings["seed"]},

@@ -76,7 +76,8 @@ def recipe_of(
         chosen = f"for {_start(scratch_size)}"
     else:
         rate = float(f"{_RATES[family][training.method] * (_BOLT_WIDTH / width if family == 'bolt' else 1):.12g}")
-        chosen = f"for {'low-rank adapters' if training.method == 'lora' else 'all weights'} of a {family} model"
+        trained = "low-rank adapters" if training.method == "lora" else "the weights" if training.freeze else "all weights"
+        chosen = f"for {trained} of a {family} model"
     amount = f"{steps / per_epoch:.1f} epochs" if per_epoch else "of series made as they are needed"
     warmup = 0.0 if scratch_size is None else _WARM_UP_FROM_SCRATCH
     schedule = f"{f'after a warm-up over {warmup:.0%} of the steps ' if warmup else ''}falling linearly to zero"
