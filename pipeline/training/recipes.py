@@ -76,7 +76,9 @@ def recipe_of(
         chosen = f"for {_start(scratch_size)}"
     else:
         rate = float(f"{_RATES[family][training.method] * (_BOLT_WIDTH / width if family == 'bolt' else 1):.12g}")
-        trained = "low-rank adapters" if training.method == "lora" else "the weights" if training.freeze else "all weights"
+        trained = (
+            "low-rank adapters" if training.method == "lora" else "the weights" if training.freeze else "all weights"
+        )
         chosen = f"for {trained} of a {family} model"
     amount = f"{steps / per_epoch:.1f} epochs" if per_epoch else "of series made as they are needed"
     warmup = 0.0 if scratch_size is None else _WARM_UP_FROM_SCRATCH
