@@ -314,7 +314,7 @@ def test_a_word_among_numbers_makes_no_category_of_each(tmp_path):
 @pytest.mark.parametrize("row, said", [("A,2020-01-02,2,5", "4 values"), ("A,2020-01-02", "2 values")])
 def test_a_row_of_more_or_fewer_values_than_columns_is_shown(tmp_path, row, said):
     (tmp_path / "s.csv").write_text(f"item_id,timestamp,target\nA,2020-01-01,1\n{row}\n")
-    with pytest.raises(UserError, match=f"s.csv: about line 3 a row has {said} for 3 columns: {row};"):
+    with pytest.raises(UserError, match=f"s.csv: a row has {said} for 3 columns: {row};"):
         open_source(tmp_path / "s.csv", tmp_path / "cache")
 
 

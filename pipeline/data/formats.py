@@ -29,7 +29,7 @@ _PARQUET, _ARROW = (".parquet", ".pq"), (".arrow", ".feather", ".ipc")
 _EXCEL = (".xlsx", ".xlsm")
 _SUFFIXES = _CSV + _JSON + _PARQUET + _ARROW + _EXCEL
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
-_RAGGED = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)")
+_RAGGED = re.compile(r"Expected (\d+) columns, got (\d+): (.*)")
 _ROWS = 65_536
 _NESTED_ROWS = 1024
 _JSON_LINES, _JSON_BYTES = 4096, 1 << 23
@@ -172,9 +172,9 @@ def _reading(path: Path, columns: Columns) -> Iterator[None]:
                 f"{path} is not written in {columns.encoding}; name its encoding with data.encoding, such as cp1252"
             ) from error
         if ragged := _RAGGED.search(str(error)):
-            line, names, values, text = ragged.groups()
+            names, values, text = ragged.groups()
             raise UserError(
-                f"{path}: about line {line} a row has {values} values for {names} columns: {text}; write one for each, in "
+                f"{path}: a row has {values} values for {names} columns: {text}; write one for each, in "
                 "quotes where it holds what parts them"
             ) from error
         raise UserError(f"cannot read {path}: {one_line(error)}; is it whole, and what its suffix says?") from error
