@@ -95,19 +95,8 @@ def write(kind, folder, frame=FRAME):
 
 
 KINDS = ["csv", "csv semicolons", "tsv", "csv bom", "csv quoted", "csv.gz", "parquet", "parquet nested", "feather"]
-KINDS += [
-    "feather one",
-    "jsonl",
-    "jsonl gluonts",
-    "json.gz",
-    "parts",
-    "xlsx",
-    "gluonts",
-    "datasets",
-    "datasets dict",
-    "frame",
-]
-KINDS += ["arrow file", "ipc file", "arrow stream", "arrow zstd", "jsonl nested", "parquetparts"]
+KINDS += ["feather one", "jsonl", "jsonl gluonts", "json.gz", "parts", "gluonts", "datasets", "datasets dict", "frame"]
+KINDS += ["arrow file", "ipc file", "arrow stream", "arrow zstd", "jsonl nested", "parquetparts", "xlsx"]
 
 
 def csv_of(tmp_path, *rows, header="item_id,timestamp,target"):

@@ -33,8 +33,8 @@ def read_excel(path: Path, columns: Columns, where: Place) -> Iterator[pa.Table]
             raise UserError(f"cannot read {path}: it is no workbook, or has a password") from error
         sheet = _sheet_of(workbook, path, columns.sheet, where)
         sheet.reset_dimensions()  # not all programs write the right ones
-        rows = (row for row in sheet.iter_rows(values_only=True) if any(_text(value) for value in row))
-        yield from _tables(rows, path, columns, where)
+        rows = ([_text(value) for value in row] for row in sheet.iter_rows(values_only=True))
+        yield from _tables(filter(any, rows), path, columns, where)
 
 
 def _sheet_of(workbook: Any, path: Path, name: str | None, where: Place) -> Any:
@@ -53,11 +53,11 @@ def _sheet_of(workbook: Any, path: Path, name: str | None, where: Place) -> Any:
     return sheets[seen[0]]
 
 
-def _tables(rows: Iterator[tuple[object, ...]], path: Path, columns: Columns, where: Place) -> Iterator[pa.Table]:
-    header = next(rows, ())
+def _tables(rows: Iterator[list[str | None]], path: Path, columns: Columns, where: Place) -> Iterator[pa.Table]:
+    header = next(rows, [])
     if not header:
         raise UserError(f"{path}: the sheet is empty; its first row names the columns")
-    names = [_text(name) or f"{UNNAMED}{position}" for position, name in enumerate(header)]
+    names = [name or f"{UNNAMED}{position}" for position, name in enumerate(header)]
     while names[-1] == f"{UNNAMED}{len(names) - 1}":  # columns that were only formatted
         names.pop()
     wanted = present(names, columns, path, where)
@@ -72,9 +72,9 @@ def _tables(rows: Iterator[tuple[object, ...]], path: Path, columns: Columns, wh
         raise UserError(f"{path} holds no value; what formulas come to is there once Excel has saved the file")
 
 
-def _texts(rows: list[tuple[object, ...]], place: int) -> pa.Array:
+def _texts(rows: list[list[str | None]], place: int) -> pa.Array:
     # A row ends with its last value.
-    return pa.array([_text(row[place]) if place < len(row) else None for row in rows], pa.string())
+    return pa.array([row[place] if place < len(row) else None for row in rows], pa.string())
 
 
 def _text(value: object) -> str | None:
