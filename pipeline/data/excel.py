@@ -30,7 +30,9 @@ def read_excel(path: Path, columns: Columns, where: Place) -> Iterator[pa.Table]
         try:
             workbook = openpyxl.load_workbook(file, read_only=True, data_only=True)
         except (zipfile.BadZipFile, KeyError, ValueError) as error:
-            raise UserError(f"cannot read {path}: it is no workbook, or has a password; save it as .xlsx without one") from error
+            raise UserError(
+                f"cannot read {path}: it is no workbook, or has a password; save it as .xlsx without one"
+            ) from error
         sheet = _sheet_of(workbook, path, columns.sheet, where)
         sheet.reset_dimensions()  # not all programs write the right ones
         rows = ([_text(value) for value in row] for row in sheet.iter_rows(values_only=True))
