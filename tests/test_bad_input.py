@@ -104,7 +104,7 @@ def test_a_truncated_weight_tensor_header_that_lies(refused, nano, csv, tmp_path
     (lambda path: path.write_text("item_id,timestamp,target\nA,2020-01-01,x\n"), "row 1"),
     (lambda path: path.write_text("item_id,timestamp,target\nA,2020-01-01,1\nA,2020-01-01,2\n"), "row 1 and row 2"),
     (lambda path: path.write_text("item_id,timestamp,target\nA,2020-01-01,1\nA,2020-01-02,inf\n"), "row 2"),
-    (lambda path: path.write_text("item_id,timestamp,target\nA,2020-01-01\n"), "cannot read"),
+    (lambda path: path.write_text("item_id,timestamp,target\nA,2020-01-01\n"), "a row has 2 values for 3 columns"),
     (lambda path: path.write_text("item_id,timestamp,value\nA,2020-01-01,1\n"), "data.target"),
     (lambda path: path.write_text("item_id,timestamp,target\nA,someday,1\n"), "someday"),
     (lambda path: path.write_text("item_id,timestamp,target\nA,,1\n"), "no timestamp"),
