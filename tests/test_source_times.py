@@ -248,6 +248,15 @@ def test_days_are_read_with_the_names_of_their_months(tmp_path, written, time):
     assert (store.starts[0], store.freq, store.lengths[0]) == (np.datetime64("2023-12-28"), "h" if time else "D", 40)
 
 
+@pytest.mark.parametrize("written", ["%d %b %Y", "%b %d, %Y", "%a, %d-%b-%Y", "%d %b %Y %H:%M"])
+def test_named_days_may_stand_across_the_header(tmp_path, written):
+    days = [f'"{day.strftime(written)}"' for day in pd.date_range("2023-12-28", periods=12, freq="D")]
+    numbers = list(range(12))
+    (tmp_path / "s.csv").write_text(f"item_id,{','.join(days)},31 Dec 2023 sales\nA,{','.join(map(str, numbers))},9\n")
+    store = open_source(tmp_path / "s.csv", tmp_path / "cache", Columns(wide=True))
+    assert (store.starts[0], store.freq, store.target(0).tolist()) == (np.datetime64("2023-12-28"), "D", numbers)
+
+
 @pytest.mark.parametrize("written", ["Q{0} {1}", "{1}-Q{0}", "q{0}-{1}"])
 def test_quarters_are_read_with_their_year_before_and_behind(tmp_path, written):
     rows = [f"A,{written.format(quarter, year)},1" for year in (2019, 2020) for quarter in (1, 2, 3, 4)]
@@ -278,3 +287,13 @@ def test_hours_written_in_digits_are_no_seconds_since_1970(tmp_path):
 def test_what_is_no_date_stays_none(tmp_path, stamp):
     with pytest.raises(UserError, match=f"row 2 has a timestamp that is no date.*{stamp}"):
         open_source(csv_of(tmp_path, "A,2024-01-01,1", f"A,{stamp},1"), tmp_path / "cache")
+
+
+def test_steps_that_are_only_counted_are_told_to_be_left_out(tmp_path):
+    rows = [f"A,{step},{step}" for step in range(1, 30)]
+    with pytest.raises(UserError, match="row 1 has a timestamp that is no date.*leave the column out.*: 1 "):
+        open_source(csv_of(tmp_path, *rows), tmp_path / "cache")
+    store = open_source(
+        csv_of(tmp_path, *(f"A,{step}" for step in range(1, 30)), header="item_id,target"), tmp_path / "c"
+    )
+    assert store.target(0).tolist() == list(range(1, 30))

@@ -25,9 +25,9 @@ PERIOD = (
     rf"|{_UNNAMED_MONTH}[ -]\d{{4}}|\d{{4}}[ -]{_UNNAMED_MONTH})|(?:19|20)\d{{2}}(?:0[1-9]|1[0-2])"
 )
 """2024Q1, 2024M01 and 2024W01, as Eurostat and others name quarters, months and ISO weeks; Jan 2024, 2024 Jan and 202401."""
-_NAMED_DAYS = (  # 31 Jan 2024 and Wed, Jan 31, 2024, with a time behind them or without
-    rf"(?i)^(?:[a-z]{{3,9}}\.?,? )?(?P<day>\d{{1,2}})[ -]{_MONTH},?[ -](?P<year>\d{{4}})(?P<time>(?: .*)?)$",
-    rf"(?i)^(?:[a-z]{{3,9}}\.?,? )?{_MONTH} (?P<day>\d{{1,2}}),? (?P<year>\d{{4}})(?P<time>(?: .*)?)$",
+NAMED_DAYS = (  # 31 Jan 2024 and Wed, Jan 31, 2024, with a time behind them or without
+    rf"(?i)^(?:[a-z]{{3,9}}\.?,? )?(?P<day>\d{{1,2}})[ -]{_MONTH},?[ -](?P<year>\d{{4}})(?P<time>(?: \d[\d:.]*)?)$",
+    rf"(?i)^(?:[a-z]{{3,9}}\.?,? )?{_MONTH} (?P<day>\d{{1,2}}),? (?P<year>\d{{4}})(?P<time>(?: \d[\d:.]*)?)$",
 )
 # From 1973 to 2029, or for milliseconds from 2001: what begins with 19 or 20 may be a year, month, day and hour.
 _UNIX = {"s": r"(-?\d{9}|1[0-8]\d{8})(\.0+)?", "ms": r"1[0-8]\d{11}(\.0+)?"}
@@ -83,7 +83,7 @@ def _dates(text: pd.Series, row: np.ndarray, where: Place) -> pd.Series:
         if text.str.fullmatch(pattern).all():
             return pd.to_datetime(text.astype("float64").astype("int64"), unit=unit)
     written = text
-    for pattern in _NAMED_DAYS:
+    for pattern in NAMED_DAYS:
         text = text.str.replace(pattern, _iso_of, regex=True)
     if text.str.fullmatch(_DIGITS).all():
         text = text.str.replace(_DIGITS, r"\g<day>T\g<hour>\g<minute>\g<second>", regex=True)
@@ -103,7 +103,9 @@ def _dates(text: pd.Series, row: np.ndarray, where: Place) -> pd.Series:
         return pd.to_datetime(text, **how)
     except ValueError:
         wrong = pd.to_datetime(text, errors="coerce", **how).isna().to_numpy()
-        refuse_rows(wrong, row, where, "has a timestamp that is no date; write it as 2024-01-31 13:00:00", written)
+        counted = ", or leave the column out where it only counts steps" if text.str.fullmatch(r"\d+").all() else ""
+        say = f"has a timestamp that is no date; write it as 2024-01-31 13:00:00{counted}"
+        refuse_rows(wrong, row, where, say, written)
         raise AssertionError("a timestamp that does not parse has been named") from None
 
 

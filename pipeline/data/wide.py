@@ -6,16 +6,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.data.dates import PERIOD, seconds_of
+from pipeline.data.dates import NAMED_DAYS, PERIOD, seconds_of
 from pipeline.data.rows import Place
 from pipeline.errors import UserError
 
-_DATE = re.compile(rf"(?=(.*\d){{4}})\d[\d\s./:TZ+-]*|{PERIOD}")
+_DATES = [re.compile(form) for form in (rf"(?=(.*\d){{4}})\d[\d\s./:TZ+-]*|{PERIOD}", *NAMED_DAYS)]
 
 
 def dated(names: list[str]) -> list[str]:
     """Return the columns that are named by a date, from a year to seconds."""
-    return [name for name in names if _DATE.fullmatch(name)]
+    return [name for name in names if any(date.fullmatch(name) for date in _DATES)]
 
 
 def of_columns(
