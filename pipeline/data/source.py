@@ -24,7 +24,7 @@ from pipeline.series import UNIVARIATE, Series
 
 _LOOKED_AT = 10_000
 _STEPS_LOOKED_AT = 1 << 24
-_LAYOUT = 7  # raise it when what a conversion gives changes, so that older ones are not taken
+_LAYOUT = 8  # raise it when what a conversion gives changes, so that older ones are not taken
 _NAMES_AT_ONCE = 65_536
 logger = logging.getLogger(__name__)
 
