@@ -214,7 +214,10 @@ def test_a_second_run_in_the_same_folder_is_refused(nano, tmp_path):
     with RunFolder(tmp_path / "out").locked():
         with pytest.raises(UserError, match="another run is writing"):
             trained(nano["bolt"], tmp_path / "out", tmp_path)
-    trained(nano["bolt"], tmp_path / "out", tmp_path, max_steps=1)
+    trainer = trained(nano["bolt"], tmp_path / "out", tmp_path, max_steps=1)
+    with RunFolder(tmp_path / "copy").locked():
+        with pytest.raises(UserError, match="another run is writing"):
+            trainer.save_trained_model(str(tmp_path / "copy"))
 
 
 def test_a_lock_does_not_live_on_in_the_workers_of_a_run_that_is_gone(tmp_path):
@@ -264,7 +267,7 @@ def test_a_save_that_fails_leaves_nothing_and_is_made_up_for(nano, tmp_path, mon
         patched.setattr("pipeline.train_model.save_figure", full)
         with pytest.raises(UserError, match="cannot write .*other: No space left on device"):
             trainer.save_trained_model(str(tmp_path / "other"))
-    assert not list((tmp_path / "other").iterdir())
+    assert [entry.name for entry in (tmp_path / "other").iterdir()] == [".lock"]
     (tmp_path / "other" / ".finished").mkdir()  # as a kill leaves it
     trainer.save_trained_model(str(tmp_path / "other"))
     assert same(weights(tmp_path / "other"), weights(tmp_path / "out"))

@@ -171,21 +171,26 @@ class RunFolder:
 
     @contextmanager
     def publishing(self) -> Iterator[Path]:
-        """Yield a folder for the files of the finished checkpoint; they are moved in one by one, TRAINING_INFO last."""
+        """Yield a folder for the files of the finished checkpoint; they are moved in one by one, TRAINING_INFO last.
+
+        Raises:
+            UserError: another run is writing to the folder, or it cannot be written.
+        """
         staging = self.path / _STAGING
-        shutil.rmtree(staging, ignore_errors=True)
-        try:
-            with disk_errors_named(self.path):
-                staging.mkdir(parents=True)
-                yield staging
-                sync(staging.rglob("*"))
-            for file in sorted(staging.iterdir(), key=lambda file: file.name == TRAINING_INFO):
-                target = self.path / file.name
-                if target.is_dir():
-                    shutil.rmtree(target)
-                file.replace(target)
-        finally:
+        with self.locked():
             shutil.rmtree(staging, ignore_errors=True)
+            try:
+                with disk_errors_named(self.path):
+                    staging.mkdir(parents=True)
+                    yield staging
+                    sync(staging.rglob("*"))
+                for file in sorted(staging.iterdir(), key=lambda file: file.name == TRAINING_INFO):
+                    target = self.path / file.name
+                    if target.is_dir():
+                        shutil.rmtree(target)
+                    file.replace(target)
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
 
 
 def seal_checkpoint(checkpoint: Path) -> None:
