@@ -278,14 +278,15 @@ class TrainingConfig:
     """The low-rank adapters of training.method lora."""
     freeze: list[str] = field(default_factory=list)
     """Weights that are not trained, by name, beginning of a name, or pattern: encoder, '*.wi.*', ..."""
-    metric: Literal["wql", "mase", "loss"] = "wql"
+    metric: Literal["wql", "mase", "loss"] = "loss"
     """What candidates are compared by on the validation windows."""
     blends: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75])
     """Candidates beside the checkpoints, once training is done: weights between the base's and the best checkpoint's,
     base + a (tuned - base) for each a. [] tries none."""
     refit: bool = True
     """Train the candidate that won again as it was, with the held-out steps among the others, as the newest teach most.
-    What comes of it is saved where it does no worse on them. At most twice the steps; false saves the candidate itself."""
+    More data bear more steps, so of those with four fifths of the best one's gain over the base the one trained longest
+    wins. What comes of it is saved where it does no worse on them. At most twice the steps; false saves the best itself."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of training; auto is bfloat16 where the processor has it and the model is large enough to gain."""
     patience: int | None = None

@@ -125,7 +125,7 @@ class ChronosTrainer:
         with tempfile.TemporaryDirectory(prefix="chronos-run-") as temporary:
             run = self._run_folder(temporary)
             fitting = self._fitting(train_data, epochs)
-            again = self._fitting_of_all(fitting)
+            again = fitting.of_all
             self.recipe, self.variates = fitting.recipe, fitting.windows.variates
             arguments = fitting.arguments(run, steps=self.recipe.steps, compared=fitting.validation is not None)
             if again is not None:
@@ -167,7 +167,7 @@ class ChronosTrainer:
 
         fitting = self._fitting(train_data, epochs)
         recipe, windows, validation = fitting.recipe, fitting.windows, fitting.validation
-        again = self._fitting_of_all(fitting)
+        again = fitting.of_all
         with tempfile.TemporaryDirectory(prefix="chronos-run-") as temporary:
             self._run_folder(temporary)  # for what it refuses: nothing is written there
             run = RunFolder(Path(temporary))
@@ -305,11 +305,6 @@ class ChronosTrainer:
         )
         return Fitting(self.config, start, recipe, windows, validation)
 
-    def _fitting_of_all(self, fitting: Fitting) -> Fitting | None:
-        """Return the same with the held-out steps among the others, None where none are held out, or it is not wanted."""
-        everything = fitting.windows.to_the_end() if self.config.training.refit else None
-        return None if everything is None else dataclasses.replace(fitting, windows=everything)
-
     def _decide(self, trainer: GuardedTrainer, model: Any, start: StartingPoint) -> Candidate:
         """Give the model, which the Trainer has trained, the weights of the best candidate, and return which it is."""
         from pipeline.training.candidates import choose
@@ -349,7 +344,7 @@ class ChronosTrainer:
         if winner is None:
             self.verdict = f"Trained for {self.recipe.steps} steps; nothing was held out, so nothing was compared."
         else:
-            self.verdict = verdict(winner, self.candidates[0], self.config.training.metric, self.refit)
+            self.verdict = verdict(winner, self.candidates, self.config.training.metric, self.refit)
         self.model, self.adapter = model, None
         if self.config.training.method == "lora":
             if winner is None or winner.share > 0:

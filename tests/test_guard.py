@@ -1,5 +1,6 @@
 """The guard: candidates on held-out steps, the base never made worse, and the second training."""
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -35,8 +36,8 @@ def test_a_trained_checkpoint_is_stock_and_validates_better_than_its_base(nano, 
         *(f"step {step}" for step in range(every, steps + 1, every)),
         *(f"base + {share} ({best_step(candidates)} - base)" for share in (0.25, 0.5, 0.75)),
     ]
-    best = min(candidates, key=lambda candidate: candidate["WQL"])
-    assert best["WQL"] < candidates[0]["WQL"] and best["candidate"] in trainer.verdict
+    best = min(candidates, key=lambda candidate: candidate["loss"])
+    assert best["loss"] < candidates[0]["loss"] and best["candidate"] in trainer.verdict
     saved = trainer.evaluate_model((None, trainer_validation(trainer, tmp_path)))
     assert saved["WQL"] == pytest.approx(best["WQL"], rel=1e-5)
 
@@ -44,7 +45,7 @@ def test_a_trained_checkpoint_is_stock_and_validates_better_than_its_base(nano, 
 def best_step(candidates):
     """The checkpoint that blends are made with."""
     steps = [candidate for candidate in candidates if not candidate["candidate"].startswith("base +")]
-    best = min(steps, key=lambda candidate: candidate["WQL"])["candidate"]
+    best = min(steps, key=lambda candidate: candidate["loss"])["candidate"]
     return steps[-1]["candidate"] if best == "base" else best
 
 
@@ -82,7 +83,7 @@ def validated(base, arrays, **training):
     """The scores of a base, and what came of a step, on the held-out steps of several data sets."""
     trainer = ChronosTrainer(str(base))
     config = Config()
-    settings = {**SHORT, "max_steps": 1, "prediction_length": 4, "refit": False, **training}
+    settings = {**SHORT, "max_steps": 1, "prediction_length": 4, "refit": False, "metric": "wql", **training}
     trainer.config = replace(config, training=replace(config.training, **settings))
     stores = [store_of_arrays(one) for one in arrays]
     trainer.train_model(trainer.prepare_training_data(stores))
@@ -110,7 +111,7 @@ def test_the_validation_loss_is_that_of_windows_that_training_could_have_drawn(n
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_the_winner_is_trained_again_on_the_steps_that_were_held_out(nano, tmp_path, method):
     """The last step wins, so that the second training is one that holds nothing out."""
-    settings = {"blends": [], "method": method, "learning_rate": {"full": 1e-3, "lora": 1e-2}[method]}
+    settings = {"blends": [], "metric": "wql", "method": method, "learning_rate": {"full": 1e-3, "lora": 1e-2}[method]}
     trainer = trained(nano["bolt"], tmp_path / "out", tmp_path, **settings)
     trained(nano["bolt"], tmp_path / "all", tmp_path, validation_split=0.0, **settings)
     trained(nano["bolt"], tmp_path / "held_out", tmp_path, refit=False, **settings)
@@ -123,16 +124,32 @@ def test_the_winner_is_trained_again_on_the_steps_that_were_held_out(nano, tmp_p
 
 
 def test_a_second_training_ends_where_the_winner_stood_and_is_blended_as_it_was(nano, tmp_path, monkeypatch):
-    scored(monkeypatch, 1.0, 0.9, 0.5, 0.8, 0.4, 0.3)  # the base, steps 2, 4, 6, a blend of step 4, the second training
+    scored(monkeypatch, 1.0, 0.9, 0.5, 0.8, 0.3, 0.2)  # the base, steps 2, 4, 6, a blend of step 4, the second training
     trained(nano["bolt"], tmp_path / "out", tmp_path, blends=[0.25], trainer={"eval_steps": 2})
     refit, last = info(tmp_path / "out")["refit"], RunFolder(tmp_path / "out").refit.last_checkpoint()
     assert (refit["steps"], refit["share"], refit["saved"]) == (4, 0.25, True)
-    assert refit["scores on steps it has seen"]["WQL"] == 0.3
+    assert refit["scores on steps it has seen"]["WQL"] == 0.2
     assert last.name == "checkpoint-4"
     tuned, base, saved = weights(last), weights(nano["bolt"]), weights(tmp_path / "out")
     for name in saved:
         torch.testing.assert_close(saved[name], base[name].lerp(tuned[name], 0.25))
     assert logged(tmp_path / "out" / "refit", "learning_rate") == logged(tmp_path / "out", "learning_rate")[:4]
+
+
+@pytest.mark.parametrize("refit, scores, said", [  # of the base, steps 1, 2, 3, a blend of one, and the second training
+    (True, [1.0, 0.8, 0.5, 0.599, 0.7, 0.4], "of step 3 won: .* Step 2 has 0.5; .* bears more steps"),
+    (True, [1.0, 0.8, 0.5, 0.601, 0.7, 0.4], "of step 2 won: .* 50.0% lower. What is saved"),
+    (True, [1.0, 0.8, 0.5, 0.53, 0.4, 0.3], r"blend base \+ 0.5 \(step 3 - base\) won: .* 60.0% lower. What"),
+    (True, [1.0, 0.8, 0.5, 0.51, 0.4, 0.3], r"of step 3 won: .* Base \+ 0.5 \(step 3 - base\) has 0.4;"),
+    (False, [1.0, 0.8, 0.5, 0.501, 0.7], "of step 2 is saved: .* 50.0% lower.$"),
+    (True, [1.0, 1.1, 1.2, 1.001, 1.05], "so the base itself is saved"),
+])  # fmt: skip
+def test_of_those_with_four_fifths_of_the_best_gain_the_one_trained_longest_wins(
+    nano, tmp_path, monkeypatch, refit, scores, said
+):
+    scored(monkeypatch, *scores)
+    trainer = trained(nano["bolt"], tmp_path / "out", tmp_path, max_steps=3, blends=[0.5], refit=refit)
+    assert re.search(said, trainer.verdict)
 
 
 def test_a_second_training_that_comes_out_worse_is_not_saved(nano, tmp_path, monkeypatch):
@@ -212,5 +229,5 @@ def test_a_best_checkpoint_that_was_lost_leaves_the_last_step_to_choose(tmp_path
     lost = str(tmp_path / "checkpoint-3")
     state = SimpleNamespace(log_history=log, best_global_step=3, best_model_checkpoint=lost, global_step=6)
     BaseIsFirstBest("wql").on_train_begin(SimpleNamespace(output_dir=tmp_path), state, None)
-    candidates, winner = choose(SimpleNamespace(state=state), model, base, [], "wql")
+    candidates, winner = choose(SimpleNamespace(state=state, enough=1.0), model, base, [], "wql")
     assert (winner.step, winner.share, len(candidates)) == (6, 1.0, 3) and torch.equal(model.weight, trained)

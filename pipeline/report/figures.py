@@ -90,7 +90,7 @@ def draw_band(axis: Axes, steps: np.ndarray, low: np.ndarray, high: np.ndarray, 
 
 
 def curve_figure(history: Sequence[dict[str, Any]]) -> Figure:
-    """Draw training loss, and validation WQL and MASE over the base's, by step.
+    """Draw training loss, and the validation scores over the base's, by step.
 
     Args:
         history: what the Trainer logged, entry by entry.
@@ -103,7 +103,7 @@ def curve_figure(history: Sequence[dict[str, Any]]) -> Figure:
     loss.plot(*zip(*trained) if trained else ((), ()), color=_INK, linewidth=1.2)
     loss.set_title("training loss", loc="left", fontsize=10, color=_INK)
     scored = [entry for entry in history if "eval_wql" in entry]
-    for key, label, color in (("eval_wql", "WQL", _BAND), ("eval_mase", "MASE", _MUTED)):
+    for key, label, color in (("eval_loss", "loss", _INK), ("eval_wql", "WQL", _BAND), ("eval_mase", "MASE", _MUTED)):
         first = scored[0][key] if scored else 1.0
         steps = [entry["step"] for entry in scored]
         score.plot(

@@ -12,6 +12,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import ProgressCallback
 
+from pipeline.training.candidates import SCORES, log_scores
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -43,13 +45,7 @@ class Lines(TrainerCallback):
             return
         if "eval_wql" in logs:
             what = f"step {state.global_step}" if state.global_step else "base"
-            logger.info(
-                "%s: validation WQL %.4f, MASE %.4f, loss %.4f",
-                what,
-                logs["eval_wql"],
-                logs["eval_mase"],
-                logs["eval_loss"],
-            )
+            log_scores(what, {name: logs[f"eval_{name}"] for name in SCORES})
         elif "loss" in logs:
             assert self.begun is not None
             seconds, steps = time.monotonic() - self.begun[0], state.global_step - self.begun[1]

@@ -13,7 +13,9 @@ from torch import nn
 if TYPE_CHECKING:
     from pipeline.training.guard import GuardedTrainer
 
-_SCORES = ("wql", "mase", "loss")
+ENOUGH = 0.8
+"""Share of the best candidate's gain over the base that the one trained longest must have where it is trained again."""
+SCORES = ("wql", "mase", "loss")
 logger = logging.getLogger(__name__)
 
 
@@ -35,6 +37,11 @@ class Candidate:
     def row(self) -> dict[str, Any]:
         """Return name and scores as they stand in training_info.json."""
         return {"candidate": self.name, **shown(self.scores)}
+
+
+def has_enough(score: float, best: float, base: float, enough: float) -> bool:
+    """Return whether a score is below the base's, and has that share of the best one's gain over it."""
+    return score < base and score <= max(best, base - enough * (base - best))
 
 
 class Blend:
@@ -71,14 +78,14 @@ class Blend:
 def choose(
     trainer: GuardedTrainer, model: Any, base: Any, blends: Sequence[float], metric: str
 ) -> tuple[list[Candidate], Candidate]:
-    """Return all candidates, the base first, and the best of them, whose weights the model has then.
+    """Return all candidates, the base first, and the one that won, whose weights the model has then.
 
-    Blends are of the best checkpoint, which the Trainer has loaded into the model; where no checkpoint beat the base, of
-    the last step.
+    It is the one trained longest that has enough of the best one's gain over the base. Blends are of the checkpoint of
+    which that holds, which the Trainer has loaded into the model; where none beat the base, of the last step.
     """
     state = trainer.state
     scored = [
-        Candidate(int(entry["step"]), float(entry["step"] > 0), {name: entry[f"eval_{name}"] for name in _SCORES})
+        Candidate(int(entry["step"]), float(entry["step"] > 0), {name: entry[f"eval_{name}"] for name in SCORES})
         for entry in state.log_history
         if "eval_wql" in entry
     ]
@@ -89,9 +96,11 @@ def choose(
     for share in blends:
         blend.set(share)
         mixed.append(Candidate(held, share, trainer.score(model)))
-        logger.info("%s: validation WQL %.4f", mixed[-1].name, mixed[-1].scores["wql"])
+        log_scores(mixed[-1].name, mixed[-1].scores)
     at_hand = [candidate for candidate in scored if candidate.step in (0, held)] + mixed
-    winner = min(at_hand, key=lambda candidate: candidate.scores[metric])
+    base_score, best = scored[0].scores[metric], min(candidate.scores[metric] for candidate in at_hand)
+    good = [one for one in at_hand if has_enough(one.scores[metric], best, base_score, trainer.enough)]
+    winner = max(good, key=lambda candidate: (candidate.step, candidate.share), default=scored[0])
     blend.set(winner.share)
     return scored + mixed, winner
 
@@ -111,20 +120,35 @@ class Refit:
         return {"steps": self.winner.step, "share": self.winner.share, **seen}
 
 
-def verdict(winner: Candidate, base: Candidate, metric: str, refit: Refit | None) -> str:
-    """Say in a sentence or two what is saved, and why."""
-    (name,), before, after = shown({metric: 0.0}), base.scores[metric], winner.scores[metric]
+def verdict(winner: Candidate, candidates: Sequence[Candidate], metric: str, refit: Refit | None) -> str:
+    """Say in a few sentences what is saved, and why.
+
+    Args:
+        candidates: all of them, the base first.
+    """
+    (name,), before, after = shown({metric: 0.0}), candidates[0].scores[metric], winner.scores[metric]
     if winner.share == 0:
         return f"No candidate beat the base (validation {name} {before:.4g}), so the base itself is saved."
     what = f"The checkpoint of {winner.name}" if winner.share == 1 else f"The blend {winner.name}"
     less = 100 * (1 - after / before)
     decimals, digits = (1, 4) if less >= 1 else (4, 8)
     better = f"validation {name} {after:.{digits}g} where the base has {before:.{digits}g}, {less:.{decimals}f}% lower."
+    best = min(candidates, key=lambda candidate: candidate.scores[metric])
+    if best.scores[metric] < after:
+        better += (
+            f" {best.name[0].upper()}{best.name[1:]} has {best.scores[metric]:.{digits}g}; "
+            "what is trained again on more data bears more steps."
+        )
     if refit is None:
         return f"{what} is saved: {better}"
     if refit.saved:
         return f"{what} won: {better} What is saved was trained in the same way again, on the held-out steps too."
     return f"{what} is saved: {better} Trained again, on the held-out steps too, it came out worse on them."
+
+
+def log_scores(name: str, scores: dict[str, float]) -> None:
+    """Say how a candidate did on the validation windows."""
+    logger.info("%s: validation WQL %.4f, MASE %.4f, loss %.4f", name, *(scores[score] for score in SCORES))
 
 
 def shown(scores: dict[str, float]) -> dict[str, float]:

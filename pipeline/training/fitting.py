@@ -7,6 +7,7 @@ import logging
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from pipeline.errors import UserError, one_line
 from pipeline.files import disk_errors_named
 from pipeline.training.arguments import is_compiled, is_sharded, training_arguments
 from pipeline.training.callbacks import Bar, ForecastPictures, Lines
+from pipeline.training.candidates import ENOUGH
 from pipeline.training.guard import BaseIsFirstBest, GuardedTrainer, Patience
 from pipeline.training.memory import fit_batch, take_step
 from pipeline.training.recipes import Recipe
@@ -39,6 +41,12 @@ class Fitting:
     recipe: Recipe
     windows: TrainingWindows
     validation: ValidationWindows | None
+
+    @cached_property
+    def of_all(self) -> Fitting | None:
+        """The same with the held-out steps among the others, None where none are held out, or it is not wanted."""
+        everything = self.windows.to_the_end() if self.config.training.refit else None
+        return None if everything is None else replace(self, windows=everything)
 
     def arguments(self, run: RunFolder, *, steps: int, compared: bool) -> TrainingArguments:
         """Return the Trainer's arguments for so many steps of the recipe.
@@ -154,6 +162,7 @@ class Fitting:
             eval_dataset=None if validation is None else WindowDataset(validation, len(validation), to_inputs),
             validation=validation,
             scheduled_steps=self.recipe.steps,
+            enough=ENOUGH if arguments.eval_strategy != "no" and self.of_all is not None else 1.0,
         )
         for callback in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(callback)

@@ -27,6 +27,7 @@ from pipeline.forecasting.forecaster import Forecaster
 from pipeline.report.figures import DrawnForecast, forecast_figure
 from pipeline.scores.metrics import WQL_LEVELS, Forecast, WindowErrors, forecast_errors
 from pipeline.series import History, target_rows
+from pipeline.training.candidates import has_enough
 from pipeline.training.run_folder import seal_checkpoint
 from pipeline.training_data.inputs import WindowDataset
 from pipeline.training_data.windows import ValidationWindows
@@ -51,10 +52,13 @@ class GuardedTrainer(Trainer):
         *args: Any,
         validation: ValidationWindows | None,
         scheduled_steps: int,
+        enough: float,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.scheduled_steps = scheduled_steps
+        self.enough = enough
+        """Share of the best candidate's gain over the base with which one that was trained longer is preferred."""
         # T5's forward takes any keyword, so the Trainer leaves it to divide the loss by accumulation steps and processes,
         # and T5 does not. `compute_loss` does.
         self.model_accepts_loss_kwargs = False
@@ -107,6 +111,15 @@ class GuardedTrainer(Trainer):
         """Take a step as the stock Trainer does, from the first one on against the clock."""
         self._logged_at = self._logged_at or (time.monotonic(), self.state.global_step)
         return super().training_step(*args, **kwargs)
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Hold, in place of the best checkpoint, the latest that has enough of its gain over the base."""
+        is_best = super()._determine_best_metric(metrics, trial)
+        key = f"eval_{self.args.metric_for_best_model}"
+        base = next(entry[key] for entry in self.state.log_history if key in entry)
+        if has_enough(metrics[key], cast(float, self.state.best_metric), base, self.enough):
+            self.state.best_global_step = self.state.global_step
+        return is_best
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         super()._save_checkpoint(*args, **kwargs)
