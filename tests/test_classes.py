@@ -57,7 +57,9 @@ def test_the_classes_carry_the_flow_on_arrays(tmp_path):
     assert base.get_model_info()["family"] == "bolt"
 
     trainer = ChronosTrainer(str(tmp_path / "base"))
-    trainer.config = replace(Config(), training=replace(Config().training, batch_size=16, context_length=64))
+    trainer.config = replace(
+        Config(), training=replace(Config().training, batch_size=16, context_length=64, metric="wql")
+    )
     data = trainer.generate_dummy_data(n_samples=12)
     assert data.shape == (12, 200) and data.dtype == np.float32
     prepared = trainer.prepare_training_data(data)

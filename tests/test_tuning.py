@@ -232,7 +232,7 @@ def test_fast_dropout_leaves_forecasts_as_they_are_and_drops_in_training(nano, f
 
 
 def test_the_curve_is_drawn_of_any_history():
-    for history in ([], [{"step": 0, "eval_wql": 1.0, "eval_mase": 0.0}], [{"step": 3, "loss": 2.0}]):
+    for history in ([], [{"step": 0, "eval_wql": 1.0, "eval_mase": 0.0, "eval_loss": 2.0}], [{"step": 3, "loss": 2.0}]):
         assert len(curve_figure(history).axes) == 2
 
 
