@@ -10,7 +10,7 @@ logger = logging.getLogger("pipeline")
 
 
 def main(config: Config, dry_run: bool) -> None:
-    """Prepare the data, train, save the best candidate, and upload it where that is asked for."""
+    """Prepare the data, train, save the candidate that wins, and upload it where that is asked for."""
     import yaml
 
     from pipeline.base_model import check_base

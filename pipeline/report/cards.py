@@ -46,7 +46,7 @@ def run_report(info: dict[str, Any], words: str, pictures: Sequence[str], config
     """
     captions = {
         "training.png": "Training loss, and the validation scores of all checkpoints over the base's.",
-        "forecasts.png": "Forecasts of the best candidate on validation windows, and the actual values.",
+        "forecasts.png": "Forecasts of the candidate that won on validation windows, and the actual values.",
     }
     drawn = "".join(f"![{captions[name]}]({name})\n\n{captions[name]}\n\n" for name in pictures)
     rates = [entry["windows_per_second"] for entry in info["history"] if "windows_per_second" in entry]
@@ -71,7 +71,7 @@ def _candidates(info: dict[str, Any]) -> str:
         return text
     seen = markdown_table([info["refit"]["scores on steps it has seen"]], _COLUMNS[1:])
     return (
-        f"{text}None of them had seen the steps that it is scored on. The best was then trained again as it was "
+        f"{text}None of them had seen the steps that it is scored on. The one that won was then trained again as it was "
         f"({info['refit']['steps']} steps), those steps among the others; what came of it is "
         f"{'saved' if info['refit']['saved'] else 'not saved'}. On the same windows, which it has seen:\n\n{seen}\n"
     )
