@@ -134,7 +134,7 @@ def verdict(winner: Candidate, candidates: Sequence[Candidate], metric: str, ref
     decimals, digits = (1, 4) if less >= 1 else (4, 8)
     better = f"validation {name} {after:.{digits}g} where the base has {before:.{digits}g}, {less:.{decimals}f}% lower."
     best = min(candidates, key=lambda candidate: candidate.scores[metric])
-    if best.scores[metric] < after:
+    if refit is not None and best.scores[metric] < after:
         better += (
             f" {best.name[0].upper()}{best.name[1:]} has {best.scores[metric]:.{digits}g}; "
             "what is trained again on more data bears more steps."
