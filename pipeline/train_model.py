@@ -112,7 +112,7 @@ class ChronosTrainer:
         return training_windows(sets, self.config, self.checkpoint.family, start.context_length, horizon)
 
     def train_model(self, train_data: tuple, epochs: float | Literal["auto"] = 10) -> None:
-        """Train, and keep the candidate that wins on the validation windows: a checkpoint, a blend with the base, or the base.
+        """Train, and keep what wins on the validation windows: a checkpoint, a blend with the base, or the base.
 
         With training.refit the winner is then trained again as it was, on the held-out steps too, and what comes of it kept
         where it does no worse on them.
