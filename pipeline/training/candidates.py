@@ -1,20 +1,17 @@
-"""What may be saved at the end of training: the base, checkpoints, and blends of the best of them with the base."""
+"""What may be saved at the end of training: the base, checkpoints, and blends of one of them with the base."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
-if TYPE_CHECKING:
-    from pipeline.training.guard import GuardedTrainer
+from pipeline.training.guard import GuardedTrainer, has_enough
 
-ENOUGH = 0.8
-"""Share of the best candidate's gain over the base that the one trained longest must have where it is trained again."""
 SCORES = ("wql", "mase", "loss")
 logger = logging.getLogger(__name__)
 
@@ -37,11 +34,6 @@ class Candidate:
     def row(self) -> dict[str, Any]:
         """Return name and scores as they stand in training_info.json."""
         return {"candidate": self.name, **shown(self.scores)}
-
-
-def has_enough(score: float, best: float, base: float, enough: float) -> bool:
-    """Return whether a score is below the base's, and has that share of the best one's gain over it."""
-    return score < base and score <= max(best, base - enough * (base - best))
 
 
 class Blend:

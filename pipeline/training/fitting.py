@@ -20,8 +20,7 @@ from pipeline.errors import UserError, one_line
 from pipeline.files import disk_errors_named
 from pipeline.training.arguments import is_compiled, is_sharded, training_arguments
 from pipeline.training.callbacks import Bar, ForecastPictures, Lines
-from pipeline.training.candidates import ENOUGH
-from pipeline.training.guard import BaseIsFirstBest, GuardedTrainer, Patience
+from pipeline.training.guard import ENOUGH, BaseIsFirstBest, GuardedTrainer, Patience
 from pipeline.training.memory import fit_batch, take_step
 from pipeline.training.recipes import Recipe
 from pipeline.training.run_folder import RunFolder

@@ -27,7 +27,6 @@ from pipeline.forecasting.forecaster import Forecaster
 from pipeline.report.figures import DrawnForecast, forecast_figure
 from pipeline.scores.metrics import WQL_LEVELS, Forecast, WindowErrors, forecast_errors
 from pipeline.series import History, target_rows
-from pipeline.training.candidates import has_enough
 from pipeline.training.run_folder import seal_checkpoint
 from pipeline.training_data.inputs import WindowDataset
 from pipeline.training_data.windows import ValidationWindows
@@ -35,6 +34,8 @@ from pipeline.training_data.windows import ValidationWindows
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+ENOUGH = 0.8
+"""Share of the best candidate's gain over the base that the one trained longest must have where it is trained again."""
 _BATCH = 64
 _PICTURED = 6
 _UNDEFINED = {
@@ -271,6 +272,11 @@ class Patience(TrainerCallback):
         """Return whether training is over, by the evaluations logged: a resumed run may have nothing left to do."""
         scores = [entry[f"eval_{self.metric}"] for entry in state.log_history if f"eval_{self.metric}" in entry]
         return len(scores) > self.evaluations + scores.index(min(scores)) if scores else False
+
+
+def has_enough(score: float, best: float, base: float, enough: float) -> bool:
+    """Return whether a score is below the base's, and has that share of the best one's gain over it."""
+    return score < base and score <= max(best, base - enough * (base - best))
 
 
 def forecaster_of(model: Any, seed: int) -> Forecast:
