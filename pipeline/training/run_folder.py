@@ -177,13 +177,12 @@ class RunFolder:
             UserError: another run is writing to the folder, or it cannot be written.
         """
         staging = self.path / _STAGING
-        with self.locked():
+        with disk_errors_named(self.path), self.locked():
             shutil.rmtree(staging, ignore_errors=True)
             try:
-                with disk_errors_named(self.path):
-                    staging.mkdir(parents=True)
-                    yield staging
-                    sync(staging.rglob("*"))
+                staging.mkdir()
+                yield staging
+                sync(staging.rglob("*"))
                 for file in sorted(staging.iterdir(), key=lambda file: file.name == TRAINING_INFO):
                     target = self.path / file.name
                     if target.is_dir():
