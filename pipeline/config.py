@@ -11,6 +11,8 @@ from pipeline.series import Variates
 LAYOUT = "0.1.0"
 
 Pattern = Literal["trend", "seasonal", "noise"]
+Names = str | list[str]
+"""One name, or a list of them."""
 
 
 @dataclass(frozen=True)
@@ -75,16 +77,16 @@ class DataConfig:
     """Train on sums of stretches of up to three series (TSMixup), as synthetic.mixup says, in place of the series."""
     freq: str | None = None
     """Pandas frequency of the series; null infers it from the timestamps."""
-    id_column: str | list[str] = "item_id"
+    id_column: Names = "item_id"
     """Column that names the series, or several that do so together, such as [shop, product]; a file without it is read as
     one series."""
     timestamp_column: str = "timestamp"
     """Column of the timestamps; for training it may be absent."""
-    target: str | list[str] = "target"
+    target: Names = "target"
     """Column of the values; several are forecast together, by Chronos-2."""
-    past_covariates: list[str] = field(default_factory=list)
+    past_covariates: Names = field(default_factory=list)
     """Columns that help to forecast, known up to the forecast's start; numbers, or texts as categories. For Chronos-2."""
-    known_covariates: list[str] = field(default_factory=list)
+    known_covariates: Names = field(default_factory=list)
     """Columns that are known beyond the forecast's start too, such as prices and holidays. For Chronos-2."""
     wide: bool = False
     """A table with a column a series, named by its header, or a row a series and a column a time step, whose date is in the
@@ -107,7 +109,7 @@ class DataConfig:
             "".encode(self.encoding)
         except LookupError as error:
             raise UserError(f"data.encoding: there is no {self.encoding!r}; write utf-8, cp1252, latin-1") from error
-        ids = [self.id_column] if isinstance(self.id_column, str) else self.id_column
+        ids = listed(self.id_column)
         if not ids:
             raise UserError("data.id_column is an empty list; name the columns, or leave it out for a single series")
         if self.wide and len(self.variates()) > 1:
@@ -122,8 +124,9 @@ class DataConfig:
 
     def variates(self) -> Variates:
         """Return the columns of the values, by what they are."""
-        targets = (self.target,) if isinstance(self.target, str) else tuple(self.target)
-        return Variates(targets, tuple(self.past_covariates), tuple(self.known_covariates))
+        return Variates(
+            tuple(listed(self.target)), tuple(listed(self.past_covariates)), tuple(listed(self.known_covariates))
+        )
 
     def sources(self) -> list[WeightedSource]:
         """Return `train` as a list, every member with its weight."""
@@ -276,7 +279,7 @@ class TrainingConfig:
     """Train all weights, or low-rank adapters that are merged when the model is saved."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     """The low-rank adapters of training.method lora."""
-    freeze: list[str] = field(default_factory=list)
+    freeze: Names = field(default_factory=list)
     """Weights that are not trained, by name, beginning of a name, or pattern: encoder, '*.wi.*', ..."""
     metric: Literal["wql", "mase", "loss"] = "loss"
     """What candidates are compared by on the validation windows."""
@@ -401,7 +404,7 @@ class EvaluationConfig:
     data_path: str | list[EvaluationSet | str] | None = None
     """Series to score on; a list of paths or {path, name, freq, prediction_length, seasonality}; or a JSON file that
     lists such entries. Null is inference.data_path, or the generated dummy data."""
-    models: list[str] | None = None
+    models: Names | None = None
     """Checkpoint folders, Hub ids or builtin:bolt-synth; seasonal naive is always scored beside them. Null is the base and
     the trained model."""
     fev_tasks: str | None = None
@@ -486,7 +489,7 @@ class Config:
     def scored_models(self) -> list[str]:
         """Return the models that evaluate.py scores."""
         named = self.evaluation.models
-        return [str(self.base_path()), str(self.trained_path())] if named is None else named
+        return [str(self.base_path()), str(self.trained_path())] if named is None else listed(named)
 
     def report_path(self) -> Path:
         """Return the folder that score tables go to."""
@@ -495,6 +498,11 @@ class Config:
     def as_dict(self) -> dict[str, Any]:
         """Return the configuration as nested dictionaries of plain values."""
         return plain(asdict(self))
+
+
+def listed(names: Names) -> list[str]:
+    """Return the names as a list, one as a list of one."""
+    return [names] if isinstance(names, str) else names
 
 
 def _at_least(key: str, value: float | None, least: float) -> None:

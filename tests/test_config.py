@@ -9,7 +9,7 @@ import pytest
 import yaml
 from conftest import ROOT, parse_config
 
-from pipeline.config import Config, TrainingConfig
+from pipeline.config import Config, TrainingConfig, listed
 from pipeline.errors import UserError
 
 SEED = """\
@@ -206,6 +206,17 @@ def test_a_mistyped_key_in_a_file_is_answered_with_the_one_that_is_meant(tmp_pat
 def test_keys_below_one_that_holds_a_mapping_and_lists_that_grow_are_known():
     config = parse_config(["--training.trainer.weight_decay", "0.1", "--training.freeze+", "encoder"])
     assert (config.training.trainer, config.training.freeze) == ({"weight_decay": 0.1}, ["encoder"])
+
+
+@pytest.mark.parametrize("given, names", [("a", ["a"]), ("[a]", ["a"]), ("[a, b]", ["a", "b"])])
+def test_one_name_may_stand_for_a_list_of_one(given, names, tmp_path):
+    keys = ("data.past_covariates", "training.freeze", "evaluation.models")
+    path = tmp_path / "c.yaml"
+    path.write_text("".join(f"{section}: {{{key}: {given}}}\n" for section, key in (key.split(".") for key in keys)))
+    for arguments in ([part for key in keys for part in (f"--{key}", given)], ["--config", str(path)]):
+        config = parse_config(arguments)
+        assert config.data.variates().past == tuple(names)
+        assert listed(config.training.freeze) == config.scored_models() == names
 
 
 def test_the_command_line_wins_over_a_file_wherever_it_stands(tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import TrainingConfig
+from pipeline.config import TrainingConfig, listed
 from pipeline.data.arrow_store import Store
 from pipeline.files import read_json
 from pipeline.models.adaptation import freeze, reshape, set_context_length, with_adapters
@@ -87,7 +87,7 @@ class StartingPoint:
         model = self.base()
         if self.training.method == "lora":
             model = with_adapters(model, self.checkpoint.family, self.training.lora)
-        freeze(model, self.training.freeze)
+        freeze(model, listed(self.training.freeze))
         if cpu_layers:
             for_cpu(model)
         return model
