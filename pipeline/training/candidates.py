@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.training.guard import GuardedTrainer, has_enough
+from pipeline.training.guard import GuardedTrainer
 
 SCORES = ("wql", "mase", "loss")
 logger = logging.getLogger(__name__)
@@ -72,8 +72,8 @@ def choose(
 ) -> tuple[list[Candidate], Candidate]:
     """Return all candidates, the base first, and the one that won, whose weights the model has then.
 
-    It is the one trained longest that has enough of the best one's gain over the base. Blends are of the checkpoint of
-    which that holds, which the Trainer has loaded into the model; where none beat the base, of the last step.
+    It is the best of the base, the checkpoint that the Trainer holds, which it has loaded into the model, and the blends of
+    that one; where none beat the base, blends are of the last step.
     """
     state = trainer.state
     scored = [
@@ -90,9 +90,7 @@ def choose(
         mixed.append(Candidate(held, share, trainer.score(model)))
         log_scores(mixed[-1].name, mixed[-1].scores)
     at_hand = [candidate for candidate in scored if candidate.step in (0, held)] + mixed
-    base_score, best = scored[0].scores[metric], min(candidate.scores[metric] for candidate in at_hand)
-    good = [one for one in at_hand if has_enough(one.scores[metric], best, base_score, trainer.enough)]
-    winner = max(good, key=lambda candidate: (candidate.step, candidate.share), default=scored[0])
+    winner = min(at_hand, key=lambda candidate: candidate.scores[metric])
     blend.set(winner.share)
     return scored + mixed, winner
 
@@ -128,8 +126,7 @@ def verdict(winner: Candidate, candidates: Sequence[Candidate], metric: str, ref
     best = min(candidates, key=lambda candidate: candidate.scores[metric])
     if refit is not None and best.scores[metric] < after:
         better += (
-            f" {best.name[0].upper()}{best.name[1:]} has {best.scores[metric]:.{digits}g}; "
-            "what is trained again on more data bears more steps."
+            f" Step {best.step} has {best.scores[metric]:.{digits}g}; what is trained on more data bears more steps."
         )
     if refit is None:
         return f"{what} is saved: {better}"

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ENOUGH = 0.8
-"""Share of the best candidate's gain over the base that the one trained longest must have where it is trained again."""
+"""Share of the best checkpoint's gain over the base that the one trained longest must have where it is trained again."""
 _BATCH = 64
 _PICTURED = 6
 _UNDEFINED = {
@@ -59,7 +59,7 @@ class GuardedTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.scheduled_steps = scheduled_steps
         self.enough = enough
-        """Share of the best candidate's gain over the base with which one that was trained longer is preferred."""
+        """Share of the best checkpoint's gain over the base with which one that was trained longer is preferred."""
         # T5's forward takes any keyword, so the Trainer leaves it to divide the loss by accumulation steps and processes,
         # and T5 does not. `compute_loss` does.
         self.model_accepts_loss_kwargs = False
@@ -118,7 +118,8 @@ class GuardedTrainer(Trainer):
         is_best = super()._determine_best_metric(metrics, trial)
         key = f"eval_{self.args.metric_for_best_model}"
         base = next(entry[key] for entry in self.state.log_history if key in entry)
-        if has_enough(metrics[key], cast(float, self.state.best_metric), base, self.enough):
+        score, best = metrics[key], cast(float, self.state.best_metric)
+        if score < base and score <= max(best, base - self.enough * (base - best)):
             self.state.best_global_step = self.state.global_step
         return is_best
 
@@ -272,11 +273,6 @@ class Patience(TrainerCallback):
         """Return whether training is over, by the evaluations logged: a resumed run may have nothing left to do."""
         scores = [entry[f"eval_{self.metric}"] for entry in state.log_history if f"eval_{self.metric}" in entry]
         return len(scores) > self.evaluations + scores.index(min(scores)) if scores else False
-
-
-def has_enough(score: float, best: float, base: float, enough: float) -> bool:
-    """Return whether a score is below the base's, and has that share of the best one's gain over it."""
-    return score < base and score <= max(best, base - enough * (base - best))
 
 
 def forecaster_of(model: Any, seed: int) -> Forecast:
