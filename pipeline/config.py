@@ -284,8 +284,8 @@ class TrainingConfig:
     metric: Literal["wql", "mase", "loss"] = "loss"
     """What candidates are compared by on the validation windows."""
     blends: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75])
-    """Candidates beside the checkpoints, once training is done: weights between the base's and those of the checkpoint
-    that won, base + a (tuned - base) for each a. [] tries none."""
+    """Candidates beside the checkpoints, once training is done: weights between the base's and those of the best checkpoint,
+    or the one that training.refit holds in its place, base + a (tuned - base) for each a. [] tries none."""
     refit: bool = True
     """Train the candidate that won again as it was, with the held-out steps among the others, as the newest teach most.
     More data bear more steps, so of the checkpoints with four fifths of the best one's gain over the base the one trained
