@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from pipeline.config import Config
+from pipeline.config import Config, listed
 from pipeline.data.arrow_store import Store
 from pipeline.data.source import open_configured
 from pipeline.errors import UserError
@@ -34,7 +34,7 @@ from pipeline.training.recipes import Recipe, recipe_of
 from pipeline.training.run_folder import RunFolder, differing_keys
 from pipeline.training_data.prepare import identity_of, training_windows
 from pipeline.training_data.sources import TrainingSet
-from pipeline.training_data.windows import ValidationWindows
+from pipeline.training_data.windows import TrainingWindows, ValidationWindows
 
 # What loads torch and transformers, which takes seconds, is imported where it is used: wrong data are refused before.
 if TYPE_CHECKING:
@@ -293,6 +293,8 @@ class ChronosTrainer:
             raise UserError(
                 f"training.epochs says {said}, and train_model {epochs}, its default being 10; give both the same"
             )
+        if not (isinstance(train_data, tuple) and len(train_data) == 2 and isinstance(train_data[0], TrainingWindows)):
+            raise UserError("train_model takes what prepare_training_data gives: training and validation windows")
         windows, validation = train_data
         start = self._start()
         recipe = recipe_of(
@@ -370,6 +372,7 @@ class ChronosTrainer:
         training = self.config.as_dict()["training"]
         for key in ("resume", "overwrite", "output_path", "dummy_data", "push_to_hub", "refit"):
             del training[key]
+        training["freeze"] = listed(self.config.training.freeze)
         training["trainer"] = {
             key: value for key, value in training["trainer"].items() if not key.startswith(_HARMLESS)
         }

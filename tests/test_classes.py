@@ -87,6 +87,12 @@ def test_methods_called_out_of_turn_say_what_comes_first(nano, tmp_path):
         ChronosTrainer(str(nano["bolt"])).save_trained_model(str(tmp_path / "x"))
 
 
+@pytest.mark.parametrize("data", [None, (np.zeros((3, 90)), None)])
+def test_training_without_windows_says_what_makes_them(nano, data):
+    with pytest.raises(UserError, match="prepare_training_data"):
+        ChronosTrainer(str(nano["bolt"])).train_model(data)
+
+
 def test_a_table_is_trained_on_and_its_store_is_forecast(nano, tmp_path):
     frame = long_frame(n_series=4, length=90).rename(columns={"target": "sold"})
     trainer = ChronosTrainer(str(nano["bolt"]))

@@ -201,6 +201,15 @@ def test_a_run_is_continued_with_other_workers_and_another_log(nano, tmp_path):
     assert same(weights(tmp_path / "out"), whole)
 
 
+def test_a_run_is_continued_by_the_same_command_in_other_words(nano, tmp_path):
+    trained(nano["bolt"], tmp_path / "out", tmp_path, freeze="encoder")
+    (tmp_path / "out" / "training_info.json").unlink()
+    trained(nano["bolt"], tmp_path / "out", tmp_path, freeze=["encoder"])
+    (tmp_path / "out" / "training_info.json").unlink()
+    with pytest.raises(UserError, match="training.freeze"):
+        trained(nano["bolt"], tmp_path / "out", tmp_path, freeze=["decoder"])
+
+
 def test_numbers_of_numpy_in_the_configuration_are_saved_as_numbers(nano, tmp_path):
     levels = list(np.linspace(0.1, 0.9, 9))
     trained(
