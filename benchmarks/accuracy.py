@@ -109,7 +109,8 @@ def _beside_autogluon(of_set: dict[str, Any]) -> dict[str, Any]:
     if "AutoGluon" not in of_set:
         return {}
     ratio = relative_scores(of_set, "AutoGluon")["this pipeline"]["WQL"]
-    return {"over AutoGluon": ratio.value, "95%": f"{ratio.low:.3f} to {ratio.high:.3f}"}
+    interval = "one series" if np.isnan(ratio.low) else f"{ratio.low:.3f} to {ratio.high:.3f}"
+    return {"over AutoGluon": ratio.value, "95%": interval}
 
 
 def _of_seed(task: Any, arguments: argparse.Namespace, seed: int, folder: Path) -> dict[str, Any]:
