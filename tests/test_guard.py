@@ -17,7 +17,7 @@ from pipeline.data.arrow_store import store_of_arrays
 from pipeline.data.source import open_source
 from pipeline.errors import UserError
 from pipeline.train_model import ChronosTrainer
-from pipeline.training.candidates import choose
+from pipeline.training.candidates import Refit, choose, verdict
 from pipeline.training.guard import BaseIsFirstBest
 from pipeline.training.run_folder import RunFolder
 
@@ -137,10 +137,10 @@ def test_a_second_training_ends_where_the_winner_stood_and_is_blended_as_it_was(
 
 
 @pytest.mark.parametrize("refit, scores, said", [  # of the base, steps 1, 2, 3, a blend of one, and the second training
-    (True, [1.0, 0.8, 0.5, 0.599, 0.7, 0.4], "of step 3 won: .* Step 2 has 0.5; .* bears more steps"),
+    (True, [1.0, 0.8, 0.5, 0.599, 0.7, 0.4], "of step 3 won: .* Step 2 has 0.5, .* bears more steps"),
     (True, [1.0, 0.8, 0.5, 0.601, 0.7, 0.4], "of step 2 won: .* 50.0% lower. What is saved"),
     (True, [1.0, 0.8, 0.5, 0.53, 0.4, 0.3], r"blend base \+ 0.5 \(step 3 - base\) won: .* 60.0% lower. What"),
-    (True, [1.0, 0.8, 0.5, 0.59, 0.58, 0.3], r"blend base \+ 0.5 \(step 3 - base\) won: .* Step 2 has 0.5;"),
+    (True, [1.0, 0.8, 0.5, 0.59, 0.58, 0.3], r"blend base \+ 0.5 \(step 3 - base\) won: .* Step 2 has 0.5,"),
     (False, [1.0, 0.8, 0.5, 0.501, 0.7], "of step 2 is saved: .* 50.0% lower.$"),
     (True, [1.0, 1.1, 1.2, 1.001, 1.05], "so the base itself is saved"),
 ])  # fmt: skip
@@ -229,5 +229,32 @@ def test_a_best_checkpoint_that_was_lost_leaves_the_last_step_to_choose(tmp_path
     lost = str(tmp_path / "checkpoint-3")
     state = SimpleNamespace(log_history=log, best_global_step=3, best_model_checkpoint=lost, global_step=6)
     BaseIsFirstBest("wql").on_train_begin(SimpleNamespace(output_dir=tmp_path), state, None)
-    candidates, winner = choose(SimpleNamespace(state=state), model, base, [], "wql")
+    candidates, winner = choose(SimpleNamespace(state=state, trained_again=True), model, base, [], "wql")
     assert (winner.step, winner.share, len(candidates)) == (6, 1.0, 3) and torch.equal(model.weight, trained)
+
+
+@pytest.mark.parametrize("mase, loss, half, again, share", [
+    (0.939, 0.7, 0.8, True, 1.0),  # a gain of 6.1%, more than a fifth of the 30% in loss
+    (0.941, 0.7, 0.8, True, 0.5),
+    (0.941, 0.7, 0.8, False, 1.0),
+    (0.941, 0.7, 1.1, True, 1.0),  # half of the way is worse than the base
+    (np.nan, 0.7, 0.8, True, 1.0),
+    (1.001, 0.98, 0.99, True, 0.5),
+    (1.001, 0.982, 0.99, True, 1.0),  # 1.9% apart
+])  # fmt: skip
+def test_where_the_scores_disagree_half_of_the_way_is_trained_again_at_most(tmp_path, mase, loss, half, again, share):
+    base, model = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+    log = [{"step": 0, "eval_wql": 1.0, "eval_mase": mase / mase, "eval_loss": 1.0}]
+    log.append({"step": 5, "eval_wql": loss, "eval_mase": mase, "eval_loss": loss})
+    state = SimpleNamespace(log_history=log, best_global_step=5, best_model_checkpoint=str(tmp_path), global_step=5)
+    blends = iter([1.2, half, (loss + half) / 2])
+    trainer = SimpleNamespace(
+        state=state, trained_again=again, score=lambda _: dict.fromkeys(("wql", "mase", "loss"), next(blends))
+    )
+    tuned = model.weight.detach().clone()
+    candidates, winner = choose(trainer, model, base, [0.25, 0.5, 0.75], "loss")
+    assert (winner.step, winner.share) == (5, share)
+    torch.testing.assert_close(model.weight, base.weight.lerp(tuned, share))
+    if again:
+        said = verdict(winner, candidates, "loss", Refit(winner, winner.scores, saved=True))
+        assert ("WQL, MASE and loss disagree" in said) == (share == 0.5)

@@ -13,6 +13,12 @@ from torch import nn
 from pipeline.training.guard import GuardedTrainer
 
 SCORES = ("wql", "mase", "loss")
+AGREEMENT = 0.2
+"""Share of a checkpoint's largest gain over the base, of its three, that the smallest must have for the scores to agree."""
+CHANCE = 0.02
+"""Part of the base's scores by which gains may differ anyway, as they do by chance."""
+CAREFUL = 0.5
+"""How much of the way to a checkpoint is gone at most where they do not."""
 logger = logging.getLogger(__name__)
 
 
@@ -73,7 +79,8 @@ def choose(
     """Return all candidates, the base first, and the one that won, whose weights the model has then.
 
     It is the best of the base, the checkpoint that the Trainer holds, which it has loaded into the model, and the blends of
-    that one; where none beat the base, blends are of the last step.
+    that one; where none beat the base, blends are of the last step. Where the winner is trained again, a checkpoint whose
+    scores do not agree gives way to the best of its blends that go half of the way at most and beat the base.
     """
     state = trainer.state
     scored = [
@@ -91,8 +98,17 @@ def choose(
         log_scores(mixed[-1].name, mixed[-1].scores)
     at_hand = [candidate for candidate in scored if candidate.step in (0, held)] + mixed
     winner = min(at_hand, key=lambda candidate: candidate.scores[metric])
+    if trainer.trained_again and winner.share == 1 and not _agree(winner, scored[0]):
+        careful = [one for one in mixed if one.share <= CAREFUL and one.scores[metric] < scored[0].scores[metric]]
+        winner = min(careful, key=lambda candidate: candidate.scores[metric], default=winner)
     blend.set(winner.share)
     return scored + mixed, winner
+
+
+def _agree(candidate: Candidate, base: Candidate) -> bool:
+    """Return whether the scores that are defined gain parts of the base's that are not too unlike."""
+    gains = [1 - candidate.scores[name] / base.scores[name] for name in SCORES if base.scores[name] > 0]
+    return max(gains) - min(gains) <= CHANCE or min(gains) >= AGREEMENT * max(gains)
 
 
 @dataclass(frozen=True)
@@ -125,9 +141,10 @@ def verdict(winner: Candidate, candidates: Sequence[Candidate], metric: str, ref
     better = f"validation {name} {after:.{digits}g} where the base has {before:.{digits}g}, {less:.{decimals}f}% lower."
     best = min(candidates, key=lambda candidate: candidate.scores[metric])
     if refit is not None and best.scores[metric] < after:
-        better += (
-            f" Step {best.step} has {best.scores[metric]:.{digits}g}; what is trained on more data bears more steps."
-        )
+        why = "what is trained on more data bears more steps"
+        if best.step == winner.step:
+            why = "its WQL, MASE and loss disagree, so that half of the way is gone at most"
+        better += f" Step {best.step} has {best.scores[metric]:.{digits}g}, but {why}."
     if refit is None:
         return f"{what} is saved: {better}"
     if refit.saved:

@@ -20,7 +20,7 @@ from pipeline.errors import UserError, one_line
 from pipeline.files import disk_errors_named
 from pipeline.training.arguments import is_compiled, is_sharded, training_arguments
 from pipeline.training.callbacks import Bar, ForecastPictures, Lines
-from pipeline.training.guard import ENOUGH, BaseIsFirstBest, GuardedTrainer, Patience
+from pipeline.training.guard import BaseIsFirstBest, GuardedTrainer, Patience
 from pipeline.training.memory import fit_batch, take_step
 from pipeline.training.recipes import Recipe
 from pipeline.training.run_folder import RunFolder
@@ -161,7 +161,7 @@ class Fitting:
             eval_dataset=None if validation is None else WindowDataset(validation, len(validation), to_inputs),
             validation=validation,
             scheduled_steps=self.recipe.steps,
-            enough=ENOUGH if arguments.eval_strategy != "no" and self.of_all is not None else 1.0,
+            trained_again=arguments.eval_strategy != "no" and self.of_all is not None,
         )
         for callback in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(callback)

@@ -53,13 +53,13 @@ class GuardedTrainer(Trainer):
         *args: Any,
         validation: ValidationWindows | None,
         scheduled_steps: int,
-        enough: float,
+        trained_again: bool,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.scheduled_steps = scheduled_steps
-        self.enough = enough
-        """Share of the best checkpoint's gain over the base with which one that was trained longer is preferred."""
+        self.trained_again = trained_again
+        """Whether the winner will be trained again, with the held-out steps among the others."""
         # T5's forward takes any keyword, so the Trainer leaves it to divide the loss by accumulation steps and processes,
         # and T5 does not. `compute_loss` does.
         self.model_accepts_loss_kwargs = False
@@ -114,12 +114,14 @@ class GuardedTrainer(Trainer):
         return super().training_step(*args, **kwargs)
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """Hold, in place of the best checkpoint, the latest that has enough of its gain over the base."""
+        """Hold, where the winner is trained again, the latest that has enough of the best one's gain over the base."""
         is_best = super()._determine_best_metric(metrics, trial)
+        if not self.trained_again:
+            return is_best
         key = f"eval_{self.args.metric_for_best_model}"
         base = next(entry[key] for entry in self.state.log_history if key in entry)
         score, best = metrics[key], cast(float, self.state.best_metric)
-        if score < base and score <= max(best, base - self.enough * (base - best)):
+        if score < base and score <= max(best, base - ENOUGH * (base - best)):
             self.state.best_global_step = self.state.global_step
         return is_best
 
