@@ -4,8 +4,8 @@
     python benchmarks/accuracy.py data/models/base data/index.json --scratch bolt-micro --steps 1000
 
 Here everything is `auto`, there default. The index lists data sets as `evaluation.data_path` takes them. Each is trained on
-without its last horizon, which is scored; with --windows without its last so many, each of which is scored. With --seeds it
-is trained as many times, and the scores are those of all together.
+without its last horizon, which is scored; with --windows without its last so many, each of which is scored. It is
+trained with each of the --seeds, and the scores are those of all together.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main() -> None:
     """Train on every set with both, and print the table."""
     from pipeline.config import Config
     from pipeline.report.tables import markdown_table
-    from pipeline.scores.ranking import geometric_mean, relative_scores
+    from pipeline.scores.ranking import geometric_mean
     from pipeline.scores.sets import tasks_of
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument(
         "--windows", type=int, default=1, help="rolling origins that are scored, 1 the last window alone"
     )
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--sets", nargs="*", help="names of sets; all where none is given")
     parser.add_argument("--key", nargs="*", default=[], help="keys of the configuration, as KEY=VALUE")
     arguments = parser.parse_args()
@@ -71,10 +71,12 @@ def main() -> None:
     for task in tasks_of(config):
         if arguments.sets and task.name not in arguments.sets:
             continue
-        of_set = _evaluations(task, arguments)
-        scores = relative_scores(of_set, SEASONAL_NAIVE)
-        relative.append({name: scores[name]["WQL"].value for name in of_set if name != SEASONAL_NAIVE})
-        rows.append({"data set": task.name, **relative[-1], **_beside_autogluon(of_set)})
+        of_seeds = _of_seeds(task, arguments)
+        of_set = _together(of_seeds, task.seasonality)
+        relative.append(_relative_wql(of_set))
+        each = [_relative_wql(of)["this pipeline"] for of in of_seeds]
+        of_its_seeds = {"of its seeds": ", ".join(f"{wql:.3f}" for wql in each)} if len(each) > 1 else {}
+        rows.append({"data set": task.name, **relative[-1], **of_its_seeds, **_beside_autogluon(of_set)})
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     means = pd.DataFrame(relative).apply(geometric_mean)
     scored = "window" if arguments.windows == 1 else f"{arguments.windows} windows"
@@ -82,24 +84,37 @@ def main() -> None:
     print(markdown_table([*rows, {"data set": "geometric mean", **means}], list(rows[0])))
 
 
-def _evaluations(task: Any, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return what each program's forecasts were worth, those of all seeds together."""
+def _of_seeds(task: Any, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return what each program's forecasts were worth, seed by seed."""
+    of_seeds = []
+    for seed in arguments.seeds:
+        with tempfile.TemporaryDirectory() as folder:
+            of_seeds.append(_of_seed(task, arguments, seed, Path(folder)))
+    return of_seeds
+
+
+def _together(of_seeds: Sequence[dict[str, Any]], seasonality: int) -> dict[str, Any]:
+    """Return what they were worth over all seeds."""
     from pipeline.scores.evaluation import Evaluation
     from pipeline.scores.metrics import WindowErrors
 
-    of_seeds = []
-    for seed in range(arguments.seeds):
-        with tempfile.TemporaryDirectory() as folder:
-            of_seeds.append(_of_seed(task, arguments, seed, Path(folder)))
     return {
         name: Evaluation(
             WindowErrors.joined([of[name].errors for of in of_seeds]),
             np.concatenate([of[name].series for of in of_seeds]),
             np.concatenate([of[name].starts for of in of_seeds]),
-            task.seasonality,
+            seasonality,
         )
         for name in of_seeds[0]
     }
+
+
+def _relative_wql(of_set: dict[str, Any]) -> dict[str, float]:
+    """Return each program's WQL over seasonal naive's."""
+    from pipeline.scores.ranking import relative_scores
+
+    scores = relative_scores(of_set, SEASONAL_NAIVE)
+    return {name: scores[name]["WQL"].value for name in of_set if name != SEASONAL_NAIVE}
 
 
 def _beside_autogluon(of_set: dict[str, Any]) -> dict[str, Any]:
