@@ -14,6 +14,14 @@ class Processes:
         """Number of this process among all."""
         self.local_rank = int(os.environ.get("LOCAL_RANK", 0)) if several else 0
         """Number of this process among those of its machine."""
+        self.local_count = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if several else 1
+        """How many of them there are on its machine."""
+
+    @property
+    def processors(self) -> int:
+        """How many of the machine's processors there are for each of its processes."""
+        usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return usable // self.local_count
 
     def wait(self, device: str) -> None:
         """Go on when all processes have come here."""

@@ -7,6 +7,7 @@ import dataclasses
 import importlib.metadata
 import logging
 import math
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -132,6 +133,7 @@ class ChronosTrainer:
                 again.arguments(run.refit, steps=self.recipe.steps, compared=False)  # refused now, if at all
             logger.info(self.recipe.words)
             _say_of_idle_gpus(arguments.device.type)
+            _say_of_idle_processors(arguments.device.type)
             _say_of_stock_levels(self.config.training.quantiles, self.checkpoint.family)
             self.identity = self._identity(train_data, arguments)
             _check_agreement(self.identity)
@@ -430,6 +432,19 @@ def _say_of_idle_gpus(device: str) -> None:
     if device == "cpu" and _gpu_is_there():
         logger.warning(
             "training on the CPU, as chronos.device says, while a GPU is idle; --chronos.device auto takes it"
+        )
+
+
+def _say_of_idle_processors(device: str) -> None:
+    import torch
+
+    processors = Processes().processors
+    if device == "cpu" and "OMP_NUM_THREADS" in os.environ and torch.get_num_threads() == 1 < processors:
+        logger.warning(
+            "training on one of %d processors: OMP_NUM_THREADS is 1, as accelerate launch and torchrun set it where nobody "
+            "does; up to OMP_NUM_THREADS=%d is faster",
+            processors,
+            processors,
         )
 
 

@@ -12,6 +12,7 @@ from pipeline import train_model
 from pipeline.config import Config, TrainingConfig
 from pipeline.data.source import open_source
 from pipeline.errors import UserError
+from pipeline.processes import Processes
 from pipeline.train_model import ChronosTrainer
 from pipeline.training.recipes import recipe_of
 
@@ -134,10 +135,42 @@ def test_precision_is_what_was_asked_for_whatever_accelerate_was_started_with(na
     assert AcceleratorState().mixed_precision == "no"
 
 
+def test_a_device_that_accelerate_was_not_started_for_is_refused(nano, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setattr("pipeline.training.arguments.torch_device", lambda _: "mps")
+    with pytest.raises(
+        UserError, match="chronos.device: mps is asked for, and accelerate launch was started for the cpu"
+    ):
+        trained(nano["bolt"], tmp_path / "out", tmp_path, max_steps=1)
+
+
 def test_an_idle_gpu_is_told_of(nano, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(train_model, "_gpu_is_there", lambda: True)
     trained(nano["bolt"], tmp_path / "out", tmp_path, max_steps=1)
     assert "while a GPU is idle; --chronos.device auto" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("threads", "processors", "told"), [(1, 8, True), (1, 1, False), (4, 8, False), (None, 8, False)]
+)
+def test_processors_that_a_launcher_leaves_idle_are_told_of(
+    nano, tmp_path, monkeypatch, caplog, threads, processors, told
+):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if threads is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads or 1)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(processors), raising=False)
+    trained(nano["bolt"], tmp_path / "out", tmp_path, max_steps=1)
+    assert ("training on one of" in caplog.text) == told
+
+
+def test_the_processors_of_a_machine_are_shared_by_its_processes(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8), raising=False)
+    assert Processes().processors == 8
+    for name, value in {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    assert Processes().processors == 4
 
 
 @pytest.mark.filterwarnings("default::DeprecationWarning", "default:The .grad attribute:UserWarning")

@@ -142,6 +142,11 @@ def training_arguments(
         arguments = TrainingArguments(**plain({**settings, **own}))
     except (TypeError, ValueError, ImportError, KeyError, AttributeError) as error:
         raise UserError(f"training.trainer: {one_line(error)}") from error
+    if arguments.device.type != device:
+        raise UserError(
+            f"chronos.device: {device} is asked for, and accelerate launch was started for the {arguments.device.type}; "
+            "start it with another file of config/accelerate, or leave chronos.device at cpu"
+        )
     # The Trainer would else take what `accelerate launch` was started with.
     arguments.mixed_precision = "bf16" if arguments.bf16 else "no"
     missing = sorted(set(cast(list[str], arguments.report_to)) - set(get_available_reporting_integrations()) - {"none"})
