@@ -72,11 +72,9 @@ def main() -> None:
         if arguments.sets and task.name not in arguments.sets:
             continue
         of_seeds = _of_seeds(task, arguments)
-        of_set = _together(of_seeds, task.seasonality)
+        of_set = _together(of_seeds)
         relative.append(_relative_wql(of_set))
-        each = [_relative_wql(of)["this pipeline"] for of in of_seeds]
-        of_its_seeds = {"of its seeds": ", ".join(f"{wql:.3f}" for wql in each)} if len(each) > 1 else {}
-        rows.append({"data set": task.name, **relative[-1], **of_its_seeds, **_beside_autogluon(of_set)})
+        rows.append({"data set": task.name, **relative[-1], **_seed_by_seed(of_seeds), **_beside_autogluon(of_set)})
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     means = pd.DataFrame(relative).apply(geometric_mean)
     scored = "window" if arguments.windows == 1 else f"{arguments.windows} windows"
@@ -93,7 +91,7 @@ def _of_seeds(task: Any, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return of_seeds
 
 
-def _together(of_seeds: Sequence[dict[str, Any]], seasonality: int) -> dict[str, Any]:
+def _together(of_seeds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return what they were worth over all seeds."""
     from pipeline.scores.evaluation import Evaluation
     from pipeline.scores.metrics import WindowErrors
@@ -103,9 +101,9 @@ def _together(of_seeds: Sequence[dict[str, Any]], seasonality: int) -> dict[str,
             WindowErrors.joined([of[name].errors for of in of_seeds]),
             np.concatenate([of[name].series for of in of_seeds]),
             np.concatenate([of[name].starts for of in of_seeds]),
-            seasonality,
+            first.seasonality,
         )
-        for name in of_seeds[0]
+        for name, first in of_seeds[0].items()
     }
 
 
@@ -117,15 +115,24 @@ def _relative_wql(of_set: dict[str, Any]) -> dict[str, float]:
     return {name: scores[name]["WQL"].value for name in of_set if name != SEASONAL_NAIVE}
 
 
+def _seed_by_seed(of_seeds: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Return the relative WQL of every seed of what was trained, where there are several."""
+    if len(of_seeds) == 1:
+        return {}
+    each = pd.DataFrame([_relative_wql(of) for of in of_seeds]).drop(columns="base")
+    return {f"{name}, seed by seed": ", ".join(f"{wql:.3f}" for wql in each[name]) for name in each}
+
+
 def _beside_autogluon(of_set: dict[str, Any]) -> dict[str, Any]:
-    """Return this pipeline's WQL over AutoGluon's, and its interval: what it would be with other series of the set."""
+    """Return this pipeline's WQL and MASE over AutoGluon's, and the interval of the first, with other series of the set."""
     from pipeline.scores.ranking import relative_scores
 
     if "AutoGluon" not in of_set:
         return {}
-    ratio = relative_scores(of_set, "AutoGluon")["this pipeline"]["WQL"]
+    ratios = relative_scores(of_set, "AutoGluon")["this pipeline"]
+    ratio = ratios["WQL"]
     interval = "one series" if np.isnan(ratio.low) else f"{ratio.low:.3f} to {ratio.high:.3f}"
-    return {"over AutoGluon": ratio.value, "95%": interval}
+    return {"over AutoGluon": ratio.value, "95%": interval, "of MASE": ratios["MASE"].value}
 
 
 def _of_seed(task: Any, arguments: argparse.Namespace, seed: int, folder: Path) -> dict[str, Any]:

@@ -442,7 +442,7 @@ def _say_of_idle_processors(device: str) -> None:
     if device == "cpu" and "OMP_NUM_THREADS" in os.environ and torch.get_num_threads() == 1 < processors:
         logger.warning(
             "training on one of %d processors: OMP_NUM_THREADS is 1, as accelerate launch and torchrun set it where nobody "
-            "does; up to OMP_NUM_THREADS=%d is faster",
+            "does; set it to up to %d",
             processors,
             processors,
         )
