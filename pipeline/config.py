@@ -289,8 +289,9 @@ class TrainingConfig:
     refit: bool = True
     """Train the candidate that won again as it was, with the held-out steps among the others, as the newest teach most.
     More data bear more steps, so of the checkpoints with four fifths of the best one's gain over the base the one trained
-    longest is compared with its blends, and half of the way to it gone at most where its WQL, MASE and loss disagree. What
-    comes of it is saved where it does no worse on them. At most twice the steps; false saves the best itself."""
+    longest is compared with its blends, and half of the way to it gone at most where its WQL, MASE and loss disagree (from
+    a trained Bolt or Chronos-2). What comes of it is saved where it does no worse on them. At most twice the steps; false
+    saves the best itself."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of training; auto is bfloat16 where the processor has it and the model is large enough to gain."""
     patience: int | None = None

@@ -314,7 +314,10 @@ class ChronosTrainer:
         from pipeline.training.candidates import choose
 
         training = self.config.training
-        self.candidates, winner = choose(trainer, model, start.base(), training.blends, training.metric)
+        careful = trainer.trained_again and start.is_worth_staying_near
+        self.candidates, winner = choose(
+            trainer, model, start.base(), training.blends, training.metric, careful=careful
+        )
         if trainer.args.process_index == 0:
             self.drawn = trainer.picture_of(model)
         return winner

@@ -1,6 +1,8 @@
 """The guard: candidates on held-out steps, the base never made worse, and the second training."""
 
+import json
 import re
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -229,11 +231,11 @@ def test_a_best_checkpoint_that_was_lost_leaves_the_last_step_to_choose(tmp_path
     lost = str(tmp_path / "checkpoint-3")
     state = SimpleNamespace(log_history=log, best_global_step=3, best_model_checkpoint=lost, global_step=6)
     BaseIsFirstBest("wql").on_train_begin(SimpleNamespace(output_dir=tmp_path), state, None)
-    candidates, winner = choose(SimpleNamespace(state=state, trained_again=True), model, base, [], "wql")
+    candidates, winner = choose(SimpleNamespace(state=state), model, base, [], "wql", careful=True)
     assert (winner.step, winner.share, len(candidates)) == (6, 1.0, 3) and torch.equal(model.weight, trained)
 
 
-@pytest.mark.parametrize("mase, loss, half, again, share", [
+@pytest.mark.parametrize("mase, loss, half, careful, share", [
     (0.939, 0.7, 0.8, True, 1.0),  # a gain of 6.1%, more than a fifth of the 30% in loss
     (0.941, 0.7, 0.8, True, 0.5),
     (0.941, 0.7, 0.8, False, 1.0),
@@ -242,19 +244,47 @@ def test_a_best_checkpoint_that_was_lost_leaves_the_last_step_to_choose(tmp_path
     (1.001, 0.98, 0.99, True, 0.5),
     (1.001, 0.982, 0.99, True, 1.0),  # 1.9% apart
 ])  # fmt: skip
-def test_where_the_scores_disagree_half_of_the_way_is_trained_again_at_most(tmp_path, mase, loss, half, again, share):
+def test_where_the_scores_disagree_half_of_the_way_is_gone_at_most(tmp_path, mase, loss, half, careful, share):
     base, model = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
     log = [{"step": 0, "eval_wql": 1.0, "eval_mase": mase / mase, "eval_loss": 1.0}]
     log.append({"step": 5, "eval_wql": loss, "eval_mase": mase, "eval_loss": loss})
     state = SimpleNamespace(log_history=log, best_global_step=5, best_model_checkpoint=str(tmp_path), global_step=5)
     blends = iter([1.2, half, (loss + half) / 2])
-    trainer = SimpleNamespace(
-        state=state, trained_again=again, score=lambda _: dict.fromkeys(("wql", "mase", "loss"), next(blends))
-    )
+    trainer = SimpleNamespace(state=state, score=lambda _: dict.fromkeys(("wql", "mase", "loss"), next(blends)))
     tuned = model.weight.detach().clone()
-    candidates, winner = choose(trainer, model, base, [0.25, 0.5, 0.75], "loss")
+    candidates, winner = choose(trainer, model, base, [0.25, 0.5, 0.75], "loss", careful=careful)
     assert (winner.step, winner.share) == (5, share)
     torch.testing.assert_close(model.weight, base.weight.lerp(tuned, share))
-    if again:
+    if careful:
         said = verdict(winner, candidates, "loss", Refit(winner, winner.scores, saved=True))
         assert ("WQL, MASE and loss disagree" in said) == (share == 0.5)
+
+
+@pytest.mark.parametrize("family, model_name, refit, careful", [
+    ("bolt", "builtin:bolt-synth", True, True),
+    ("chronos-2", "amazon/chronos-2", True, True),
+    ("bolt", "builtin:bolt-synth", False, False),
+    ("bolt", "scratch:bolt-nano", True, False),  # half of the way to random weights
+    ("t5", "amazon/chronos-t5-tiny", True, False),  # whose loss is of tokens
+])  # fmt: skip
+def test_what_is_trained_again_stays_near_a_base_whose_scores_say_how_near(
+    nano, tmp_path, monkeypatch, family, model_name, refit, careful
+):
+    asked = []
+
+    def spy(*args, careful, **kwargs):
+        asked.append(careful)
+        return choose(*args, careful=careful, **kwargs)
+
+    monkeypatch.setattr("pipeline.training.candidates.choose", spy)
+    base = shutil.copytree(nano[family], tmp_path / "base")
+    (base / "model_info.json").write_text(json.dumps({"model_name": model_name}))
+    trainer = ChronosTrainer(str(base))
+    settings = TrainingConfig(
+        max_steps=1, batch_size=2, context_length=32, prediction_length=4, validation_windows=2, refit=refit
+    )
+    trainer.config = Config(training=settings)
+    trainer.train_model(
+        trainer.prepare_training_data(np.random.default_rng(0).normal(size=(2, 90)).cumsum(axis=1)), epochs=1
+    )
+    assert asked == [careful]

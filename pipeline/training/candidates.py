@@ -74,13 +74,16 @@ class Blend:
 
 
 def choose(
-    trainer: GuardedTrainer, model: Any, base: Any, blends: Sequence[float], metric: str
+    trainer: GuardedTrainer, model: Any, base: Any, blends: Sequence[float], metric: str, *, careful: bool
 ) -> tuple[list[Candidate], Candidate]:
     """Return all candidates, the base first, and the one that won, whose weights the model has then.
 
     It is the best of the base, the checkpoint that the Trainer holds, which it has loaded into the model, and the blends of
-    that one; where none beat the base, blends are of the last step. Where the winner is trained again, a checkpoint whose
-    scores do not agree gives way to the best of its blends that go half of the way at most and beat the base.
+    that one; where none beat the base, blends are of the last step.
+
+    Args:
+        careful: whether a checkpoint whose scores do not agree gives way to the best of its blends that go half of the way
+            at most and beat the base.
     """
     state = trainer.state
     scored = [
@@ -98,9 +101,9 @@ def choose(
         log_scores(mixed[-1].name, mixed[-1].scores)
     at_hand = [candidate for candidate in scored if candidate.step in (0, held)] + mixed
     winner = min(at_hand, key=lambda candidate: candidate.scores[metric])
-    if trainer.trained_again and winner.share == 1 and not _agree(winner, scored[0]):
-        careful = [one for one in mixed if one.share <= CAREFUL and one.scores[metric] < scored[0].scores[metric]]
-        winner = min(careful, key=lambda candidate: candidate.scores[metric], default=winner)
+    if careful and winner.share == 1 and not _agree(winner, scored[0]):
+        half = [one for one in mixed if one.share <= CAREFUL and one.scores[metric] < scored[0].scores[metric]]
+        winner = min(half, key=lambda candidate: candidate.scores[metric], default=winner)
     blend.set(winner.share)
     return scored + mixed, winner
 

@@ -51,6 +51,13 @@ class StartingPoint:
         return self.name.removeprefix("scratch:") if self.name.startswith("scratch:") else None
 
     @property
+    def is_worth_staying_near(self) -> bool:
+        """Whether half of the way may be better than all of it where scores disagree: not from random weights, which know
+        nothing, and not of token models, whose cross-entropy gains little where WQL and MASE gain much.
+        """
+        return self.scratch_size is None and self.checkpoint.family in ("bolt", "chronos-2")
+
+    @property
     def context_length(self) -> int:
         """Steps of history in a training window."""
         longest = self.checkpoint.context_length
