@@ -44,7 +44,7 @@ endif
 pretrain: .venv/installed
 	test -d data/pretrain/random || $(BIN)/python scripts/base_model.py --config config/pretrain.yaml
 	test -f data/pretrain/trained/training_info.json || $(BIN)/python scripts/train.py --config config/pretrain.yaml
-	$(BIN)/python -m pipeline.publish bolt-synth data/pretrain/trained
+	$(BIN)/python tools/publish_builtin.py bolt-synth data/pretrain/trained
 
 test: lint
 	$(BIN)/python -m pytest

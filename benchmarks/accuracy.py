@@ -46,9 +46,9 @@ predictor.predict(histories).reset_index().to_parquet(settings["output"])
 def main() -> None:
     """Train on every set with both, and print the table."""
     from pipeline.config import Config
-    from pipeline.report.tables import markdown_table
-    from pipeline.scores.ranking import geometric_mean
-    from pipeline.scores.sets import tasks_of
+    from pipeline.core.tables import markdown_table
+    from pipeline.evaluation.ranking import geometric_mean
+    from pipeline.evaluation.tasks import tasks_of
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base")
@@ -93,12 +93,12 @@ def _of_seeds(task: Any, arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _together(of_seeds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return what they were worth over all seeds."""
-    from pipeline.scores.evaluation import Evaluation
-    from pipeline.scores.metrics import WindowErrors
+    from pipeline.core.metrics import WindowErrors
+    from pipeline.evaluation.backtest import Evaluation
 
     return {
         name: Evaluation(
-            WindowErrors.joined([of[name].errors for of in of_seeds]),
+            WindowErrors.concatenate([of[name].errors for of in of_seeds]),
             np.concatenate([of[name].series for of in of_seeds]),
             np.concatenate([of[name].starts for of in of_seeds]),
             first.seasonality,
@@ -109,7 +109,7 @@ def _together(of_seeds: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _relative_wql(of_set: dict[str, Any]) -> dict[str, float]:
     """Return each program's WQL over seasonal naive's."""
-    from pipeline.scores.ranking import relative_scores
+    from pipeline.evaluation.ranking import relative_scores
 
     scores = relative_scores(of_set, SEASONAL_NAIVE)
     return {name: scores[name]["WQL"].value for name in of_set if name != SEASONAL_NAIVE}
@@ -125,7 +125,7 @@ def _seed_by_seed(of_seeds: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 def _beside_autogluon(of_set: dict[str, Any]) -> dict[str, Any]:
     """Return this pipeline's WQL and MASE over AutoGluon's, and the interval of the first, with other series of the set."""
-    from pipeline.scores.ranking import relative_scores
+    from pipeline.evaluation.ranking import relative_scores
 
     if "AutoGluon" not in of_set:
         return {}
@@ -136,10 +136,10 @@ def _beside_autogluon(of_set: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_seed(task: Any, arguments: argparse.Namespace, seed: int, folder: Path) -> dict[str, Any]:
-    from pipeline.forecasting.baselines import naive_forecast
+    from pipeline.core.metrics import WQL_LEVELS
+    from pipeline.evaluation.backtest import evaluate
+    from pipeline.evaluation.baselines import naive_forecast
     from pipeline.forecasting.forecaster import Forecaster
-    from pipeline.scores.evaluation import evaluate
-    from pipeline.scores.metrics import WQL_LEVELS
 
     def of_model(path: str | Path) -> Callable[[Sequence[Any], int], np.ndarray]:
         forecaster = Forecaster.load(str(path))
@@ -190,16 +190,14 @@ def _autogluon(
     task: Any, arguments: argparse.Namespace, seed: int, folder: Path
 ) -> Callable[[Sequence[Any], int], np.ndarray]:
     """Return a forecaster that looks its forecasts up by the history, which AutoGluon was given as a series of its own."""
-    from pipeline.scores.evaluation import windows_at
-
     store, length = task.store, task.prediction_length
-    ends = store.lengths - task.windows * length
+    ends = store.lengths - task.n_origins * length
     training = [_frame(store, index, store.target(index)[:end]) for index, end in enumerate(ends) if end > 0]
     pd.concat(training).to_parquet(folder / "series.parquet")
-    cuts = task.cuts
-    histories, _ = windows_at(task, cuts)
+    histories = task.histories(range(len(task)))
     frames = [
-        _frame(store, series, history, number) for number, ((series, _), history) in enumerate(zip(cuts, histories))
+        _frame(store, series, history, number)
+        for number, ((series, _), history) in enumerate(zip(task.windows, histories))
     ]
     pd.concat(frames).to_parquet(folder / "histories.parquet")
     settings = {

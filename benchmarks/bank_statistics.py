@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.core.tables import markdown_table
 from pipeline.data.source import open_source
-from pipeline.report.tables import markdown_table
 from pipeline.synthetic.bank import Bank, default_bank
 from pipeline.synthetic.priors import PRIORS
 

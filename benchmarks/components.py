@@ -30,7 +30,7 @@ def main() -> None:
         done = subprocess.run([sys.executable, __file__, "--one", size], capture_output=True, text=True, check=True)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print(rows[-1], file=sys.stderr)
-    from pipeline.report.tables import markdown_table
+    from pipeline.core.tables import markdown_table
 
     print(f"{platform.machine()}, {platform.python_version()}, context {CONTEXT}, horizon {HORIZON}, batch {BATCH}\n")
     print(markdown_table(rows, tuple(rows[0])))

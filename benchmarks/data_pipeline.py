@@ -26,8 +26,8 @@ def main() -> None:
     """Time both paths in turn, and print the table."""
     import torch
 
+    from pipeline.core.tables import markdown_table
     from pipeline.data.arrow_store import write_store
-    from pipeline.report.tables import markdown_table
     from pipeline.synthetic import dummy_series
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -66,27 +66,27 @@ def main() -> None:
 
 def tokens(path: Path) -> Iterator[Any]:
     """Yield batches for a T5 model, as training takes them."""
-    from pipeline.models.scratch import scratch_model
+    from pipeline.models.create import scratch_model
 
     yield from _batches(path, "t5", scratch_model("t5-nano", 0).config.chronos_config)
 
 
 def bolt(path: Path) -> Iterator[Any]:
     """Yield batches for a Bolt model, as training takes them."""
-    from pipeline.models.scratch import scratch_model
+    from pipeline.models.create import scratch_model
 
     yield from _batches(path, "bolt", scratch_model("bolt-nano", 0).config.chronos_config)
 
 
 def _batches(path: Path, family: Any, chronos_config: dict[str, Any]) -> Iterator[Any]:
     from pipeline.data.arrow_store import open_store
-    from pipeline.training_data.inputs import WindowDataset, inputs_of
-    from pipeline.training_data.splits import split_store
-    from pipeline.training_data.windows import SeriesSource, TrainingWindows
+    from pipeline.windows.inputs import WindowDataset, inputs_of
+    from pipeline.windows.sampling import SeriesSampler, TrainingWindows
+    from pipeline.windows.splits import split_store
 
     split = split_store(open_store(path), 0.0, HORIZON, 4)
     windows = TrainingWindows(
-        [SeriesSource(split, 4)], [1.0], context_length=CONTEXT, prediction_length=HORIZON, drop_prob=0.0, seed=0
+        [SeriesSampler(split, 4)], [1.0], context_length=CONTEXT, prediction_length=HORIZON, drop_prob=0.0, seed=0
     )
     dataset = WindowDataset(windows, 1 << 40, inputs_of(family, chronos_config, HORIZON))
     for first in itertools.count(0, BATCH):
@@ -98,7 +98,7 @@ def gluonts_tokens(path: Path) -> Iterator[Any]:
     import torch
     from chronos import ChronosConfig
 
-    from pipeline.models.scratch import scratch_model
+    from pipeline.models.create import scratch_model
 
     tokenizer = ChronosConfig(**scratch_model("t5-nano", 0).config.chronos_config).create_tokenizer()
 

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 HORIZON, LEVELS = 24, [0.1, 0.5, 0.9]
 OURS = """
 import runpy, sys, time
-import chronos, pipeline.data.source, pipeline.data.future, pipeline.load_model, pipeline.forecasting.predictions
+import chronos, pipeline.data.source, pipeline.data.future, pipeline.load_model, pipeline.forecasting.files
 begin = time.perf_counter()
 script = sys.argv.pop(1)
 sys.argv[0] = script
@@ -56,7 +56,7 @@ print("SECONDS", time.perf_counter() - begin)
 def main() -> None:
     """Measure what the command line names."""
     from pipeline.base_model import ChronosBaseModel
-    from pipeline.report.tables import markdown_table
+    from pipeline.core.tables import markdown_table
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="anything that base_model.model_name takes, such as scratch:bolt-nano")

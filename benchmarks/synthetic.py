@@ -16,8 +16,8 @@ from collections.abc import Callable
 import numpy as np
 from sklearn.gaussian_process import GaussianProcessRegressor, kernels
 
-from pipeline.data.arrow_store import store_of_arrays
-from pipeline.report.tables import markdown_table
+from pipeline.core.tables import markdown_table
+from pipeline.data.arrow_store import store_from_arrays
 from pipeline.synthetic import kernel_synth as ours
 from pipeline.synthetic.bank import default_bank
 from pipeline.synthetic.kernel_synth import (
@@ -102,7 +102,7 @@ def _sample_y(terms: list[Term]) -> np.ndarray:
 
 def _mixup() -> Mixup:
     arrays = np.random.default_rng(0).standard_normal((500, 3000)).astype(np.float32)
-    store = store_of_arrays(arrays)
+    store = store_from_arrays(arrays)
     return Mixup([Pool.of(store, np.arange(500), store.lengths)], [1.0])
 
 

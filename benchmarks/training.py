@@ -69,8 +69,8 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
     import numpy as np
 
     from pipeline.base_model import ChronosBaseModel
+    from pipeline.core.tables import markdown_table
     from pipeline.data.arrow_store import write_store
-    from pipeline.report.tables import markdown_table
     from pipeline.synthetic import dummy_series
 
     base = ChronosBaseModel(f"scratch:{arguments.size}")
@@ -167,15 +167,15 @@ def beside_a_bare_loop(folder: Path, steps: int) -> None:
     import torch
     from transformers import TrainerCallback
 
-    import pipeline.training.guard
+    import pipeline.training.trainer
     from pipeline.config import Config
     from pipeline.data.arrow_store import open_store
     from pipeline.models.checkpoint import read_checkpoint
-    from pipeline.models.cpu import for_cpu
-    from pipeline.models.read import read_model
+    from pipeline.models.cpu import use_cpu_layers
+    from pipeline.models.load import read_model
     from pipeline.train_model import ChronosTrainer
     from pipeline.training.arguments import uses_bf16
-    from pipeline.training_data.inputs import inputs_of
+    from pipeline.windows.inputs import inputs_of
 
     config = Config()
     training = replace(
@@ -192,7 +192,7 @@ def beside_a_bare_loop(folder: Path, steps: int) -> None:
     windows, _ = train_data = trainer.prepare_training_data([open_store(folder / "series.arrow")])
     model = read_model(folder / "base").float().train()
     bf16 = uses_bf16("auto", "cpu", model.config.d_model)
-    for_cpu(model)
+    use_cpu_layers(model)
     to_inputs = inputs_of(read_checkpoint(folder / "base").family, model.config.chronos_config, HORIZON)
     drawn = (windows.batch(range(first, first + BATCH)) for first in range(0, 8 * BATCH, BATCH))
     ready = [to_inputs(torch.from_numpy(context), torch.from_numpy(target)) for context, target in drawn]
@@ -220,12 +220,12 @@ def beside_a_bare_loop(folder: Path, steps: int) -> None:
             self.begun = time.perf_counter()
             self.of_loop.append(self.begun - begin)
 
-    class Taking(pipeline.training.guard.GuardedTrainer):
+    class Taking(pipeline.training.trainer.ScoringTrainer):
         def __init__(self, *arguments: Any, **keywords: Any) -> None:
             super().__init__(*arguments, **keywords)
             self.add_callback(Turns())
 
-    pipeline.training.guard.GuardedTrainer = Taking  # type: ignore[misc]
+    pipeline.training.trainer.ScoringTrainer = Taking  # type: ignore[misc]
     trainer.train_model(train_data)
     ours, bare = np.array(Turns.of_trainer[_WARM:]), np.array(Turns.of_loop[_WARM + 1 :])
     print(f"steps a second through the Trainer over a bare loop: {np.median(bare / ours):.3f} ({len(ours)} turns)")

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import __version__
-from pipeline.builtin import PREFIX
 from pipeline.config import BaseModelConfig, Config
-from pipeline.errors import UserError
-from pipeline.files import read_json, whole_folder, write_json
+from pipeline.core.errors import UserError
+from pipeline.core.files import atomic_folder, read_json, write_json
+from pipeline.models.builtin import PREFIX
 from pipeline.models.checkpoint import MODEL_INFO, PIPELINE_CLASSES, family_of, horizon_of, read_checkpoint
-from pipeline.models.locate import S3, locate_model
-from pipeline.models.read import not_native, read_model
-from pipeline.models.scratch import become_token_model, scratch_model
+from pipeline.models.create import convert_to_token_model, scratch_model
+from pipeline.models.find import S3, find_model
+from pipeline.models.load import conversions_needed, read_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -35,7 +35,7 @@ class ChronosBaseModel:
     def __init__(self, model_name: str = "amazon/chronos-bolt-base") -> None:
         self.model_name = model_name
         self.model: PreTrainedModel | None = None
-        self._not_native: list[str] = []
+        self._conversions_needed: list[str] = []
         self._converted: list[str] = []
         self._commit: str | None = None
 
@@ -53,9 +53,9 @@ class ChronosBaseModel:
         if self.model_name.startswith("scratch:"):
             self.model = scratch_model(self.model_name.removeprefix("scratch:"), self.seed)
             return
-        folder = locate_model(self.model_name, self.revision)
+        folder = find_model(self.model_name, self.revision)
         self._commit = folder.name if folder.parent.name == "snapshots" else None
-        self._not_native = not_native(folder)
+        self._conversions_needed = conversions_needed(folder)
         self.model = read_model(folder)
 
     def convert_to_native_format(self) -> None:
@@ -67,14 +67,14 @@ class ChronosBaseModel:
         model = self._loaded()
         config = model.config
         if family_of(config.to_dict()) is None:
-            become_token_model(model)
+            convert_to_token_model(model)
         family = family_of(config.to_dict())
         assert family is not None
         config.chronos_pipeline_class = PIPELINE_CLASSES[family]
         config.architectures = [type(model).__name__]
-        for change in self._not_native:
+        for change in self._conversions_needed:
             logger.info("converted %s: %s", self.model_name, change)
-        self._converted, self._not_native = self._not_native, []
+        self._converted, self._conversions_needed = self._conversions_needed, []
 
     def save_base_model(self, output_path: str) -> None:
         """Write the checkpoint with its model_info.json and a model card, whole or not at all.
@@ -112,9 +112,9 @@ class ChronosBaseModel:
 
     def _save(self, path: Path, with_metadata: bool) -> None:
         model = self._loaded()
-        if self._not_native:
+        if self._conversions_needed:
             raise UserError(
-                f"{self.model_name} is no native checkpoint ({'; '.join(self._not_native)}); "
+                f"{self.model_name} is no native checkpoint ({'; '.join(self._conversions_needed)}); "
                 "let it be converted with base_model.convert_format true"
             )
         if not with_metadata and self.model_name.startswith("scratch:"):
@@ -124,7 +124,7 @@ class ChronosBaseModel:
             )
         if path.is_dir() and any(path.iterdir()) and not _is_base_model(path):
             raise UserError(f"{path} is not empty and holds no base model of this pipeline; choose another output_path")
-        with whole_folder(path) as folder:
+        with atomic_folder(path) as folder:
             model.save_pretrained(folder)
             (folder / "README.md").write_text(_card(self.get_model_info()), encoding="utf-8")
             if with_metadata:

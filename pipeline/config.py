@@ -4,9 +4,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.errors import UserError
-from pipeline.files import plain
-from pipeline.series import Variates
+from pipeline.core.errors import UserError
+from pipeline.core.files import to_serializable
+from pipeline.core.series import Variates
 
 LAYOUT = "0.1.0"
 
@@ -70,7 +70,7 @@ class DataConfig:
     """Where series come from and how their columns are named."""
 
     train: str | list[WeightedSource | str] | None = None
-    """CSV, Excel, Parquet, JSON Lines, Arrow or Feather file, a folder of them, a GluonTS or datasets folder, or a Hub name;
+    """CSV, Excel, Parquet, JSON LogCallback, Arrow or Feather file, a folder of them, a GluonTS or datasets folder, or a Hub name;
     synthetic:bank or synthetic:PRIOR for series made as they are needed; or a list of these, each a path or {path,
     weight}. Null is the generated dummy data."""
     mixup: bool = False
@@ -90,7 +90,7 @@ class DataConfig:
     """Columns that are known beyond the forecast's start too, such as prices and holidays. For Chronos-2."""
     wide: bool = False
     """A table with a column a series, named by its header, or a row a series and a column a time step, whose date is in the
-    header; not of JSON Lines. False is a row a value, or a row with a list of values a series."""
+    header; not of JSON LogCallback. False is a row a value, or a row with a list of values a series."""
     decimal: Literal["auto", ".", ","] = "auto"
     """What fractions begin with in CSV files; auto tells it from the values. The other mark may part thousands."""
     encoding: str = "utf-8"
@@ -392,7 +392,7 @@ class EvaluationSet:
     prediction_length: int | None = None
     """Steps of the horizon; null is evaluation.prediction_length."""
     seasonality: int | None = None
-    """Steps of the season that the yardstick repeats; null follows from the frequency."""
+    """Steps of the season that the baseline repeats; null follows from the frequency."""
 
     def __post_init__(self) -> None:
         _at_least(f"evaluation.data_path: prediction_length of {self.path}", self.prediction_length, 1)
@@ -499,7 +499,7 @@ class Config:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the configuration as nested dictionaries of plain values."""
-        return plain(asdict(self))
+        return to_serializable(asdict(self))
 
 
 def listed(names: Names) -> list[str]:

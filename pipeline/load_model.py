@@ -10,16 +10,16 @@ import pandas as pd
 import pyarrow as pa
 
 from pipeline.config import Config
+from pipeline.core.errors import UserError, first_few
+from pipeline.core.series import History
 from pipeline.data.arrow_store import Store
 from pipeline.data.future import Future, open_future
 from pipeline.data.numbers import float32_of_array
 from pipeline.data.source import open_configured
-from pipeline.errors import UserError, first_few
+from pipeline.forecasting.files import Request, check_request, forecast_store, history_of, write_predictions
 from pipeline.forecasting.forecaster import Forecaster
-from pipeline.forecasting.predictions import Request, check_request, forecast_store, history_of, write_predictions
+from pipeline.forecasting.plots import DrawnForecast, forecast_figure, save_figure
 from pipeline.models.checkpoint import training_info
-from pipeline.report.figures import DrawnForecast, forecast_figure, save_figure
-from pipeline.series import History
 
 _PANELS = 6
 logger = logging.getLogger(__name__)
@@ -134,19 +134,19 @@ class ChronosLoader:
             test_data: an array [n_series, length], a long DataFrame, or a store.
 
         Returns:
-            The scores of `pipeline.scores.metrics.SCORES`, `series`, `windows` and `seasonality`.
+            The scores of `pipeline.core.metrics.SCORES`, `series`, `windows` and `seasonality`.
 
         Raises:
             UserError: no model is loaded, or the array has another shape, or no series is longer than the horizon.
         """
-        from pipeline.scores.evaluation import evaluate, task_of
+        from pipeline.evaluation.backtest import evaluate, make_task
 
         given = test_data if isinstance(test_data, (Store, pd.DataFrame)) else np.atleast_2d(test_data)
         store = given if isinstance(given, Store) else open_configured(self.config, given)
         inference = self.config.inference
-        task = task_of("test data", store, inference.prediction_length, None, windows=1)
-        forecaster = self.loaded().seeing(inference.context_length)
-        return evaluate(task, forecaster.at_wql_levels, inference.batch_size).scores()
+        task = make_task("test data", store, inference.prediction_length, None, n_origins=1)
+        forecaster = self.loaded().with_context_length(inference.context_length)
+        return evaluate(task, forecaster.predict_quantiles, inference.batch_size).scores()
 
     def save_predictions(self, predictions: np.ndarray, output_path: str) -> None:
         """Write what `predict` gave as a long table; series are named, and steps counted, by position.

@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,34 +18,34 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config import Config, listed
+from pipeline.core.errors import UserError
+from pipeline.core.files import fingerprint, write_json
+from pipeline.core.processes import Processes
+from pipeline.core.series import UNIVARIATE
 from pipeline.data.arrow_store import Store
 from pipeline.data.source import open_configured
-from pipeline.errors import UserError
-from pipeline.files import fingerprint, write_json
+from pipeline.evaluation.backtest import ArrayWindows, backtest
+from pipeline.forecasting.plots import curve_figure, save_figure
 from pipeline.models.checkpoint import STOCK_LEVELS, TRAINING_INFO, Checkpoint, Family, read_checkpoint, weight_files
-from pipeline.processes import Processes
-from pipeline.report.cards import run_report, training_card
-from pipeline.report.figures import curve_figure, save_figure
-from pipeline.scores.metrics import WindowErrors, forecast_errors
-from pipeline.series import UNIVARIATE, History
 from pipeline.synthetic import dummy_array
 from pipeline.synthetic.bank import Bank
+from pipeline.training.checkpointing import RunFolder, differing_keys
 from pipeline.training.plan import Plan
-from pipeline.training.recipes import Recipe, recipe_of
-from pipeline.training.run_folder import RunFolder, differing_keys
-from pipeline.training_data.prepare import identity_of, training_windows
-from pipeline.training_data.sources import TrainingSet
-from pipeline.training_data.windows import TrainingWindows, ValidationWindows
+from pipeline.training.recipe import Recipe, recipe_of
+from pipeline.training.report import run_report, training_card
+from pipeline.windows.prepare import identity_of, training_windows
+from pipeline.windows.sampling import TrainingWindows, ValidationWindows
+from pipeline.windows.training_sets import TrainingSet
 
 # What loads torch and transformers, which takes seconds, is imported where it is used: wrong data are refused before.
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from transformers import TrainingArguments
 
-    from pipeline.training.candidates import Candidate, Refit
-    from pipeline.training.fitting import Fitting
-    from pipeline.training.guard import GuardedTrainer
-    from pipeline.training.starting_point import StartingPoint
+    from pipeline.training.base_checkpoint import BaseCheckpoint
+    from pipeline.training.selection import Candidate, Refit
+    from pipeline.training.trainer import ScoringTrainer
+    from pipeline.training.training_run import TrainingRun
 
 # Arguments of the Trainer that may change while a run is continued: its weights do not depend on them.
 _HARMLESS = ("dataloader_", "logging_", "log_", "report_to", "run_name", "save_total_limit", "disable_tqdm")
@@ -126,7 +126,7 @@ class ChronosTrainer:
         with tempfile.TemporaryDirectory(prefix="chronos-run-") as temporary:
             run = self._run_folder(temporary)
             fitting = self._fitting(train_data, epochs)
-            again = fitting.of_all
+            again = fitting.with_holdout
             self.recipe, self.variates = fitting.recipe, fitting.windows.variates
             arguments = fitting.arguments(run, steps=self.recipe.steps, compared=fitting.validation is not None)
             if again is not None:
@@ -151,7 +151,7 @@ class ChronosTrainer:
                         )
                 trainer = fitting.train(model, run, arguments)
                 self.history, self.steps_trained = trainer.state.log_history, trainer.state.global_step
-                model, winner = trainer.whole_model(), None
+                model, winner = trainer.unwrapped_model(), None
                 if fitting.validation is not None:
                     winner = self._decide(trainer, model, fitting.start)
                 del trainer
@@ -169,7 +169,7 @@ class ChronosTrainer:
 
         fitting = self._fitting(train_data, epochs)
         recipe, windows, validation = fitting.recipe, fitting.windows, fitting.validation
-        again = fitting.of_all
+        again = fitting.with_holdout
         with tempfile.TemporaryDirectory(prefix="chronos-run-") as temporary:
             self._run_folder(temporary)  # for what it refuses: nothing is written there
             run = RunFolder(Path(temporary))
@@ -210,7 +210,7 @@ class ChronosTrainer:
         """
         import yaml
 
-        from pipeline.models.adaptation import save_adapter
+        from pipeline.models.adapt import save_adapter
 
         if self.model is None:
             raise UserError("nothing has been trained yet; call train_model first")
@@ -250,28 +250,18 @@ class ChronosTrainer:
                 [n, context_length], target [n, prediction_length]), two arrays.
 
         Returns:
-            The scores of `pipeline.scores.metrics.SCORES`.
+            The scores of `pipeline.core.metrics.SCORES`.
         """
-        from pipeline.models.read import read_model
-        from pipeline.training.guard import forecaster_of
+        from pipeline.models.load import read_model
+        from pipeline.training.trainer import forecaster_of
 
         forecast = forecaster_of(self.model or read_model(self.base_model_path).float(), self.config.chronos.seed)
-        first, second = test_data
-        histories: list[History]
-        target: Callable[[range], np.ndarray]
-        if isinstance(second, ValidationWindows):
-            histories = [second.history(index) for index in range(len(second))]
-            seasons, target = [second.season(index) for index in range(len(second))], second.targets
-        else:
-            histories, seasons = list(np.asarray(first, np.float32)), [1] * len(first)
-            target = partial(np.take, np.asarray(second, np.float32), axis=0)
-        parts = []
-        for start in range(0, len(histories), 64):
-            batch = range(start, min(start + 64, len(histories)))
-            some, known = histories[batch.start : batch.stop], target(batch)
-            seasonal = seasons[batch.start : batch.stop]
-            parts.append(forecast_errors(some, known, forecast(some, known.shape[1]), seasonal))
-        return WindowErrors.joined(parts).scores()
+        context, target = test_data
+        if isinstance(target, ValidationWindows):
+            return backtest(target, forecast).scores()
+        return backtest(
+            ArrayWindows(np.asarray(context, np.float32), np.asarray(target, np.float32)), forecast
+        ).scores()
 
     def _run_folder(self, temporary: str) -> RunFolder:
         if self.run_folder is None and Processes().count > 1:
@@ -282,13 +272,13 @@ class ChronosTrainer:
         run.check_apart(Path(self.base_model_path))
         return run
 
-    def _start(self) -> StartingPoint:
-        from pipeline.training.starting_point import StartingPoint
+    def _start(self) -> BaseCheckpoint:
+        from pipeline.training.base_checkpoint import BaseCheckpoint
 
-        return StartingPoint(self.checkpoint, self.config.training)
+        return BaseCheckpoint(self.checkpoint, self.config.training)
 
-    def _fitting(self, train_data: tuple, epochs: float | Literal["auto"]) -> Fitting:
-        from pipeline.training.fitting import Fitting
+    def _fitting(self, train_data: tuple, epochs: float | Literal["auto"]) -> TrainingRun:
+        from pipeline.training.training_run import TrainingRun
 
         said = self.config.training.epochs
         if said not in ("auto", epochs):
@@ -307,14 +297,14 @@ class ChronosTrainer:
             scratch_size=start.scratch_size,
             windows_per_epoch=windows.windows_per_epoch(),
         )
-        return Fitting(self.config, start, recipe, windows, validation)
+        return TrainingRun(self.config, start, recipe, windows, validation)
 
-    def _decide(self, trainer: GuardedTrainer, model: Any, start: StartingPoint) -> Candidate:
+    def _decide(self, trainer: ScoringTrainer, model: Any, start: BaseCheckpoint) -> Candidate:
         """Give the model, which the Trainer has trained, the weights of the candidate that wins, and return which it is."""
-        from pipeline.training.candidates import choose
+        from pipeline.training.selection import choose
 
         training = self.config.training
-        careful = trainer.trained_again and start.is_worth_staying_near
+        careful = trainer.trained_again and start.supports_blend_cap
         self.candidates, winner = choose(
             trainer, model, start.base(), training.blends, training.metric, careful=careful
         )
@@ -322,11 +312,11 @@ class ChronosTrainer:
             self.drawn = trainer.picture_of(model)
         return winner
 
-    def _refit(self, again: Fitting, run: RunFolder, winner: Candidate) -> Any | None:
+    def _refit(self, again: TrainingRun, run: RunFolder, winner: Candidate) -> Any | None:
         """Return the base trained as the winner was, on the held-out steps too; None where it does worse on them."""
         from accelerate.utils.memory import clear_device_cache
 
-        from pipeline.training.candidates import Blend, Refit
+        from pipeline.training.selection import Blend, Refit
 
         logger.info("training again for %d steps, with the held-out steps among the others", winner.step)
         clear_device_cache(garbage_collection=True)
@@ -336,7 +326,7 @@ class ChronosTrainer:
         model = again.model(arguments)
         again.fit_batch(model, arguments)
         trainer = again.train(model, run, arguments)
-        model, metric = trainer.whole_model(), self.config.training.metric
+        model, metric = trainer.unwrapped_model(), self.config.training.metric
         Blend(model, again.start.base()).set(winner.share)
         scores = trainer.score(model)
         self.refit = Refit(winner, scores, saved=scores[metric] <= winner.scores[metric])
@@ -345,7 +335,7 @@ class ChronosTrainer:
 
     def _conclude(self, model: Any, winner: Candidate | None) -> None:
         """Keep the model that is to be saved, low-rank adapters merged into its weights and beside it, and say why it is."""
-        from pipeline.training.candidates import verdict
+        from pipeline.training.selection import verdict
 
         assert self.recipe is not None
         if winner is None:
@@ -360,7 +350,7 @@ class ChronosTrainer:
 
     def _adapter(self, model: Any) -> tuple[Any, dict[str, Any]] | None:
         """Return the adapters as they fit on the base, None where the model has another head than that."""
-        from pipeline.models.adaptation import adapter_of
+        from pipeline.models.adapt import adapter_of
 
         shape = model.config.chronos_config
         longer = self.checkpoint.family == "bolt" and shape["prediction_length"] != self.checkpoint.prediction_length
@@ -441,7 +431,7 @@ def _say_of_idle_gpus(device: str) -> None:
 def _say_of_idle_processors(device: str) -> None:
     import torch
 
-    processors = Processes().processors
+    processors = Processes().cpus_per_process
     if device == "cpu" and "OMP_NUM_THREADS" in os.environ and torch.get_num_threads() == 1 < processors:
         logger.warning(
             "training on one of %d processors: OMP_NUM_THREADS is 1, as accelerate launch and torchrun set it where nobody "

@@ -2,7 +2,7 @@
 
 import logging
 
-from pipeline.command import run
+from pipeline.cli import run
 from pipeline.config import Config
 
 logger = logging.getLogger("pipeline")
@@ -11,7 +11,7 @@ logger = logging.getLogger("pipeline")
 def main(config: Config) -> None:
     """Load, convert and save the model that base_model describes."""
     from pipeline.base_model import ChronosBaseModel
-    from pipeline.files import check_folder
+    from pipeline.core.files import check_folder
 
     check_folder(config.base_path())
     base = ChronosBaseModel(config.base_model.model_name)

@@ -5,20 +5,20 @@ import shlex
 import sys
 from pathlib import Path
 
-from pipeline.command import run
+from pipeline.cli import run
 from pipeline.config import Config
-from pipeline.errors import UserError
-from pipeline.processes import Processes
+from pipeline.core.errors import UserError
+from pipeline.core.processes import Processes
 
 logger = logging.getLogger("pipeline")
 
 
 def main(config: Config) -> None:
     """Score every model on every data set, print the table and write the report."""
-    from pipeline.report.scores import SHOWN
-    from pipeline.report.tables import markdown_table
-    from pipeline.score_models import PAGE, check_report_folder, report_on, score_models
-    from pipeline.scores.sets import tasks_of
+    from pipeline.core.tables import markdown_table
+    from pipeline.evaluation.evaluate import PAGE, check_report_folder, report_on, score_models
+    from pipeline.evaluation.report.rows import SHOWN
+    from pipeline.evaluation.tasks import tasks_of
 
     folder, processes, device = config.report_path(), Processes(), config.chronos.device
     if config.evaluation.fev_tasks is not None:
@@ -27,10 +27,10 @@ def main(config: Config) -> None:
         return score_on_fev(config.evaluation.fev_tasks, config, folder)
     check_report_folder(folder)
     if processes.rank:
-        processes.wait(device)  # the first one converts the series
+        processes.barrier(device)  # the first one converts the series
     tasks = tasks_of(config)
     if processes.rank == 0:
-        processes.wait(device)
+        processes.barrier(device)
     scored = score_models(config.scored_models(), tasks, config)
     if processes.rank:
         return
@@ -41,9 +41,9 @@ def main(config: Config) -> None:
 
 def score_on_fev(tasks: str, config: Config, folder: Path) -> None:
     """Score every model on the tasks of fev, print their errors and write one file a model."""
-    from pipeline.fev_tasks import score_fev_tasks
-    from pipeline.files import check_folder
-    from pipeline.report.tables import markdown_table, write_csv
+    from pipeline.core.files import check_folder
+    from pipeline.core.tables import markdown_table, write_csv
+    from pipeline.evaluation.fev import score_fev_tasks
 
     check_folder(folder / "fev")
     results = score_fev_tasks(tasks, config.scored_models(), config)

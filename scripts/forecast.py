@@ -3,19 +3,19 @@
 import logging
 from pathlib import Path
 
-from pipeline.command import progress, run
+from pipeline.cli import progress, run
 from pipeline.config import Config
-from pipeline.errors import UserError
-from pipeline.processes import Processes
+from pipeline.core.errors import UserError
+from pipeline.core.processes import Processes
 
 logger = logging.getLogger("pipeline")
 
 
 def main(config: Config) -> None:
     """Load the model and the series, forecast, and write the predictions and, where asked for, a picture."""
+    from pipeline.core.files import check_file
     from pipeline.data.source import open_configured
-    from pipeline.files import check_file
-    from pipeline.forecasting.predictions import Parts, check_predictions_path, identity_of, parts_of
+    from pipeline.forecasting.files import Parts, check_predictions_path, identity_of, parts_of
     from pipeline.load_model import ChronosLoader
 
     inference, output = config.inference, config.predictions_path()
@@ -31,17 +31,17 @@ def main(config: Config) -> None:
     loader.config = config
     loader.load_trained_model()
     if processes.rank:
-        processes.wait(device)  # the first one converts the series
+        processes.barrier(device)  # the first one converts the series
     store = open_configured(config, inference.data_path)
     request = loader.request(store, inference.prediction_length)
     parts = Parts(output, identity_of(model, store, request, config.chronos.seed, inference.precision))
     if processes.rank == 0:
         parts.claim()
-        processes.wait(device)
+        processes.barrier(device)
     with progress(None, -(-len(store) // processes.count), "series") as bar:
         for n_items in parts.fill(loader.loaded(), store, request, processes.rank, processes.count):
             bar.update(n_items)
-    processes.wait(device)
+    processes.barrier(device)
     if processes.rank:
         return
     n_rows = parts.merge(len(parts_of(store, request)))

@@ -2,7 +2,7 @@
 
 import logging
 
-from pipeline.command import progress, run
+from pipeline.cli import progress, run
 from pipeline.config import Config
 
 logger = logging.getLogger("pipeline")
@@ -11,7 +11,7 @@ logger = logging.getLogger("pipeline")
 def main(config: Config, preview: bool) -> None:
     """Write what synthetic.source names, or draw the bank."""
     if preview:
-        from pipeline.make_series import preview as draw_preview
+        from pipeline.synthetic.generate import preview as draw_preview
 
         logger.info("gallery: %s", draw_preview(config))
         return
@@ -37,7 +37,7 @@ def write_dummy(config: Config) -> None:
 
 def write_synthetic(config: Config) -> None:
     """Write a synthetic source to files of synthetic.shard_size series."""
-    from pipeline.make_series import make_series
+    from pipeline.synthetic.generate import make_series
 
     with progress(None, config.synthetic.n_series, "series") as bar:
         for n_series in make_series(config):

@@ -2,9 +2,9 @@
 
 import logging
 
-from pipeline.command import run
+from pipeline.cli import run
 from pipeline.config import Config
-from pipeline.processes import Processes
+from pipeline.core.processes import Processes
 
 logger = logging.getLogger("pipeline")
 
@@ -16,8 +16,8 @@ def main(config: Config, dry_run: bool) -> None:
     from pipeline.base_model import check_base
     from pipeline.models.upload import check_upload, upload
     from pipeline.train_model import ChronosTrainer
-    from pipeline.training.run_folder import RunFolder
-    from pipeline.training_data.sources import open_training_data
+    from pipeline.training.checkpointing import RunFolder
+    from pipeline.windows.training_sets import open_training_data
 
     check_base(config)
     output, repository = RunFolder(config.trained_path()), config.training.push_to_hub

@@ -4,25 +4,16 @@ import logging
 import os
 import runpy
 import sys
-from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
+from support import ROOT
+from support.series import long_frame
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-ROOT = Path(__file__).parents[1]
 FAMILIES = ("bolt", "t5", "gpt2", "chronos-2")
-
-
-def parse_config(arguments):
-    """The configuration of a command line."""
-    from pipeline.command_line import parse_command_line
-
-    return parse_command_line(arguments, "", {})[0]
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +35,7 @@ def uncrossed(nano, tmp_path_factory):
     """Checkpoints whose random quantiles are so far apart that they do not cross, as a trained model's do not."""
     import torch
 
-    from pipeline.models.read import read_model
+    from pipeline.models.load import read_model
 
     folders = {}
     for family, spread in (("bolt", 400), ("chronos-2", 20)):
@@ -56,18 +47,6 @@ def uncrossed(nano, tmp_path_factory):
         folders[family] = tmp_path_factory.mktemp("uncrossed") / family
         model.save_pretrained(folders[family])
     return folders
-
-
-def long_frame(n_series=6, length=120, seed=0, period=12, freq="D"):
-    """Noisy seasonal series in long form."""
-    rng = np.random.default_rng(seed)
-    time = np.arange(length)
-    frames = []
-    for k in range(n_series):
-        target = 10 + 5 * np.sin(2 * np.pi * (time + k) / period) + rng.normal(0, 0.5, length)
-        stamps = pd.date_range("2021-01-01", periods=length, freq=freq)
-        frames.append(pd.DataFrame({"item_id": f"item{k}", "timestamp": stamps, "target": target}))
-    return pd.concat(frames, ignore_index=True)
 
 
 @pytest.fixture

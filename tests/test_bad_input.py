@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from conftest import long_frame
+from support.series import long_frame
 
+from pipeline.core.errors import UserError
+from pipeline.core.files import atomic_folder, atomic_write
 from pipeline.data.source import open_source
-from pipeline.errors import UserError
-from pipeline.files import whole_file, whole_folder
 
 
 def tree(folder):
@@ -220,7 +220,7 @@ def test_no_data_at_all(refused, nano):
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path):
-    for whole in (whole_file, whole_folder):
+    for whole in (atomic_write, atomic_folder):
         with pytest.raises(UserError, match="No space"):
             with whole(tmp_path / "out"):
                 raise OSError(28, "No space left on device")
@@ -231,7 +231,7 @@ def test_what_a_killed_process_left_half_written_is_removed_a_day_later(tmp_path
     for name, age in ((".a.arrow.old", 25 * 3600), (".a.arrow.new", 60), (".b.arrow.old", 25 * 3600)):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (time.time() - age,) * 2)
-    with whole_file(tmp_path / "a.arrow") as temporary:
+    with atomic_write(tmp_path / "a.arrow") as temporary:
         temporary.write_text("whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".a.arrow.new", ".b.arrow.old", "a.arrow"]
 
@@ -248,7 +248,7 @@ def test_a_folder_that_cannot_take_its_place_leaves_what_stood_there(tmp_path, m
 
     monkeypatch.setattr(Path, "replace", replace)
     with pytest.raises(UserError, match="cannot write .*model: Input/output error"):
-        with whole_folder(tmp_path / "model") as temporary:
+        with atomic_folder(tmp_path / "model") as temporary:
             (temporary / "weights").write_text("new")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert (tmp_path / "model" / "weights").read_text() == "old"

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from chronos import BaseChronosPipeline
-from conftest import long_frame
+from support.series import long_frame
 
 from pipeline.base_model import ChronosBaseModel
 from pipeline.config import Config, DataConfig, InferenceConfig, PathsConfig
+from pipeline.core.errors import UserError
 from pipeline.data.source import columns_of, open_source
-from pipeline.errors import UserError
 from pipeline.load_model import ChronosLoader
 from pipeline.train_model import ChronosTrainer
 

@@ -7,10 +7,11 @@ from itertools import pairwise
 
 import pytest
 import yaml
-from conftest import ROOT, parse_config
+from support import ROOT
+from support.series import parse_config
 
 from pipeline.config import Config, TrainingConfig, listed
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 SEED = """\
 # Chronos Native Configuration

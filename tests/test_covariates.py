@@ -12,21 +12,21 @@ from chronos.chronos2 import preprocess
 from chronos.chronos2.dataset import Chronos2Dataset
 
 from pipeline.config import Config, PathsConfig
+from pipeline.core.errors import UserError
+from pipeline.core.series import Panel, Variates
 from pipeline.data.arrow_store import open_store
 from pipeline.data.columns import Columns
 from pipeline.data.covariates import encoded
 from pipeline.data.future import Future
 from pipeline.data.source import open_source
-from pipeline.errors import UserError
+from pipeline.forecasting.files import Request, forecast_store
 from pipeline.forecasting.forecaster import Forecaster
-from pipeline.forecasting.predictions import Request, forecast_store
 from pipeline.load_model import ChronosLoader
-from pipeline.models.read import read_model
-from pipeline.series import Panel, Variates
+from pipeline.models.load import read_model
 from pipeline.train_model import ChronosTrainer
-from pipeline.training_data.inputs import inputs_of
-from pipeline.training_data.splits import split_store
-from pipeline.training_data.windows import SeriesSource, TrainingWindows, ValidationWindows
+from pipeline.windows.inputs import inputs_of
+from pipeline.windows.sampling import SeriesSampler, TrainingWindows, ValidationWindows
+from pipeline.windows.splits import split_store
 
 HORIZON = 8
 LEVELS = [0.1, 0.5, 0.9]
@@ -209,7 +209,7 @@ def test_training_windows_cut_all_variates_at_the_same_steps(opened):
     store, *_ = opened
     split = split_store(store, 0.2, HORIZON, 4)
     windows = TrainingWindows(
-        [SeriesSource(split, 4)], [1.0], context_length=24, prediction_length=HORIZON, drop_prob=0.0, seed=0
+        [SeriesSampler(split, 4)], [1.0], context_length=24, prediction_length=HORIZON, drop_prob=0.0, seed=0
     )
     context, target = windows.batch(range(20))
     assert context.shape == (80, 24) and target.shape == (80, HORIZON)

@@ -7,29 +7,19 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pipeline"
 ORDER = [
-    "errors",
-    "files",
-    "processes",
-    "series",
+    "core",
     "config",
-    "command_line",
-    "builtin",
     "data",
     "synthetic",
     "models",
-    "training_data",
-    "scores",
+    "windows",
     "forecasting",
-    "report",
+    "evaluation",
     "training",
     "base_model",
     "train_model",
     "load_model",
-    "score_models",
-    "fev_tasks",
-    "make_series",
-    "publish",
-    "command",
+    "cli",
 ]
 HEAVY = {"torch", "transformers", "chronos", "accelerate", "peft", "datasets"}
 LIGHT = ORDER[: ORDER.index("models")]

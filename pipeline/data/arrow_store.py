@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.errors import UserError, one_line
-from pipeline.files import check_stream_end, fingerprint, whole_file
-from pipeline.series import UNIVARIATE, Series, Variates
+from pipeline.core.errors import UserError, one_line
+from pipeline.core.files import atomic_write, check_stream_end, fingerprint
+from pipeline.core.series import UNIVARIATE, History, Panel, Series, Variates
 
 ROWS_PER_BATCH = 1024
 _VALUES_PER_BATCH = 1 << 24
@@ -77,6 +77,21 @@ class Store:
         start, length = self.offsets[index], self.lengths[index]
         return self.values[start : start + len(self.variates) * length].reshape(len(self.variates), length)
 
+    def history(self, index: int, start: int, known_until: int, prediction_length: int) -> History:
+        """Return everything that is known of an item at a forecast start.
+
+        Args:
+            start: the forecast start, a step of the item.
+            known_until: known covariates are given up to this step.
+            prediction_length: steps of the horizon, over which a panel's future covariates are padded with NaN.
+        """
+        if self.variates == UNIVARIATE:
+            return self.target(index)[:start]
+        rows, n_known = self.rows(index), len(self.variates.known)
+        future = np.full((len(rows), prediction_length), np.nan, np.float32)
+        future[len(rows) - n_known :, : known_until - start] = rows[len(rows) - n_known :, start:known_until]
+        return Panel(rows[:, :start], future, self.variates)
+
     @cached_property
     def fingerprint(self) -> str:
         """A hash of all that the store holds: 24 hex digits."""
@@ -84,10 +99,10 @@ class Store:
             return fingerprint([self.path])
         return fingerprint([], self.freq, list(self.item_ids), self.lengths.tobytes(), self.values.tobytes())
 
-    def forget(self) -> None:
+    def release_pages(self) -> None:
         """Give back the memory of what was read from disk so far; it is read again when it is asked for."""
         if isinstance(self.values.base, np.memmap):
-            _forget(self.values.base)
+            _release_pages(self.values.base)
 
     def __reduce__(self) -> tuple:
         if self.path is not None:
@@ -96,7 +111,7 @@ class Store:
         return Store, (*values, None, self.variates)
 
 
-def store_of_arrays(targets: Iterable[np.ndarray], freq: str = "") -> Store:
+def store_from_arrays(targets: Iterable[np.ndarray], freq: str = "") -> Store:
     """Hold one-dimensional arrays as a store in memory; they are named by their position."""
     arrays = [np.asarray(target, dtype=np.float32) for target in targets]
     lengths = np.array([len(array) for array in arrays], dtype=np.int64)
@@ -116,7 +131,7 @@ def write_store(path: str | Path, series: Iterable[Series]) -> None:
     Raises:
         UserError: there is no series, their frequencies differ, or the file cannot be written.
     """
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         writer: Any = None
         freq: str | None = None
         batch: list[Series] = []
@@ -179,10 +194,10 @@ def open_store(path: str | Path) -> Store:
             offsets.append((address - origin) // 4 + target.values.offset + bounds[:-1])
             lengths.append(np.diff(bounds))
             if number % _BATCHES_IN_MEMORY == 0:
-                _forget(mapped)
+                _release_pages(mapped)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} is no whole Arrow file ({one_line(error)}); make the file anew") from error
-    _forget(mapped)
+    _release_pages(mapped)
     variates = _variates(reader.schema.metadata)
     # The rows of an item lie one behind the other, so that the first one's place is the item's.
     first = slice(None, None, len(variates))
@@ -202,7 +217,7 @@ def open_store(path: str | Path) -> Store:
     )
 
 
-def _forget(mapped: np.memmap) -> None:
+def _release_pages(mapped: np.memmap) -> None:
     """Give back the memory of the pages that were read; they are read again when they are asked for."""
     if hasattr(mmap, "MADV_DONTNEED"):
         mapped._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
+from pipeline.core.errors import UserError, first_few
+from pipeline.core.series import UNIVARIATE, Variates
 from pipeline.data import wide
 from pipeline.data.numbers import Decimal
-from pipeline.data.rows import Place
-from pipeline.errors import UserError, first_few
-from pipeline.series import UNIVARIATE, Variates
+from pipeline.data.rows import SourceLocation
 
 UNNAMED = "Unnamed: "
 """What a column without a name is called by, before its position."""
@@ -43,7 +43,7 @@ class Columns:
         return (self.item_id,) if isinstance(self.item_id, str) else self.item_id
 
 
-def present(names: list[str], columns: Columns, file: object, where: Place) -> list[str]:
+def select_columns(names: list[str], columns: Columns, file: object, where: SourceLocation) -> list[str]:
     """Return the columns of a table that are read, of all the names that it has; `where` tells of those that may be missed.
 
     Raises:
@@ -57,7 +57,7 @@ def present(names: list[str], columns: Columns, file: object, where: Place) -> l
         if names.count(name) > 1:
             raise UserError(f"{file} has {names.count(name)} columns named {name!r}; keep one of them")
     if columns.wide:
-        return _present_in_wide(names, columns, file, where)
+        return _select_wide_columns(names, columns, file, where)
     for name in required:
         if name not in names:
             raise UserError(
@@ -68,7 +68,7 @@ def present(names: list[str], columns: Columns, file: object, where: Place) -> l
     return [name for name in wanted if name in names]
 
 
-def _present_in_wide(names: list[str], columns: Columns, file: object, where: Place) -> list[str]:
+def _select_wide_columns(names: list[str], columns: Columns, file: object, where: SourceLocation) -> list[str]:
     series = [name for name in names if name != columns.timestamp]
     named = all(name and not name.startswith(UNNAMED) for name in series)
     if columns.timestamp in names and len(columns.item_ids) == 1 and series and named:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.series import Variates
+from pipeline.core.series import Variates
 
 _SMOOTHING = 1.0
 

@@ -10,16 +10,16 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from pipeline.data.columns import UNNAMED, Columns, present
+from pipeline.core.errors import UserError
+from pipeline.data.columns import UNNAMED, Columns, select_columns
 from pipeline.data.numbers import DecimalMark, with_points
-from pipeline.data.rows import Place
-from pipeline.errors import UserError
+from pipeline.data.rows import SourceLocation
 
 _SEPARATOR = re.compile(r"sep=([ -~\t])")  # the line that spreadsheets look for before the header
 _BLOCK_BYTES = 1 << 22
 
 
-def read_csv(path: Path, columns: Columns, where: Place) -> Iterator[pa.Table]:
+def read_csv(path: Path, columns: Columns, where: SourceLocation) -> Iterator[pa.Table]:
     """Yield the rows of a CSV file as texts, numbers with a decimal point, a bounded number at a time.
 
     Raises:
@@ -28,7 +28,7 @@ def read_csv(path: Path, columns: Columns, where: Place) -> Iterator[pa.Table]:
     import pyarrow.csv as pacsv
 
     head = _head_of(path, columns.encoding)
-    wanted = present(head.names, columns, path, where)
+    wanted = select_columns(head.names, columns, path, where)
     with pa.input_stream(str(path), compression="detect") as stream:
         reader = pacsv.open_csv(
             stream,
@@ -69,7 +69,7 @@ class _Head(NamedTuple):
     delimiter: str
     encoding: str
     n_lines: int
-    """Lines before its first row."""
+    """LogCallback before its first row."""
 
 
 def _head_of(path: Path, encoding: str) -> _Head:

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.data.rows import Place, distinct_of, refuse_rows, text_of
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
+from pipeline.data.rows import SourceLocation, distinct_of, refuse_rows, text_of
 
 _ZONE = r"(?<=:\d{2})(?P<fraction>\.\d+)?\s*(?P<zone>[Zz]|(?P<sign>[+-])(?P<hours>\d{2})(?::?(?P<minutes>\d{2}))?)$"
 _DOTTED = r"^\d{1,2}\."
@@ -35,7 +35,7 @@ _DIGITS = r"(?P<day>(?:19|20)\d{6})(?P<hour>\d\d)(?P<minute>\d\d)?(?P<second>\d\
 """2024013113, with minutes and seconds or without."""
 
 
-def seconds_of(column: pa.ChunkedArray, row: np.ndarray, where: Place) -> np.ndarray:
+def seconds_of(column: pa.ChunkedArray, row: np.ndarray, where: SourceLocation) -> np.ndarray:
     """Return datetime64[s] without a time zone: local time for whole days, UTC where a zone has hours that come twice.
 
     Raises:
@@ -61,7 +61,7 @@ def seconds_of(column: pa.ChunkedArray, row: np.ndarray, where: Place) -> np.nda
     return seconds
 
 
-def _parsed_stamps(text: pd.Series, row: np.ndarray, where: Place) -> pd.Series:
+def _parsed_stamps(text: pd.Series, row: np.ndarray, where: SourceLocation) -> pd.Series:
     """Return what texts say: where they name time zones and are not all midnights, in UTC."""
     zones = text.str.extract(_ZONE)
     has_zone = zones["zone"].notna().to_numpy()
@@ -76,7 +76,7 @@ def _parsed_stamps(text: pd.Series, row: np.ndarray, where: Place) -> pd.Series:
     return local - pd.to_timedelta(minutes.where(zones["sign"] != "-", -minutes), unit="min")
 
 
-def _dates(text: pd.Series, row: np.ndarray, where: Place) -> pd.Series:
+def _dates(text: pd.Series, row: np.ndarray, where: SourceLocation) -> pd.Series:
     with contextlib.suppress(ValueError):  # most are written so, and none of the other forms is this one
         return pd.to_datetime(text, format="ISO8601")
     for unit, pattern in _UNIX.items():

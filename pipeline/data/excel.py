@@ -9,14 +9,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.data.columns import UNNAMED, Columns, present
-from pipeline.data.rows import Place
-from pipeline.errors import UserError, first_few
+from pipeline.core.errors import UserError, first_few
+from pipeline.data.columns import UNNAMED, Columns, select_columns
+from pipeline.data.rows import SourceLocation
 
 _ROWS = 65_536
 
 
-def read_excel(path: Path, columns: Columns, where: Place) -> Iterator[pa.Table]:
+def read_excel(path: Path, columns: Columns, where: SourceLocation) -> Iterator[pa.Table]:
     """Yield the rows of a sheet as texts, a bounded number at a time; of formulas what they came to.
 
     Raises:
@@ -39,7 +39,7 @@ def read_excel(path: Path, columns: Columns, where: Place) -> Iterator[pa.Table]
         yield from _tables(filter(any, rows), path, columns, where)
 
 
-def _sheet_of(workbook: Any, path: Path, name: str | None, where: Place) -> Any:
+def _sheet_of(workbook: Any, path: Path, name: str | None, where: SourceLocation) -> Any:
     sheets = {sheet.title: sheet for sheet in workbook.worksheets}
     if name is not None:
         if name not in sheets:
@@ -55,14 +55,16 @@ def _sheet_of(workbook: Any, path: Path, name: str | None, where: Place) -> Any:
     return sheets[seen[0]]
 
 
-def _tables(rows: Iterator[list[str | None]], path: Path, columns: Columns, where: Place) -> Iterator[pa.Table]:
+def _tables(
+    rows: Iterator[list[str | None]], path: Path, columns: Columns, where: SourceLocation
+) -> Iterator[pa.Table]:
     header = next(rows, [])
     if not header:
         raise UserError(f"{path}: the sheet is empty; its first row names the columns")
     names = [name or f"{UNNAMED}{position}" for position, name in enumerate(header)]
     while names[-1] == f"{UNNAMED}{len(names) - 1}":  # columns that were only formatted
         names.pop()
-    wanted = present(names, columns, path, where)
+    wanted = select_columns(names, columns, path, where)
     places = [names.index(name) for name in wanted]
     values = {*wanted} - {*columns.item_ids, columns.timestamp} if columns.wide else {columns.target}
     empty = True

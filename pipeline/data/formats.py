@@ -16,13 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.core.errors import UserError, first_few, one_line
+from pipeline.core.files import check_stream_end, read_json
 from pipeline.data import wide
-from pipeline.data.columns import Columns, present
+from pipeline.data.columns import Columns, select_columns
 from pipeline.data.csv_files import read_csv
 from pipeline.data.excel import read_excel
-from pipeline.data.rows import Place
-from pipeline.errors import UserError, first_few, one_line
-from pipeline.files import check_stream_end, read_json
+from pipeline.data.rows import SourceLocation
 
 _CSV, _JSON = (".csv", ".tsv", ".txt"), (".jsonl", ".json", ".ndjson")
 _PARQUET, _ARROW = (".parquet", ".pq"), (".arrow", ".feather", ".ipc")
@@ -72,7 +72,7 @@ def gluonts_freq(source: str) -> str | None:
     return None
 
 
-def read_tables(source: str, columns: Columns, where: Place) -> Iterator[pa.Table]:
+def read_tables(source: str, columns: Columns, where: SourceLocation) -> Iterator[pa.Table]:
     """Yield the tables of a source, in its order, a bounded number of rows each; `where` learns which file has which rows.
 
     Raises:
@@ -104,7 +104,7 @@ def _named_by_file(table: pa.Table, columns: Columns, file: Path) -> pa.Table:
     return table.append_column(columns.item_ids[0], pa.array([_bare(file).stem] * len(table)))
 
 
-def _read_file(path: Path, columns: Columns, where: Place) -> Iterator[pa.Table]:
+def _read_file(path: Path, columns: Columns, where: SourceLocation) -> Iterator[pa.Table]:
     suffix = _suffix(path)
     if suffix not in _SUFFIXES:
         raise UserError(f"{path} has no suffix of a known format; known are {', '.join(_SUFFIXES)}")
@@ -124,7 +124,7 @@ def _read_file(path: Path, columns: Columns, where: Place) -> Iterator[pa.Table]
 
             # What is buffered ahead would be kept to the end of the file.
             with pq.ParquetFile(path, pre_buffer=False) as file:
-                names = present(file.schema_arrow.names, columns, path, where)
+                names = select_columns(file.schema_arrow.names, columns, path, where)
                 at_once = _rows_at_once(file.schema_arrow, names, columns)
                 for batch in file.iter_batches(batch_size=at_once, columns=names):
                     yield pa.Table.from_batches([batch])
@@ -132,7 +132,7 @@ def _read_file(path: Path, columns: Columns, where: Place) -> Iterator[pa.Table]
             yield from _read_arrow(path)
 
 
-def _read_partitions(path: Path, files: list[Path], columns: Columns, where: Place) -> Iterator[pa.Table]:
+def _read_partitions(path: Path, files: list[Path], columns: Columns, where: SourceLocation) -> Iterator[pa.Table]:
     """Read Parquet files that lie in folders named COLUMN=VALUE, as Spark and Hive write them."""
     import pyarrow.dataset as pads
 
@@ -146,7 +146,7 @@ def _read_partitions(path: Path, files: list[Path], columns: Columns, where: Pla
     partitions = pads.partitioning(pa.schema([(key, pa.string()) for key in keys]), flavor="hive")
     with _reading(path, columns):
         dataset = pads.dataset([str(file) for file in files], partitioning=partitions, partition_base_dir=str(path))
-        names = present(dataset.schema.names, columns, path, where)
+        names = select_columns(dataset.schema.names, columns, path, where)
         at_once = _rows_at_once(dataset.schema, names, columns)
         unbuffered = pads.ParquetFragmentScanOptions(pre_buffer=False)
         ahead = {"batch_readahead": 1, "fragment_readahead": 1, "fragment_scan_options": unbuffered}
@@ -180,14 +180,14 @@ def _reading(path: Path, columns: Columns) -> Iterator[None]:
         raise UserError(f"cannot read {path}: {one_line(error)}; is it whole, and what its suffix says?") from error
 
 
-def named_tables(tables: Iterator[pa.Table], columns: Columns, where: Place) -> Iterator[pa.Table]:
+def named_tables(tables: Iterator[pa.Table], columns: Columns, where: SourceLocation) -> Iterator[pa.Table]:
     """Rename the columns to `item_id, timestamp, start, target`, drop all others, and number the rows from 1."""
     n_rows = 0
     without_value: set[str] = set()
     for table in tables:
         if not len(table):
             continue
-        table = table.select(present(table.column_names, columns, where, where))
+        table = table.select(select_columns(table.column_names, columns, where, where))
         rows = pa.array(np.arange(n_rows + 1, n_rows + 1 + len(table)))
         n_rows += len(table)
         if len(columns.item_ids) > 1:
@@ -234,13 +234,14 @@ def _named_together(table: pa.Table, names: tuple[str, ...]) -> pa.Table:
     return table.set_column(table.column_names.index(names[0]), names[0], joined)
 
 
-def _read_json(path: Path, columns: Columns, where: Place) -> Iterator[pa.Table]:
+def _read_json(path: Path, columns: Columns, where: SourceLocation) -> Iterator[pa.Table]:
     with pa.input_stream(str(path), compression="detect") as stream:
         seen: dict[str, None] = {}
         for records in _json_blocks(path, stream):
             seen |= dict.fromkeys(name for record in records for name in record)
             values = {
-                name: [record.get(name) for record in records] for name in present(list(seen), columns, path, where)
+                name: [record.get(name) for record in records]
+                for name in select_columns(list(seen), columns, path, where)
             }
             if any(isinstance(value, list) for value in values[columns.target]):
                 floats = [_json_floats(path, value) for value in values.pop(columns.target)]
@@ -312,7 +313,7 @@ def _read_arrow(path: Path) -> Iterator[pa.Table]:
                 yield pa.Table.from_batches([batch])
 
 
-def _read_datasets_folder(path: Path, columns: Columns, where: Place) -> Iterator[pa.Table]:
+def _read_datasets_folder(path: Path, columns: Columns, where: SourceLocation) -> Iterator[pa.Table]:
     import datasets
 
     try:
@@ -323,7 +324,7 @@ def _read_datasets_folder(path: Path, columns: Columns, where: Place) -> Iterato
         if "train" not in dataset:
             raise UserError(f"{path} has no train split, only {', '.join(dataset)}; give the folder of one of them")
         dataset = dataset["train"]
-    present(dataset.column_names, columns, path, where)
+    select_columns(dataset.column_names, columns, path, where)
     yield from dataset.with_format("arrow").iter(batch_size=1024)
 
 
@@ -337,7 +338,7 @@ def hub_commit(source: str) -> str | None:
         return None
 
 
-def _read_hub(source: str, columns: Columns, where: Place) -> Iterator[pa.Table]:
+def _read_hub(source: str, columns: Columns, where: SourceLocation) -> Iterator[pa.Table]:
     import datasets
 
     name, _, subset = source.partition(":")
@@ -348,7 +349,7 @@ def _read_hub(source: str, columns: Columns, where: Place) -> Iterator[pa.Table]
             f"data.train: {source} is no file here, and cannot be loaded as a data set of the Hub: "
             f"{one_line(error)}"
         ) from error
-    present(dataset.column_names, columns, source, where)
+    select_columns(dataset.column_names, columns, source, where)
     yield from dataset.with_format("arrow").iter(batch_size=1024)
 
 

@@ -24,7 +24,7 @@ from pandas.tseries.offsets import (
     YearEnd,
 )
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 UNKNOWN = ""
 """The frequency of data that came without timestamps: steps are then only counted."""

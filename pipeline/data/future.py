@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config import Config
+from pipeline.core.errors import UserError
+from pipeline.core.series import Variates
 from pipeline.data.arrow_store import Store
 from pipeline.data.frequency import UNKNOWN, steps_between, timestamps
 from pipeline.data.source import columns_of, open_source
-from pipeline.errors import UserError
-from pipeline.series import Variates
 
 _UNKNOWN_CATEGORY = -1.0
 

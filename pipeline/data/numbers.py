@@ -8,8 +8,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.data.rows import Place, refuse_rows
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
+from pipeline.data.rows import SourceLocation, refuse_rows
 
 Decimal = Literal["auto", ".", ","]
 
@@ -88,13 +88,13 @@ def with_points(table: pa.Table, names: Sequence[str], decimal: Decimal, where: 
         number = pc.or_(_like(text, _FRACTION, decimal), _like(text, _GROUPED, other))
         wrong = pc.and_not(_like(text, _FRACTION, other), number).to_numpy()
         what = f"has a {name} whose fraction does not begin with {decimal!r} as the others' do; mend it, or set data.decimal"
-        refuse_rows(wrong, row, Place(where), what, text)
+        refuse_rows(wrong, row, SourceLocation(where), what, text)
         plain = pc.replace_substring(pc.replace_substring(text, other, ""), decimal, ".")
         table = table.set_column(table.column_names.index(name), name, pc.if_else(number, plain, text))
     return table
 
 
-def float32_of(column: pa.ChunkedArray, row: np.ndarray, where: Place, name: str = "target") -> np.ndarray:
+def float32_of(column: pa.ChunkedArray, row: np.ndarray, where: SourceLocation, name: str = "target") -> np.ndarray:
     """Return the numbers of a column, NaN where none is known: float32, [n].
 
     Raises:

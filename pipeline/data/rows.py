@@ -5,12 +5,12 @@ import logging
 import numpy as np
 import pyarrow as pa
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 
-class Place:
+class SourceLocation:
     """Where rows come from, in words: the name of a source, and which of its files a row lies in."""
 
     def __init__(self, name: object) -> None:
@@ -51,7 +51,7 @@ def distinct_of(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
     return encoded.dictionary, np.unique(encoded.indices.to_numpy(), return_index=True)[1]
 
 
-def refuse_rows(wrong: np.ndarray, row: np.ndarray, where: Place, what: str, values: object = None) -> None:
+def refuse_rows(wrong: np.ndarray, row: np.ndarray, where: SourceLocation, what: str, values: object = None) -> None:
     """Refuse the first row where `wrong` is true.
 
     Args:

@@ -11,16 +11,16 @@ import pandas as pd
 import pyarrow as pa
 
 from pipeline.config import Config
-from pipeline.data.arrow_store import NotAStore, Store, open_store, store_of_arrays, write_store
+from pipeline.core.errors import UserError, one_line
+from pipeline.core.files import fingerprint
+from pipeline.core.series import UNIVARIATE, Series
+from pipeline.data.arrow_store import NotAStore, Store, open_store, store_from_arrays, write_store
 from pipeline.data.columns import Columns
 from pipeline.data.formats import gluonts_freq, hub_commit, named_tables, read_tables, source_files
 from pipeline.data.frequency import UNKNOWN
 from pipeline.data.numbers import float32_of_array
-from pipeline.data.rows import Place
+from pipeline.data.rows import SourceLocation
 from pipeline.data.tabular import NotInOrder, series_in_order, series_of_tables
-from pipeline.errors import UserError, one_line
-from pipeline.files import fingerprint
-from pipeline.series import UNIVARIATE, Series
 
 _LOOKED_AT = 10_000
 _STEPS_LOOKED_AT = 1 << 24
@@ -38,7 +38,7 @@ def open_source(
     """Open series in any common format as an Arrow store.
 
     Args:
-        source: a file (CSV, Excel, Parquet, JSON Lines, Arrow, Feather), a folder of files, a GluonTS or `datasets` folder, the
+        source: a file (CSV, Excel, Parquet, JSON LogCallback, Arrow, Feather), a folder of files, a GluonTS or `datasets` folder, the
             name of a data set on the Hub (`owner/name` or `owner/name:subset`), a long DataFrame, or an array
             [n_series, length].
         cache_dir: where conversions are kept; a source already in the form of a store is opened where it lies.
@@ -52,7 +52,7 @@ def open_source(
             raise UserError(f"an array of series must have the shape [n_series, length], got {list(source.shape)}")
         if not len(source):
             raise UserError("the array holds no series; give one of shape [n_series, length]")
-        return store_of_arrays(float32_of_array(source, "the array"), freq or "")
+        return store_from_arrays(float32_of_array(source, "the array"), freq or "")
     if isinstance(source, pd.DataFrame):
         if source.empty:
             raise UserError("the DataFrame holds no rows")
@@ -67,7 +67,7 @@ def open_source(
         names = [*source.index.names, *source.columns]
         cached = _cached(cache_dir, fingerprint([], _LAYOUT, columns, freq, names, kinds, hashed))
         if not cached.is_file():
-            _convert(lambda: iter([rows]), Place("the DataFrame"), cached, columns, freq)
+            _convert(lambda: iter([rows]), SourceLocation("the DataFrame"), cached, columns, freq)
         return _converted(cached, "the DataFrame")
     return _open_path(str(source), cache_dir, columns, freq)
 
@@ -83,6 +83,20 @@ def open_configured(config: Config, source: str | pd.DataFrame | np.ndarray | No
         if not config.dummy_path().is_file():
             raise UserError(f"no data is named and {source} is not there; name a file, or run scripts/generate_data.py")
     return open_source(source, config.cache_path(), columns_of(config), freq or config.data.freq)
+
+
+def open_stores(config: Config, source: str | None) -> list[Store]:
+    """Open a source as stores: a folder of stores file by file, any other source as one; None is the generated dummy data.
+
+    Raises:
+        UserError: the source is missing or wrong.
+    """
+    if source is not None and config.data.freq is None and Path(source).is_dir():
+        try:
+            return [holding(open_store(file), columns_of(config)) for file in source_files(source)]
+        except NotAStore:
+            pass
+    return [open_configured(config, source)]
 
 
 def columns_of(config: Config) -> Columns:
@@ -123,7 +137,7 @@ def _open_path(source: str, cache_dir: str | Path, columns: Columns, freq: str |
     may_be_older = not files and commit is None
     if may_be_older or not cached.is_file():
         logger.info("converting %s to %s", source, cached)
-        where = Place(source)
+        where = SourceLocation(source)
         _convert(partial(read_tables, source, columns, where), where, cached, columns, freq)
     return _converted(cached, source)
 
@@ -140,7 +154,7 @@ def _converted(path: Path, source: str) -> Store:
 
 
 def _convert(
-    read: Callable[[], Iterator[pa.Table]], where: Place, path: Path, columns: Columns, freq: str | None
+    read: Callable[[], Iterator[pa.Table]], where: SourceLocation, path: Path, columns: Columns, freq: str | None
 ) -> None:
     """Write a source to a store as it is read where its rows are in order; else it is read again, and sorted."""
     settings = where, freq, columns.variates
@@ -152,7 +166,7 @@ def _convert(
         write_store(path, _unique(series_of_tables(tables, *settings, room=path.parent), where))
 
 
-def _unique(series: Iterable[Series], where: Place) -> Iterator[Series]:
+def _unique(series: Iterable[Series], where: SourceLocation) -> Iterator[Series]:
     """Pass series on, and refuse names that come twice; a million of them take some twenty megabytes."""
     hashes, names, chunks = array("q"), [], []
     for one in series:

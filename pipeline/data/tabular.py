@@ -13,13 +13,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.core.errors import UserError, one_line
+from pipeline.core.series import UNIVARIATE, Series, Variates
 from pipeline.data.dates import seconds_of
 from pipeline.data.formats import is_list
 from pipeline.data.frequency import UNKNOWN, ends_only, infer_freq, on_own_grid, parse_freq, steps_between
 from pipeline.data.numbers import MISSING, float32_of
-from pipeline.data.rows import Place, distinct_of, refuse_rows, text_of
-from pipeline.errors import UserError, one_line
-from pipeline.series import UNIVARIATE, Series, Variates
+from pipeline.data.rows import SourceLocation, distinct_of, refuse_rows, text_of
 
 Part = Callable[[], pa.Table]
 """Gives the rows of some series, checked, with timestamps as datetime64[s]."""
@@ -32,7 +32,7 @@ _SERIES_FOR_FREQ = 1000
 
 def series_of_tables(
     tables: Iterable[pa.Table],
-    where: Place,
+    where: SourceLocation,
     freq: str | None = None,
     variates: Variates = UNIVARIATE,
     rows_in_memory: int = _ROWS_IN_MEMORY,
@@ -79,7 +79,7 @@ def series_of_tables(
 
 
 def series_in_order(
-    tables: Iterable[pa.Table], where: Place, freq: str | None = None, variates: Variates = UNIVARIATE
+    tables: Iterable[pa.Table], where: SourceLocation, freq: str | None = None, variates: Variates = UNIVARIATE
 ) -> Iterator[Series]:
     """Yield the series of a long table whose rows come series by series, each in the order of time, as they are read.
 
@@ -151,7 +151,7 @@ def _whole_series(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 class _Encoder:
     """Makes the variates of tables float32: numbers as they are, texts as the position of their category."""
 
-    def __init__(self, variates: Variates, where: Place) -> None:
+    def __init__(self, variates: Variates, where: SourceLocation) -> None:
         self._variates = variates
         self._where = where
         self._is_text: dict[str, bool | None] = {}
@@ -205,7 +205,7 @@ def _holds_text(column: pa.ChunkedArray) -> bool | None:
     return pa.types.is_boolean(kind) or pa.types.is_dictionary(kind)
 
 
-def _parts(tables: Iterator[pa.Table], where: Place, folder: Path, rows_in_memory: int) -> list[Part]:
+def _parts(tables: Iterator[pa.Table], where: SourceLocation, folder: Path, rows_in_memory: int) -> list[Part]:
     """Return all rows, those of one series together: one part in memory, or files that the series are dealt to."""
     held: list[pa.Table] = []
     for table in tables:
@@ -222,7 +222,7 @@ def _parts(tables: Iterator[pa.Table], where: Place, folder: Path, rows_in_memor
     return [lambda: stamped]
 
 
-def _dealt(tables: Iterator[pa.Table], where: Place, folder: Path) -> list[Part]:
+def _dealt(tables: Iterator[pa.Table], where: SourceLocation, folder: Path) -> list[Part]:
     writers: list[pa.ipc.RecordBatchStreamWriter] = []
     first_rows: dict[object, int] = {}
     for table in tables:
@@ -248,7 +248,7 @@ def _dealt(tables: Iterator[pa.Table], where: Place, folder: Path) -> list[Part]
     return [partial(_read_part, folder / str(bucket), calendar) for bucket in range(_N_BUCKETS)]
 
 
-def _calendar(first_rows: dict[object, int], where: Place) -> pd.Series:
+def _calendar(first_rows: dict[object, int], where: SourceLocation) -> pd.Series:
     """Return what each distinct timestamp means, told from all of them: zone, order of day and month."""
     distinct = pa.chunked_array([pa.array(list(first_rows), from_pandas=True)])
     return pd.Series(seconds_of(distinct, np.array(list(first_rows.values())), where), index=pd.Index(list(first_rows)))
@@ -263,14 +263,14 @@ def _read_part(path: Path, calendar: pd.Series | None) -> pa.Table:
     return rows.set_column(rows.column_names.index("timestamp"), "timestamp", pa.array(stamps))
 
 
-def _with_stamps(rows: pa.Table, where: Place) -> pa.Table:
+def _with_stamps(rows: pa.Table, where: SourceLocation) -> pa.Table:
     if "timestamp" not in rows.column_names:
         return rows
     stamps = pa.array(seconds_of(rows["timestamp"], rows["row"].to_numpy(), where))
     return rows.set_column(rows.column_names.index("timestamp"), "timestamp", stamps)
 
 
-def _frame(rows: pa.Table, where: Place, in_order: bool = False) -> pd.DataFrame:
+def _frame(rows: pa.Table, where: SourceLocation, in_order: bool = False) -> pd.DataFrame:
     """Return `code, stamp, row` and variates, sorted by series and time; `.attrs["names"]` are the series' names by code.
 
     Raises:
@@ -307,7 +307,7 @@ def _frame(rows: pa.Table, where: Place, in_order: bool = False) -> pd.DataFrame
     return frame
 
 
-def _infer(frames: Iterable[pd.DataFrame], n_frames: int, where: Place) -> str:
+def _infer(frames: Iterable[pd.DataFrame], n_frames: int, where: SourceLocation) -> str:
     """Return the frequency that all frames have a say in, each with as many series."""
     groups: list[np.ndarray] = []
     for frame in frames:
@@ -321,7 +321,9 @@ def _infer(frames: Iterable[pd.DataFrame], n_frames: int, where: Place) -> str:
     return freq
 
 
-def _series_of_frame(frame: pd.DataFrame, where: Place, freq: str, variates: Variates = UNIVARIATE) -> Iterator[Series]:
+def _series_of_frame(
+    frame: pd.DataFrame, where: SourceLocation, freq: str, variates: Variates = UNIVARIATE
+) -> Iterator[Series]:
     names, targets = frame.attrs["names"], frame["target"].to_numpy()
     if len(variates) > 1:
         targets = np.stack([frame[column].to_numpy() for column in variates.columns])
@@ -347,7 +349,7 @@ def _series_of_frame(frame: pd.DataFrame, where: Place, freq: str, variates: Var
         yield Series(name, start, freq, target, variates)
 
 
-def _on_grid(target: np.ndarray, steps: np.ndarray, name: str, where: Place) -> np.ndarray:
+def _on_grid(target: np.ndarray, steps: np.ndarray, name: str, where: SourceLocation) -> np.ndarray:
     length = int(steps[-1]) + 1
     if length == len(steps):
         return target
@@ -358,7 +360,7 @@ def _on_grid(target: np.ndarray, steps: np.ndarray, name: str, where: Place) -> 
     return full
 
 
-def _series_of_nested(tables: Iterator[pa.Table], where: Place, freq: str | None) -> Iterator[Series]:
+def _series_of_nested(tables: Iterator[pa.Table], where: SourceLocation, freq: str | None) -> Iterator[Series]:
     for table in tables:
         row = table["row"].to_numpy()
         freq = freq or (table.schema.metadata or {}).get(b"freq", b"").decode() or _said_freq(table, where) or UNKNOWN
@@ -373,7 +375,7 @@ def _series_of_nested(tables: Iterator[pa.Table], where: Place, freq: str | None
             yield Series(name, begun, freq, targets[end - length : end])
 
 
-def _said_freq(table: pa.Table, where: Place) -> str:
+def _said_freq(table: pa.Table, where: SourceLocation) -> str:
     """Return the frequency that every row of a nested table names, none where they name none."""
     if "freq" not in table.column_names:
         return UNKNOWN
@@ -385,7 +387,7 @@ def _said_freq(table: pa.Table, where: Place) -> str:
     return said[0].as_py() or UNKNOWN
 
 
-def _named(table: pa.Table, where: Place) -> pa.Table:
+def _named(table: pa.Table, where: SourceLocation) -> pa.Table:
     """Return a nested table whose every row has a target and a name, its position where it came without."""
     row = table["row"].to_numpy()
     refuse_rows(table["target"].is_null().to_numpy(), row, where, "has no target")
@@ -395,7 +397,7 @@ def _named(table: pa.Table, where: Place) -> pa.Table:
     return table.append_column("item_id", pa.array([str(number - 1) for number in row]))
 
 
-def _exploded(table: pa.Table, where: Place) -> pa.Table:
+def _exploded(table: pa.Table, where: SourceLocation) -> pa.Table:
     """Return the long form of a nested table whose every series has a list of timestamps."""
     row = table["row"].to_numpy()
     if not is_list(table.schema.field("timestamp").type):

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.core.errors import UserError
 from pipeline.data.dates import NAMED_DAYS, PERIOD, seconds_of
-from pipeline.data.rows import Place
-from pipeline.errors import UserError
+from pipeline.data.rows import SourceLocation
 
 _DATES = [re.compile(form) for form in (rf"(?=(.*\d){{4}})\d[\d\s./:TZ+-]*|{PERIOD}", *NAMED_DAYS)]
 
@@ -45,7 +45,7 @@ def of_columns(
 
 
 def of_rows(
-    table: pa.Table, rows: pa.Array, item_id: str, timestamp: str, target: str, where: Place
+    table: pa.Table, rows: pa.Array, item_id: str, timestamp: str, target: str, where: SourceLocation
 ) -> tuple[pa.Table, pa.Array]:
     """Return the values of a row a series and a column a time step, series by series; as `of_columns` else.
 
@@ -53,7 +53,9 @@ def of_rows(
         UserError: a name that looks like a date is none, or may mean two, or two mean the same.
     """
     steps = dated(table.column_names)
-    stamps = seconds_of(pa.chunked_array([steps]), np.arange(len(steps)) + 1, Place(f"{where}, dates of its header"))
+    stamps = seconds_of(
+        pa.chunked_array([steps]), np.arange(len(steps)) + 1, SourceLocation(f"{where}, dates of its header")
+    )
     first = np.unique(stamps, return_index=True)[1]
     if len(first) < len(steps):
         twice = next(at for at in range(len(steps)) if at not in first)

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from scipy.special import ndtri
 
+from pipeline.core.errors import UserError, first_few, one_line
+from pipeline.core.metrics import WQL_LEVELS
+from pipeline.core.processes import Processes
+from pipeline.core.series import History, Panel, target_rows
 from pipeline.data.covariates import encoded
-from pipeline.errors import UserError, first_few, one_line
 from pipeline.models.checkpoint import STOCK_LEVELS, family_of, horizon_of
-from pipeline.models.locate import check_model, locate_model
-from pipeline.processes import Processes
-from pipeline.scores.metrics import WQL_LEVELS
-from pipeline.series import History, Panel, target_rows
+from pipeline.models.find import check_model, find_model
 
 if TYPE_CHECKING:
     from chronos import BaseChronosPipeline
@@ -54,7 +54,7 @@ class Forecaster:
         from chronos import BaseChronosPipeline
 
         check_model(model)
-        folder, where = locate_model(model), torch_device(device)
+        folder, where = find_model(model), torch_device(device)
         if where == "cuda":
             where = f"cuda:{Processes().local_rank}"
         try:
@@ -78,7 +78,7 @@ class Forecaster:
                 config = ChronosConfig(**model.config.chronos_config)
                 return Forecaster(ChronosPipeline(config.create_tokenizer(), ChronosModel(config, model)), seed)
 
-    def seeing(self, context_length: int | None) -> Forecaster:
+    def with_context_length(self, context_length: int | None) -> Forecaster:
         """Return the same that sees no more than so many steps of a history; None leaves it to the model."""
         other = copy.copy(self)
         other.context_length = min(context_length or self.context_length, self.context_length)
@@ -120,14 +120,14 @@ class Forecaster:
                 varied.append(row)
         if varied and self.family == "chronos-2" and any(isinstance(history, Panel) for history in histories):
             inputs = [_prepared(history, self.context_length) for history in histories if isinstance(history, Panel)]
-            of_all = self._forecast(inputs, prediction_length, np.asarray(levels))
-            quantiles[varied], point[varied] = of_all[0][varied], of_all[1][varied]
+            with_holdout = self._forecast(inputs, prediction_length, np.asarray(levels))
+            quantiles[varied], point[varied] = with_holdout[0][varied], with_holdout[1][varied]
         elif varied:
             tensors = [torch.from_numpy(np.array(contexts[row][-self.context_length :], np.float32)) for row in varied]
             quantiles[varied], point[varied] = self._forecast(tensors, prediction_length, np.asarray(levels))
         return quantiles, point
 
-    def at_wql_levels(self, histories: Sequence[History], prediction_length: int) -> np.ndarray:
+    def predict_quantiles(self, histories: Sequence[History], prediction_length: int) -> np.ndarray:
         """Forecast one batch at the levels that scores are of: [n, prediction_length, 9]."""
         return self.quantiles(histories, prediction_length, WQL_LEVELS)[0]
 

@@ -17,7 +17,7 @@ Attended = tuple[torch.Tensor, torch.Tensor | None, None]
 """The values of each token, [n, length, d_model], the position bias for the next layer, and no attention weights."""
 
 
-def with_fewer_operations(model: ChronosBoltModelForForecasting) -> None:
+def use_short_attention(model: ChronosBoltModelForForecasting) -> None:
     """Give a model's attention the shorter forms; products that low-rank adapters act on stay apart."""
     for block in model.encoder.block:
         _become(JointProjection, block.layer[0].SelfAttention)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.errors import UserError
-from pipeline.files import read_json
+from pipeline.core.errors import UserError
+from pipeline.core.files import read_json
 
 Family = Literal["t5", "gpt2", "bolt", "chronos-2"]
 

@@ -20,7 +20,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, T5PreTraine
 from transformers.masking_utils import eager_mask
 from transformers.models.t5.modeling_t5 import T5LayerNorm, eager_attention_forward
 
-from pipeline.models.bolt_attention import with_fewer_operations
+from pipeline.models.bolt_attention import use_short_attention
 
 _BYTE = 256
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
@@ -28,7 +28,7 @@ _VALUES_IN_CACHE = 1 << 20
 _ATTENTION = "windowed_dropout"
 
 
-def for_cpu(model: Any) -> None:
+def use_cpu_layers(model: Any) -> None:
     """Give a model the layers that train fastest on a CPU; its forecasts stay as they are."""
     _keep_memory()
     for module in model.modules():
@@ -46,7 +46,7 @@ def for_cpu(model: Any) -> None:
     else:
         model.set_attn_implementation("eager")  # the fused one has no gradient of a position bias, and takes detours
     if isinstance(model, ChronosBoltModelForForecasting):
-        with_fewer_operations(model)
+        use_short_attention(model)
         model.decoder.config.use_cache = False  # a cache for one token, made anew at every step
 
 

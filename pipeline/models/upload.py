@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from pipeline.errors import UserError, one_line
+from pipeline.core.errors import UserError, one_line
 
 _LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 _NOT_UPLOADED = ("checkpoints/*", "logs/*", "refit/*", ".lock", ".finished/*")

@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
-from pipeline.errors import UserError, one_line
+from pipeline.core.errors import UserError, one_line
 from pipeline.synthetic.draws import Draws, keys_of
 from pipeline.synthetic.effects import EFFECTS
 from pipeline.synthetic.priors import PRIORS
@@ -47,6 +47,8 @@ PROBABILITIES = {
     "missing": 0.05,
 }
 BLEND = 0.1
+SYNTHETIC = "synthetic:"
+"""What the name of a bank, or of one of its priors, begins with in data.train."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,16 @@ def read_bank(path: str | Path) -> Bank:
         return _bank_of(content)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def open_bank(name: str, path: str | None = None) -> Bank:
+    """Return the synthetic bank, as a YAML file says where one is given, or of its priors the one of that name.
+
+    Raises:
+        UserError: there is no such prior, or the file is wrong.
+    """
+    bank = default_bank() if path is None else read_bank(path)
+    return bank if name == "bank" else bank.of_prior(name)
 
 
 def default_ranges(use: Callable[..., Any]) -> Ranges:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.files import whole_file
+from pipeline.core.files import atomic_write
 from pipeline.synthetic.bank import Bank
 from pipeline.synthetic.draws import Draws, keys_of
 from pipeline.synthetic.effects import EFFECTS
@@ -40,5 +40,5 @@ def draw_gallery(bank: Bank, length: int, seed: int, path: str | Path) -> None:
             axes.plot(values, linewidth=0.7)
             axes.tick_params(labelsize=6)
             axes.margins(x=0)
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=70)

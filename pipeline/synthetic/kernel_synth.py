@@ -21,7 +21,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.synthetic.draws import Draws, keys_of
 
 _TOLERANCE = 1e-9  # variance left out, as a share of the greatest: float32 rounds off more

@@ -13,7 +13,7 @@ from multiprocessing import get_context
 import numpy as np
 from scipy.signal import lfilter
 
-from pipeline.series import Series
+from pipeline.core.series import Series
 
 FREQ = "h"
 START = np.datetime64("2020-01-01T00:00:00", "s")

@@ -14,10 +14,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from pipeline.core.errors import UserError
+from pipeline.core.files import check_folder, read_json, write_json
+from pipeline.core.series import Series
 from pipeline.data.arrow_store import write_store
-from pipeline.errors import UserError
-from pipeline.files import check_folder, read_json, write_json
-from pipeline.series import Series
 from pipeline.synthetic.draws import keys_of
 
 FREQ = "h"

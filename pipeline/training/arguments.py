@@ -13,14 +13,14 @@ from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
 from pipeline.config import Config
-from pipeline.errors import UserError, one_line
-from pipeline.files import plain
+from pipeline.core.errors import UserError, one_line
+from pipeline.core.files import to_serializable
+from pipeline.core.processes import Processes
 from pipeline.forecasting.forecaster import torch_device
 from pipeline.models.checkpoint import Family
-from pipeline.processes import Processes
-from pipeline.training.recipes import Recipe
-from pipeline.training.run_folder import RunFolder
-from pipeline.training_data.inputs import LABELS
+from pipeline.training.checkpointing import RunFolder
+from pipeline.training.recipe import Recipe
+from pipeline.windows.inputs import LABELS
 
 _EVALUATIONS = 10
 _NARROWEST_FOR_BF16_ON_CPU = 128  # below, the casts cost more than the products save
@@ -139,7 +139,7 @@ def training_arguments(
             "greater_is_better": False,
         }
     try:
-        arguments = TrainingArguments(**plain({**settings, **own}))
+        arguments = TrainingArguments(**to_serializable({**settings, **own}))
     except (TypeError, ValueError, ImportError, KeyError, AttributeError) as error:
         raise UserError(f"training.trainer: {one_line(error)}") from error
     if arguments.device.type != device:

@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import ProgressCallback
 
-from pipeline.training.candidates import SCORES, log_scores
+from pipeline.training.selection import SCORES, log_scores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,10 +24,10 @@ class Bar(ProgressCallback):
     """The Trainer's progress bar, without its lines of raw dictionaries."""
 
     def on_log(self, *args: Any, **kwargs: Any) -> None:
-        """Leave what is logged to `Lines`."""
+        """Leave what is logged to `LogCallback`."""
 
 
-class Lines(TrainerCallback):
+class LogCallback(TrainerCallback):
     """One plain line for each log and evaluation."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Lines(TrainerCallback):
             )
 
 
-class ForecastPictures(TensorBoardCallback):
+class TensorBoardForecasts(TensorBoardCallback):
     """TensorBoard's log of losses and scores, with a picture of some validation forecasts at every evaluation."""
 
     def __init__(self, logging_dir: str, pictured: Callable[[], Figure | None]) -> None:

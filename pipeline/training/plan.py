@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config import Config
 from pipeline.models.checkpoint import Family
-from pipeline.training.recipes import Recipe
+from pipeline.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from pipeline.training.memory import StepMemory

@@ -1,0 +1,1 @@
+"""What every part of the pipeline uses: errors, files, processes, series, metrics and tables."""
