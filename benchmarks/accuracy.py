@@ -1,11 +1,11 @@
-"""Scores after training on as many windows: fine-tuned by this pipeline, by AutoGluon, and from random weights.
+"""Accuracy after training on the same number of windows: this pipeline, AutoGluon, and training from random weights.
 
     python benchmarks/accuracy.py data/models/base data/index.json --autogluon VENV/bin/python --steps 500
     python benchmarks/accuracy.py data/models/base data/index.json --scratch bolt-micro --steps 1000
 
-Here everything is `auto`, there default. The index lists data sets as `evaluation.data_path` takes them. Each is trained on
-without its last horizon, which is scored; with --windows without its last so many, each of which is scored. It is
-trained with each of the --seeds, and the scores are those of all together.
+This pipeline runs with its automatic settings, AutoGluon with its defaults. The index lists data sets as
+`evaluation.data_path` takes them. Models are trained without the last --windows horizons of each series, which are scored.
+With several --seeds, models are trained once for each, and the scores are over all runs.
 """
 
 import argparse
@@ -22,8 +22,10 @@ import numpy as np
 import pandas as pd
 
 BATCH = 32
+"""Windows per optimizer step, the default of both programs."""
 SEASONAL_NAIVE = "seasonal naive"
-_LONGEST = 64
+_MAX_HORIZON = 64
+"""Maximum horizon in training, that of the base; longer horizons are forecast in several passes."""
 AUTOGLUON = """
 import json, sys, warnings
 warnings.filterwarnings("ignore")
@@ -44,23 +46,21 @@ predictor.predict(histories).reset_index().to_parquet(settings["output"])
 
 
 def main() -> None:
-    """Train on every set with both, and print the table."""
+    """Train every program on every data set, and print the table."""
     from pipeline.config import Config
     from pipeline.core.tables import markdown_table
     from pipeline.evaluation.ranking import geometric_mean
-    from pipeline.evaluation.tasks import tasks_of
+    from pipeline.evaluation.tasks import open_tasks
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base")
     parser.add_argument("index")
-    parser.add_argument("--autogluon", help="the Python interpreter of an environment with AutoGluon")
-    parser.add_argument("--scratch", help="a size of random weights to train as well: bolt-micro, ...")
+    parser.add_argument("--autogluon", help="Python interpreter of an environment with AutoGluon")
+    parser.add_argument("--scratch", help="size of random weights to train too: bolt-micro, ...")
     parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument(
-        "--windows", type=int, default=1, help="rolling origins that are scored, 1 the last window alone"
-    )
+    parser.add_argument("--windows", type=int, default=1, help="number of scored rolling origins of each series")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--sets", nargs="*", help="names of sets; all where none is given")
+    parser.add_argument("--sets", nargs="*", help="names of data sets; all by default")
     parser.add_argument("--key", nargs="*", default=[], help="keys of the configuration, as KEY=VALUE")
     arguments = parser.parse_args()
     config = Config()
@@ -68,96 +68,89 @@ def main() -> None:
         config, evaluation=replace(config.evaluation, data_path=arguments.index, windows=arguments.windows)
     )
     rows, relative = [], []
-    for task in tasks_of(config):
+    for task in open_tasks(config):
         if arguments.sets and task.name not in arguments.sets:
             continue
-        of_seeds = _of_seeds(task, arguments)
-        of_set = _together(of_seeds)
-        relative.append(_relative_wql(of_set))
-        rows.append({"data set": task.name, **relative[-1], **_seed_by_seed(of_seeds), **_beside_autogluon(of_set)})
+        evaluations_by_seed = [_evaluate_seed(task, arguments, seed) for seed in arguments.seeds]
+        evaluations = _join_seeds(evaluations_by_seed)
+        relative.append(_relative_wql(evaluations))
+        by_seed, comparison = _seed_columns(evaluations_by_seed), _autogluon_columns(evaluations)
+        rows.append({"data set": task.name, **relative[-1], **by_seed, **comparison})
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     means = pd.DataFrame(relative).apply(geometric_mean)
     scored = "window" if arguments.windows == 1 else f"{arguments.windows} windows"
-    print(f"WQL over seasonal naive on the last {scored}, {arguments.steps} steps of {BATCH} windows\n")
+    print(f"WQL relative to seasonal naive on the last {scored}, {arguments.steps} steps of {BATCH} windows\n")
     print(markdown_table([*rows, {"data set": "geometric mean", **means}], list(rows[0])))
 
 
-def _of_seeds(task: Any, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return what each program's forecasts were worth, seed by seed."""
-    of_seeds = []
-    for seed in arguments.seeds:
-        with tempfile.TemporaryDirectory() as folder:
-            of_seeds.append(_of_seed(task, arguments, seed, Path(folder)))
-    return of_seeds
+def _evaluate_seed(task: Any, arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """Train every program with a seed, and return their evaluations and those of the base and seasonal naive, by name."""
+    from pipeline.evaluation.backtest import evaluate_task
+    from pipeline.evaluation.baselines import naive_forecast
+    from pipeline.forecasting.forecaster import Forecaster
+
+    def evaluate_model(path: str | Path) -> Any:
+        return evaluate_task(task, Forecaster.load(str(path)).predict_quantiles)
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _train_own(task, arguments, seed, arguments.base, folder / "own")
+        evaluations = {
+            SEASONAL_NAIVE: evaluate_task(task, naive_forecast(task.seasonality)),
+            "base": evaluate_model(arguments.base),
+            "this pipeline": evaluate_model(folder / "own"),
+        }
+        if arguments.autogluon:
+            evaluations["AutoGluon"] = evaluate_task(task, _autogluon(task, arguments, seed, folder))
+        if arguments.scratch:
+            _make_random(arguments.scratch, folder / "random")
+            _train_own(task, arguments, seed, folder / "random", folder / "scratch")
+            evaluations["from random weights"] = evaluate_model(folder / "scratch")
+    return evaluations
 
 
-def _together(of_seeds: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return what they were worth over all seeds."""
+def _join_seeds(evaluations_by_seed: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the evaluations over the windows of all seeds, by name."""
     from pipeline.core.metrics import WindowErrors
     from pipeline.evaluation.backtest import Evaluation
 
     return {
         name: Evaluation(
-            WindowErrors.concatenate([of[name].errors for of in of_seeds]),
-            np.concatenate([of[name].series for of in of_seeds]),
-            np.concatenate([of[name].starts for of in of_seeds]),
+            WindowErrors.concatenate([evaluations[name].errors for evaluations in evaluations_by_seed]),
+            np.concatenate([evaluations[name].series for evaluations in evaluations_by_seed]),
+            np.concatenate([evaluations[name].starts for evaluations in evaluations_by_seed]),
             first.seasonality,
         )
-        for name, first in of_seeds[0].items()
+        for name, first in evaluations_by_seed[0].items()
     }
 
 
-def _relative_wql(of_set: dict[str, Any]) -> dict[str, float]:
-    """Return each program's WQL over seasonal naive's."""
+def _relative_wql(evaluations: dict[str, Any]) -> dict[str, float]:
+    """Return the WQL of each program relative to seasonal naive."""
     from pipeline.evaluation.ranking import relative_scores
 
-    scores = relative_scores(of_set, SEASONAL_NAIVE)
-    return {name: scores[name]["WQL"].value for name in of_set if name != SEASONAL_NAIVE}
+    scores = relative_scores(evaluations, SEASONAL_NAIVE)
+    return {name: scores[name]["WQL"].value for name in evaluations if name != SEASONAL_NAIVE}
 
 
-def _seed_by_seed(of_seeds: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Return the relative WQL of every seed of what was trained, where there are several."""
-    if len(of_seeds) == 1:
+def _seed_columns(evaluations_by_seed: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Return the relative WQL of every seed of each trained model, if there are several seeds."""
+    if len(evaluations_by_seed) == 1:
         return {}
-    each = pd.DataFrame([_relative_wql(of) for of in of_seeds]).drop(columns="base")
-    return {f"{name}, seed by seed": ", ".join(f"{wql:.3f}" for wql in each[name]) for name in each}
+    table = pd.DataFrame([_relative_wql(evaluations) for evaluations in evaluations_by_seed]).drop(columns="base")
+    return {f"{name}, seed by seed": ", ".join(f"{wql:.3f}" for wql in table[name]) for name in table}
 
 
-def _beside_autogluon(of_set: dict[str, Any]) -> dict[str, Any]:
-    """Return this pipeline's WQL and MASE over AutoGluon's, and the interval of the first, with other series of the set."""
+def _autogluon_columns(evaluations: dict[str, Any]) -> dict[str, Any]:
+    """Return WQL and MASE of this pipeline relative to AutoGluon, with a bootstrap interval over series."""
     from pipeline.evaluation.ranking import relative_scores
 
-    if "AutoGluon" not in of_set:
+    if "AutoGluon" not in evaluations:
         return {}
-    ratios = relative_scores(of_set, "AutoGluon")["this pipeline"]
+    ratios = relative_scores(evaluations, "AutoGluon")["this pipeline"]
     ratio = ratios["WQL"]
     interval = "one series" if np.isnan(ratio.low) else f"{ratio.low:.3f} to {ratio.high:.3f}"
     return {"over AutoGluon": ratio.value, "95%": interval, "of MASE": ratios["MASE"].value}
-
-
-def _of_seed(task: Any, arguments: argparse.Namespace, seed: int, folder: Path) -> dict[str, Any]:
-    from pipeline.core.metrics import WQL_LEVELS
-    from pipeline.evaluation.backtest import evaluate
-    from pipeline.evaluation.baselines import naive_forecast
-    from pipeline.forecasting.forecaster import Forecaster
-
-    def of_model(path: str | Path) -> Callable[[Sequence[Any], int], np.ndarray]:
-        forecaster = Forecaster.load(str(path))
-        return lambda histories, length: forecaster.quantiles(histories, length, WQL_LEVELS)[0]
-
-    _train_own(task, arguments, seed, arguments.base, folder / "own")
-    found = {
-        SEASONAL_NAIVE: evaluate(task, naive_forecast(task.seasonality)),
-        "base": evaluate(task, of_model(arguments.base)),
-        "this pipeline": evaluate(task, of_model(folder / "own")),
-    }
-    if arguments.autogluon:
-        found["AutoGluon"] = evaluate(task, _autogluon(task, arguments, seed, folder))
-    if arguments.scratch:
-        _make_random(arguments.scratch, folder / "random")
-        _train_own(task, arguments, seed, folder / "random", folder / "scratch")
-        found["from random weights"] = evaluate(task, of_model(folder / "scratch"))
-    return found
 
 
 def _make_random(size: str, folder: Path) -> None:
@@ -174,8 +167,8 @@ def _train_own(task: Any, arguments: argparse.Namespace, seed: int, base: str | 
         "chronos.seed": seed,
         "base_model.output_path": base,
         "data.train": task.store.path,
-        "data.test_length": task.windows * task.prediction_length,
-        "training.prediction_length": min(task.prediction_length, _LONGEST),
+        "data.test_length": task.n_origins * task.prediction_length,
+        "training.prediction_length": min(task.prediction_length, _MAX_HORIZON),
         "training.max_steps": arguments.steps,
         "training.batch_size": BATCH,
         "training.output_path": output,
@@ -189,7 +182,7 @@ def _train_own(task: Any, arguments: argparse.Namespace, seed: int, base: str | 
 def _autogluon(
     task: Any, arguments: argparse.Namespace, seed: int, folder: Path
 ) -> Callable[[Sequence[Any], int], np.ndarray]:
-    """Return a forecaster that looks its forecasts up by the history, which AutoGluon was given as a series of its own."""
+    """Fit AutoGluon, forecast every window, and return a function that looks the forecasts up by their history."""
     store, length = task.store, task.prediction_length
     ends = store.lengths - task.n_origins * length
     training = [_frame(store, index, store.target(index)[:end]) for index, end in enumerate(ends) if end > 0]
@@ -222,7 +215,7 @@ def _autogluon(
 
 
 def _frame(store: Any, index: int, target: np.ndarray, number: int | None = None) -> pd.DataFrame:
-    """Return the beginning of a series as AutoGluon takes it, under its index or another number."""
+    """Return the beginning of a series in the format of AutoGluon, named by its index or by `number`."""
     from pipeline.data.frequency import timestamps
 
     stamps = timestamps(store.starts[index : index + 1], store.freq, np.arange(len(target))[None])[0]

@@ -80,15 +80,16 @@ def bolt(path: Path) -> Iterator[Any]:
 
 def _batches(path: Path, family: Any, chronos_config: dict[str, Any]) -> Iterator[Any]:
     from pipeline.data.arrow_store import open_store
-    from pipeline.windows.inputs import WindowDataset, inputs_of
-    from pipeline.windows.sampling import SeriesSampler, TrainingWindows
+    from pipeline.windows.inputs import WindowDataset, input_function
+    from pipeline.windows.samplers import SeriesSampler
     from pipeline.windows.splits import split_store
+    from pipeline.windows.training_windows import TrainingWindows
 
     split = split_store(open_store(path), 0.0, HORIZON, 4)
     windows = TrainingWindows(
         [SeriesSampler(split, 4)], [1.0], context_length=CONTEXT, prediction_length=HORIZON, drop_prob=0.0, seed=0
     )
-    dataset = WindowDataset(windows, 1 << 40, inputs_of(family, chronos_config, HORIZON))
+    dataset = WindowDataset(windows, 1 << 40, input_function(family, chronos_config, HORIZON))
     for first in itertools.count(0, BATCH):
         yield dataset.__getitems__(range(first, first + BATCH))
 

@@ -1,9 +1,9 @@
-"""Series a second on one core: every prior, the bank, TSMixup, and KernelSynth beside scikit-learn, as Markdown tables.
+"""Measure series per second on one core: every prior, the bank, TSMixup, and KernelSynth beside scikit-learn.
 
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/synthetic.py
 
-Medians of repeated runs. KernelSynth and `GaussianProcessRegressor(kernel).sample_y` draw from the same composite kernels,
-in turn.
+Prints medians of repeated runs as Markdown tables. KernelSynth and `GaussianProcessRegressor(kernel).sample_y` draw
+from the same composite kernels, in turn.
 """
 
 import functools
@@ -18,7 +18,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor, kernels
 
 from pipeline.core.tables import markdown_table
 from pipeline.data.arrow_store import store_from_arrays
-from pipeline.synthetic import kernel_synth as ours
+from pipeline.synthetic import kernel_synth
 from pipeline.synthetic.bank import default_bank
 from pipeline.synthetic.kernel_synth import (
     Constant,
@@ -35,51 +35,55 @@ from pipeline.synthetic.kernel_synth import (
 from pipeline.synthetic.mixup import Mixup, Pool
 from pipeline.synthetic.priors import PRIORS
 
-LENGTH, REPEATS, AT_ONCE, COMPOSITES = 1024, 5, 256, 12
+LENGTH, REPEATS, BATCH_SIZE, COMPOSITES = 1024, 5, 256, 12
+"""1,024 steps are the length of the published KernelSynth series. The other values keep a run short."""
 
 
 def main() -> None:
     """Print both tables and the machine."""
     print(f"{platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__}")
-    print(f"series of {LENGTH} steps, {AT_ONCE} at once, one core\n")
-    rates = {name: _rate(functools.partial(default_bank().of_prior(name).series, AT_ONCE, LENGTH)) for name in PRIORS}
-    rates["the bank"] = _rate(functools.partial(default_bank().series, AT_ONCE, LENGTH))
-    rates["TSMixup"] = _rate(functools.partial(_mixup().series, AT_ONCE, LENGTH))
-    rates["kernel_synth()"] = _rate(lambda seed: ours(AT_ONCE, LENGTH, seed=seed))
-    rows = [{"source": name, "series a second": round(rate)} for name, rate in rates.items()]
-    print(markdown_table(rows, ("source", "series a second")))
+    print(f"series of {LENGTH} steps, {BATCH_SIZE} at once, one core\n")
+    rates = {
+        name: _rate(functools.partial(default_bank().single_prior(name).series, BATCH_SIZE, LENGTH)) for name in PRIORS
+    }
+    rates["the bank"] = _rate(functools.partial(default_bank().series, BATCH_SIZE, LENGTH))
+    rates["TSMixup"] = _rate(functools.partial(_make_mixup().series, BATCH_SIZE, LENGTH))
+    rates["kernel_synth()"] = _rate(lambda seed: kernel_synth(BATCH_SIZE, LENGTH, seed=seed))
+    rows = [{"generator": name, "series per second": round(rate)} for name, rate in rates.items()]
+    print(markdown_table(rows, ("generator", "series per second")))
 
     rng = np.random.default_rng(0)
     composites = [random_terms(5, rng) for _ in range(COMPOSITES)]
-    theirs, mine = [], []
+    sample_y_rates, draw_terms_rates = [], []
     for _ in range(3):
-        theirs.append(COMPOSITES / _seconds(lambda: [_sample_y(terms) for terms in composites]))
-        mine.append(COMPOSITES / _seconds(lambda: [draw_terms(terms, LENGTH, rng) for terms in composites]))
-    whole = rates["kernel_synth()"] / statistics.median(theirs)
+        sample_y_rates.append(COMPOSITES / _seconds(lambda: [_sample_y(terms) for terms in composites]))
+        draw_terms_rates.append(COMPOSITES / _seconds(lambda: [draw_terms(terms, LENGTH, rng) for terms in composites]))
+    sample_y_rate = statistics.median(sample_y_rates)
     rows = [
-        {"KernelSynth": "scikit-learn sample_y", "series a second": statistics.median(theirs), "ratio": 1.0},
+        {"KernelSynth": "scikit-learn sample_y", "series per second": sample_y_rate, "ratio": 1.0},
         {
             "KernelSynth": f"draw_terms, the same {COMPOSITES} composites",
-            "series a second": statistics.median(mine),
-            "ratio": statistics.median(m / t for m, t in zip(mine, theirs)),
+            "series per second": statistics.median(draw_terms_rates),
+            "ratio": statistics.median(a / b for a, b in zip(draw_terms_rates, sample_y_rates)),
         },
         {
             "KernelSynth": "kernel_synth(), kernels drawn too",
-            "series a second": rates["kernel_synth()"],
-            "ratio": whole,
+            "series per second": rates["kernel_synth()"],
+            "ratio": rates["kernel_synth()"] / sample_y_rate,
         },
     ]
-    print(markdown_table(rows, ("KernelSynth", "series a second", "ratio")))
+    print(markdown_table(rows, ("KernelSynth", "series per second", "ratio")))
 
 
 def scikit_learn_kernel(terms: list[Term], length: int) -> kernels.Kernel:
-    """Return scikit-learn's kernel that is the sum of the terms."""
+    """Return the kernel of scikit-learn that is the sum of the terms."""
     return functools.reduce(
-        operator.add, (functools.reduce(operator.mul, (_one(kernel, length) for kernel in term)) for term in terms)
+        operator.add,
+        (functools.reduce(operator.mul, (_scikit_learn_factor(kernel, length) for kernel in term)) for term in terms),
     )
 
 
-def _one(kernel: Kernel, length: int) -> kernels.Kernel:
+def _scikit_learn_factor(kernel: Kernel, length: int) -> kernels.Kernel:
     match kernel:
         case Periodic(steps):
             return kernels.ExpSineSquared(periodicity=steps / length)
@@ -100,7 +104,7 @@ def _sample_y(terms: list[Term]) -> np.ndarray:
     return GaussianProcessRegressor(scikit_learn_kernel(terms, LENGTH)).sample_y(grid, 1, random_state=0)
 
 
-def _mixup() -> Mixup:
+def _make_mixup() -> Mixup:
     arrays = np.random.default_rng(0).standard_normal((500, 3000)).astype(np.float32)
     store = store_from_arrays(arrays)
     return Mixup([Pool.of(store, np.arange(500), store.lengths)], [1.0])
@@ -108,7 +112,7 @@ def _mixup() -> Mixup:
 
 def _rate(draw: Callable[[int], object]) -> float:
     draw(0)
-    return AT_ONCE / statistics.median(_seconds(lambda: draw(seed)) for seed in range(1, 1 + REPEATS))
+    return BATCH_SIZE / statistics.median(_seconds(lambda: draw(seed)) for seed in range(1, 1 + REPEATS))
 
 
 def _seconds(work: Callable[[], object]) -> float:

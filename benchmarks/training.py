@@ -175,7 +175,7 @@ def beside_a_bare_loop(folder: Path, steps: int) -> None:
     from pipeline.models.load import read_model
     from pipeline.train_model import ChronosTrainer
     from pipeline.training.arguments import uses_bf16
-    from pipeline.windows.inputs import inputs_of
+    from pipeline.windows.inputs import input_function
 
     config = Config()
     training = replace(
@@ -193,7 +193,7 @@ def beside_a_bare_loop(folder: Path, steps: int) -> None:
     model = read_model(folder / "base").float().train()
     bf16 = uses_bf16("auto", "cpu", model.config.d_model)
     use_cpu_layers(model)
-    to_inputs = inputs_of(read_checkpoint(folder / "base").family, model.config.chronos_config, HORIZON)
+    to_inputs = input_function(read_checkpoint(folder / "base").family, model.config.chronos_config, HORIZON)
     drawn = (windows.batch(range(first, first + BATCH)) for first in range(0, 8 * BATCH, BATCH))
     ready = [to_inputs(torch.from_numpy(context), torch.from_numpy(target)) for context, target in drawn]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)

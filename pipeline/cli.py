@@ -1,4 +1,4 @@
-"""The edge of every script: read the configuration, do the work, and turn errors into exit codes."""
+"""The command line of every script: parse the configuration, run, and turn errors into exit codes."""
 
 import logging
 import os
@@ -9,16 +9,20 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import get_type_hints
 
 from pipeline.config import Config
-from pipeline.core.errors import UserError, one_line
+from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.processes import Processes
 
-_LEFT = ("Connection closed by peer", "Connection reset by peer")
-"""What Gloo says where another process has ended while this one waits for it."""
+logger = logging.getLogger("pipeline")
+
+_PEER_ENDED = ("Connection closed by peer", "Connection reset by peer")
+"""Messages of Gloo if another process ends while this one waits for it."""
 _SWITCHES = ("help", "print_config")
-_KINDS = {
+_OLD_KEYS = {"synthetic.source": "synthetic.generator"}
+"""Keys of earlier versions, by their names now. They still work, with a warning."""
+_TYPE_NAMES = {
     "<class 'int'>": "a whole number",
     "<class 'float'>": "a number",
     "<class 'bool'>": "true or false",
@@ -30,14 +34,14 @@ _KINDS = {
 
 
 def run(main: Callable[..., None], **flags: str) -> None:
-    """Run a script's `main` on the configuration that the command line gives, and exit.
+    """Run a script's `main` with the configuration of the command line, and exit.
 
-    `flags` are switches that the script has beside the configuration, each with its help text; `main` gets their values by
-    name.
+    Exit codes: 0 done; 2 wrong input, with one line on stderr from each process that finds it; 130 interrupted; 1
+    internal error, with a traceback. Log lines go to stdout, and progress bars to stderr if that is a terminal.
 
-    Exit codes: 0 done; 2 the user's input is wrong, with one line on stderr, of several processes from each that finds it;
-    1 our bug, with a traceback; 130 interrupted. Progress goes to stdout as plain lines, and to stderr as bars where that is
-    a terminal.
+    Args:
+        main: called with the configuration, and with the value of each flag by name.
+        flags: the help text of each flag that the script has beside the configuration.
     """
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")
@@ -54,24 +58,23 @@ def run(main: Callable[..., None], **flags: str) -> None:
         main(config, **switches)
         processes.shut_down()
     except UserError as error:
-        # Each says so: what is missing may be so for one alone.
-        which = f" in process {processes.rank}" if processes.rank else ""
-        print(f"error{which}: {one_line(error)}", file=sys.stderr)
+        # Every process prints its error: a file may be missing on one machine only.
+        process = f" in process {processes.rank}" if processes.rank else ""
+        print(f"error{process}: {to_one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except RuntimeError as error:
-        if processes.count == 1 or not any(said in str(error) for said in _LEFT):
+        if processes.count == 1 or not any(message in str(error) for message in _PEER_ENDED):
             raise
-        print(
-            f"process {processes.rank} ends, as another has: what that says is the reason", file=sys.stderr, flush=True
-        )
-        os._exit(1)  # an orderly end would wait for it, and abort
+        message = f"process {processes.rank} stops because another process stopped; its message gives the reason"
+        print(message, file=sys.stderr, flush=True)
+        os._exit(1)  # an orderly exit would wait for the other process, and abort
     except KeyboardInterrupt:
-        print("interrupted; an unfinished training run is continued by the same command", file=sys.stderr)
+        print("interrupted; the same command continues an unfinished training run", file=sys.stderr)
         sys.exit(130)
 
 
 class _LogHandler(logging.Handler):
-    """Prints records to stdout, above a progress bar where there is one."""
+    """Prints log records to stdout, above a progress bar if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
@@ -80,19 +83,12 @@ class _LogHandler(logging.Handler):
         sys.stdout.flush()
 
 
-def progress(iterable: Any, total: int, unit: str) -> Any:
-    """Wrap an iterable in a progress bar, which shows on a terminal only."""
-    from tqdm import tqdm
-
-    return tqdm(iterable, total=total, unit=unit)
-
-
 def parse_command_line(argv: list[str], description: str, flags: Mapping[str, str]) -> tuple[Config, dict[str, bool]]:
-    """Read a configuration, `--config FILE` and dotted overrides such as `--training.epochs 3`, and a script's own flags.
-
-    `--help` and `--print_config` print and exit.
+    """Return the configuration and the flags of a command line. `--help` and `--print_config` print and exit.
 
     Args:
+        argv: `--config FILE`, keys such as `--training.epochs 3`, which win over files, and flags.
+        description: the text above the list of keys in `--help`.
         flags: the help text of each flag by its name.
 
     Raises:
@@ -108,67 +104,101 @@ def parse_command_line(argv: list[str], description: str, flags: Mapping[str, st
         parser.add_argument(f"--{name}", type=section, default=section())
     for flag, text in flags.items():
         parser.add_argument(f"--{flag}", action="store_true", help=text)
-    argv = _files_first(argv)
-    keys = list(_keys(Config))
-    for option, following in zip(argv, [*argv[1:], ""]):
-        name, equals, value = option.partition("=")
-        if name == "--config":
-            _check_file(Path(value if equals else following), keys)
-        elif name.startswith("--"):
+    argv = _translate_old_keys(_files_first(argv), keys := list(_keys(Config)))
+    for option in argv:
+        name = option.partition("=")[0]
+        if name.startswith("--") and name != "--config":
             _refuse_unknown(name.removeprefix("--").removesuffix("+"), [*keys, *_SWITCHES, *flags], "")
     try:
         parsed = parser.instantiate(parser.parse_args(argv))
     except UserError:
         raise
     except (ArgumentError, ValueError) as error:
-        raise UserError(f"{_in_words(one_line(error))}; see --help for the keys and their ranges") from error
+        raise UserError(
+            f"{_translate_type_error(to_one_line(error))}; see --help for the keys and their ranges"
+        ) from error
     return Config(**{name: parsed[name] for name in sections}), {flag: parsed[flag] for flag in flags}
 
 
-def _in_words(said: str) -> str:
-    """Return what jsonargparse says of a value of the wrong type without its types; other errors as they are."""
-    keys = re.findall(r'Parser key "([^"]+)"', said)
-    kinds = re.findall(r"Expected a ((?:<|typing)[^>\]]*[>\]])", said)
-    given = re.search(r"Given value: ?(.*)", said) or re.search(r"Got value: ?(.*)", said)
-    if not (keys and kinds and given):
-        return said
+def _translate_type_error(message: str) -> str:
+    """Return jsonargparse's message on a value of the wrong type in plain words; other messages as they are."""
+    keys = re.findall(r'Parser key "([^"]+)"', message)
+    types = re.findall(r"Expected a ((?:<|typing)[^>\]]*[>\]])", message)
+    given = re.search(r"Given value: ?(.*)", message) or re.search(r"Got value: ?(.*)", message)
+    if not (keys and types and given):
+        return message
     key, value = keys[-1], given[1] or "''"
     if value.startswith("["):
-        key, kinds = f"each of {key}", [kind for kind in kinds if kind != "<class 'NoneType'>"]
-    words = [_KINDS.get(kind, kind.removeprefix("typing.Literal[").removesuffix("]")) for kind in kinds]
-    return f"{key} must be {' or '.join(words)}, got {value}"
+        key, types = f"each of {key}", [name for name in types if name != "<class 'NoneType'>"]
+    names = [_TYPE_NAMES.get(name, name.removeprefix("typing.Literal[").removesuffix("]")) for name in types]
+    return f"{key} must be {' or '.join(names)}, got {value}"
 
 
 def _files_first(argv: list[str]) -> list[str]:
-    """Return the same arguments with the files before all others, which win over them wherever they stand."""
-    at = [i for i, option in enumerate(argv) if option == "--config" or i and argv[i - 1] == "--config"]
-    at += [i for i, option in enumerate(argv) if option.startswith("--config=")]
-    return [argv[i] for i in sorted(at)] + [option for i, option in enumerate(argv) if i not in at]
+    """Return the arguments with the configuration files first, so that keys win over them at any position."""
+    positions = [i for i, option in enumerate(argv) if option == "--config" or i and argv[i - 1] == "--config"]
+    positions += [i for i, option in enumerate(argv) if option.startswith("--config=")]
+    return [argv[i] for i in sorted(positions)] + [option for i, option in enumerate(argv) if i not in positions]
+
+
+def _translate_old_keys(argv: list[str], keys: Collection[str]) -> list[str]:
+    """Check the configuration files among the arguments, and return the arguments with the new names of old keys.
+
+    An old key in a file becomes an option behind the file, so that later options win over it as over the file.
+
+    Raises:
+        UserError: a file is missing or has unknown keys, or has both names of a key.
+    """
+    translated, used = [], set()
+    for previous, argument in zip(["", *argv], argv):
+        name, equals, value = argument.partition("=")
+        if name.removeprefix("--") in _OLD_KEYS:
+            used.add(name.removeprefix("--"))
+            argument = f"--{_OLD_KEYS[name.removeprefix('--')]}{equals}{value}"
+        translated.append(argument)
+        if previous == "--config" or (name == "--config" and equals):
+            path = Path(argument if previous == "--config" else value)
+            content = _check_file(path, keys)
+            for old, new in _OLD_KEYS.items():
+                section, _, key = old.partition(".")
+                values = content.get(section, {})
+                if key in values:
+                    if new.partition(".")[2] in values:
+                        raise UserError(f"{path}: {old} is the old name of {new}; remove {old}")
+                    used.add(old)
+                    translated += [f"--{new}={values[key]}", f"--{old}=null"]
+    for old in sorted(used):
+        logger.warning("%s is now called %s; please rename the key", old, _OLD_KEYS[old])
+    return translated
 
 
 def _keys(section: type, parent: str = "") -> Iterator[str]:
     """Yield the dotted name of every key and section."""
-    kinds = get_type_hints(section)
-    for one in fields(section):
-        yield parent + one.name
-        if is_dataclass(kinds[one.name]):
-            yield from _keys(kinds[one.name], f"{parent}{one.name}.")
+    types = get_type_hints(section)
+    for field in fields(section):
+        yield parent + field.name
+        if is_dataclass(types[field.name]):
+            yield from _keys(types[field.name], f"{parent}{field.name}.")
 
 
-def _refuse_unknown(key: str, keys: Collection[str], where: str) -> None:
-    """Refuse a key that there is not, with the one that may be meant. A key that holds a mapping takes any below it."""
+def _refuse_unknown(key: str, keys: Collection[str], file: str) -> None:
+    """Refuse an unknown key, and suggest the closest one. Keys below a key whose value is a mapping are accepted.
+
+    Args:
+        file: the beginning of the message, for a key in a file.
+    """
     parents = [key[:at] for at, letter in enumerate(key) if letter == "."]
-    sections = {one.rpartition(".")[0] for one in keys}
+    sections = {name.rpartition(".")[0] for name in keys}
     if key in keys or any(parent in keys and parent not in sections for parent in parents):
         return
     close = get_close_matches(key, keys, n=1)
-    raise UserError(
-        f"{where}there is no key {key}" + (f"; is {close[0]} meant?" if close else "; see --help for the keys")
-    )
+    hint = f"did you mean {close[0]}?" if close else "see --help for the keys"
+    raise UserError(f"{file}unknown key {key}; {hint}")
 
 
-def _check_file(path: Path, keys: Collection[str]) -> None:
-    """Refuse unknown keys, and what jsonargparse would pass over: a top level that is not sections of keys, a key twice."""
+def _check_file(path: Path, keys: Collection[str]) -> dict:
+    """Refuse unknown keys in a file, and what jsonargparse accepts silently: duplicate keys, and a file without
+    sections."""
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -176,7 +206,7 @@ def _check_file(path: Path, keys: Collection[str]) -> None:
             keys = [self.construct_object(key, deep=True) for key, _ in node.value]
             for key in keys:
                 if keys.count(key) > 1:
-                    raise UserError(f"{path}: {key!r} stands there twice; keep one of the two")
+                    raise UserError(f"{path}: the key {key!r} occurs twice; remove one of the two")
             return super().construct_mapping(node, deep)
 
     def check(section: dict, parent: str) -> None:
@@ -186,15 +216,16 @@ def _check_file(path: Path, keys: Collection[str]) -> None:
                 check(value, f"{parent}{name}.")
 
     if not path.is_file():
-        raise UserError(f"--config: there is no file {path}")
+        raise UserError(f"--config: no file {path}")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return  # the parser's own message says it better
+        return {}  # the parser reports the error with its line
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds no sections; write them as in config/chronos_config.yaml")
+        raise UserError(f"{path} has no sections; write sections of keys, as in config/chronos_config.yaml")
     for name, values in content.items():
         _refuse_unknown(str(name), keys, f"{path}: ")
         if not isinstance(values, dict):
-            raise UserError(f"{path}: section {name!r} must hold keys and their values")
+            raise UserError(f"{path}: section {name!r} must contain keys and values")
     check(content, "")
+    return content

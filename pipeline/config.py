@@ -1,4 +1,7 @@
-"""The configuration: one frozen dataclass a section, checked when made. The docstring of a field is its `--help` text."""
+"""The configuration: one frozen dataclass per section, checked when it is created.
+
+The docstring of a field is its `--help` text, and its row in docs/configuration.md.
+"""
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -12,54 +15,54 @@ LAYOUT = "0.1.0"
 
 Pattern = Literal["trend", "seasonal", "noise"]
 Names = str | list[str]
-"""One name, or a list of them."""
+"""One name, or a list of names."""
 
 
 @dataclass(frozen=True)
 class GeneralConfig:
-    """What concerns every step."""
+    """Settings of every step."""
 
     version: str = LAYOUT
-    """Version of the configuration's layout; one that this release does not read is refused."""
+    """Version of the configuration format. Another version is refused."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"
-    """Where models run; auto takes a GPU where there is one."""
+    """Device of the models. auto uses a GPU if there is one."""
     seed: int = 0
-    """Reaches the initial weights, the training windows, dropout, the sampled forecasts and all synthetic series."""
+    """Seed of initial weights, training windows, dropout, sampled forecasts and synthetic series."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise UserError(f"chronos.seed must be at least 0 and below 2^32, got {self.seed}")
         if self.version != LAYOUT:
             raise UserError(
-                f"chronos.version: this release reads configurations of version {LAYOUT}, got {self.version}"
+                f"chronos.version: this release reads version {LAYOUT} of the configuration, got {self.version}"
             )
 
 
 @dataclass(frozen=True)
 class BaseModelConfig:
-    """The model that training starts from."""
+    """The base model that training starts from."""
 
     model_name: str = "amazon/chronos-bolt-base"
-    """A Hub id, a local folder, an s3:// prefix, builtin:bolt-synth for the small model inside the package, or scratch:SIZE
-    for random weights (t5-tiny, bolt-small, ...)."""
+    """Hub ID, local folder or s3:// prefix of the base; builtin:bolt-synth for the model in the package;
+    scratch:SIZE for random weights (t5-tiny, bolt-small, ...)."""
     revision: str | None = None
-    """Branch, tag or commit on the Hub; null is the main branch."""
+    """Branch, tag or commit on the Hub. null is the main branch."""
     output_path: str | None = None
-    """Folder the native checkpoint is written to; training starts from it. Null is base in paths.models_dir."""
+    """Folder that base_model.py writes and train.py reads. null is base in paths.models_dir."""
     convert_format: bool = True
-    """Turn what is not yet a native Chronos checkpoint into one; false refuses it instead."""
+    """Convert other formats to a native Chronos checkpoint. false refuses them."""
     save_metadata: bool = True
     """Write model_info.json beside the weights."""
 
 
 @dataclass(frozen=True)
 class WeightedSource:
-    """One of several sources of series, by its path."""
+    """One of several sources of training series."""
 
     path: str
-    """As data.train names it."""
+    """Any source that data.train takes."""
     weight: float = 1.0
-    """Share of the training windows drawn from it, relative to the others' weights."""
+    """Share of the training windows from this source, relative to the weights of the others."""
 
     def __post_init__(self) -> None:
         _above(f"data.train: the weight of {self.path}", self.weight, 0)
@@ -67,69 +70,78 @@ class WeightedSource:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where series come from and how their columns are named."""
+    """Sources of series, and the names and formats of their columns."""
 
     train: str | list[WeightedSource | str] | None = None
-    """CSV, Excel, Parquet, JSON LogCallback, Arrow or Feather file, a folder of them, a GluonTS or datasets folder, or a Hub name;
-    synthetic:bank or synthetic:PRIOR for series made as they are needed; or a list of these, each a path or {path,
-    weight}. Null is the generated dummy data."""
+    """Training series: a CSV, Excel, Parquet, JSON Lines, Arrow or Feather file, a folder of them, a GluonTS or
+    datasets folder, or a Hub name; synthetic:bank or synthetic:PRIOR for series generated while training; or a list
+    of paths or {path, weight}. null is the generated dummy data."""
     mixup: bool = False
-    """Train on sums of stretches of up to three series (TSMixup), as synthetic.mixup says, in place of the series."""
+    """Train on weighted sums of up to three series (TSMixup) instead of the series themselves; settings in
+    synthetic.mixup."""
     freq: str | None = None
-    """Pandas frequency of the series; null infers it from the timestamps."""
+    """Pandas frequency of the series. null infers it from the timestamps."""
     id_column: Names = "item_id"
-    """Column that names the series, or several that do so together, such as [shop, product]; a file without it is read as
-    one series."""
+    """Column of the item ID, or a list of columns that form it together, such as [shop, product]. A file without
+    this column is read as one series."""
     timestamp_column: str = "timestamp"
-    """Column of the timestamps; for training it may be absent."""
+    """Column of the timestamps. Training needs none."""
     target: Names = "target"
-    """Column of the values; several are forecast together, by Chronos-2."""
+    """Column of the target values. A list of columns is forecast together, by Chronos-2."""
     past_covariates: Names = field(default_factory=list)
-    """Columns that help to forecast, known up to the forecast's start; numbers, or texts as categories. For Chronos-2."""
+    """Covariates known up to the forecast start: numbers, or texts as categories. For Chronos-2."""
     known_covariates: Names = field(default_factory=list)
-    """Columns that are known beyond the forecast's start too, such as prices and holidays. For Chronos-2."""
+    """Covariates known over the horizon too, such as prices and holidays. For Chronos-2."""
     wide: bool = False
-    """A table with a column a series, named by its header, or a row a series and a column a time step, whose date is in the
-    header; not of JSON LogCallback. False is a row a value, or a row with a list of values a series."""
+    """Read a wide table: one column per series, or one row per series with dates in the header. Not for JSON Lines.
+    false reads a long table, or one row per series with a list of values."""
     decimal: Literal["auto", ".", ","] = "auto"
-    """What fractions begin with in CSV files; auto tells it from the values. The other mark may part thousands."""
+    """Decimal separator of CSV files. auto detects it from the values and refuses ambiguous ones. The other mark may
+    separate thousands."""
     encoding: str = "utf-8"
-    """Encoding of CSV files, such as cp1252; UTF-16 with a byte order mark is known by that."""
+    """Encoding of CSV files, such as cp1252. UTF-16 is detected by its byte order mark."""
     sheet: str | None = None
-    """Sheet of Excel workbooks that holds the series; null is the first that is not hidden."""
+    """Sheet of an Excel workbook. null is the first visible one."""
     test_length: int = 0
-    """Steps at the end of every series that neither training nor validation sees, so that evaluate.py may score them."""
+    """Steps at the end of every series that training and validation leave out, for evaluate.py."""
 
     def __post_init__(self) -> None:
         _at_least("data.test_length", self.test_length, 0)
         if self.train == []:
-            raise UserError("data.train is an empty list; name at least one data set, or leave it null")
+            raise UserError("data.train is an empty list; name at least one source, or leave the key out")
         _check_paths("data.train", self.train, "{path, weight}")
         try:
             "".encode(self.encoding)
         except LookupError as error:
-            raise UserError(f"data.encoding: there is no {self.encoding!r}; write utf-8, cp1252, latin-1") from error
+            raise UserError(
+                f"data.encoding: unknown encoding {self.encoding!r}; write utf-8, cp1252 or latin-1, for example"
+            ) from error
         ids = listed(self.id_column)
         if not ids:
-            raise UserError("data.id_column is an empty list; name the columns, or leave it out for a single series")
+            raise UserError(
+                "data.id_column is an empty list; name the columns, or leave the key out for a single series"
+            )
         if self.wide and len(self.variates()) > 1:
-            raise UserError("data.wide: a column a series leaves no room for covariates and several targets")
+            raise UserError(
+                "data.wide: a wide table has no covariates and one target; remove those keys, or give a long table"
+            )
         names = (*ids, self.timestamp_column, *self.variates().names)
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice or not self.target:
             raise UserError(
-                "data: id_column, timestamp_column, target, past_covariates and known_covariates name a column each, "
+                "data: id_column, timestamp_column, target, past_covariates and known_covariates must be different "
+                "columns, "
                 f"got {', '.join(twice) + ' more than once' if twice else 'no target'}"
             )
 
     def variates(self) -> Variates:
-        """Return the columns of the values, by what they are."""
+        """Return the columns of the values by their role."""
         return Variates(
             tuple(listed(self.target)), tuple(listed(self.past_covariates)), tuple(listed(self.known_covariates))
         )
 
     def sources(self) -> list[WeightedSource]:
-        """Return `train` as a list, every member with its weight."""
+        """Return the training sources, each with its weight."""
         if self.train is None:
             return []
         listed = [self.train] if isinstance(self.train, str) else self.train
@@ -138,18 +150,18 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class DummyDataConfig:
-    """The synthetic series of trend, season and noise."""
+    """The dummy data: synthetic series of trend, season and noise."""
 
     n_samples: int = 1000
-    """Number of series written."""
+    """Number of series."""
     n_series: int = 10
-    """Number of distinct generating processes that the series are paths of."""
+    """Number of distinct processes that the series are drawn from."""
     length: int = 200
-    """Steps in a series."""
+    """Steps of a series."""
     patterns: list[Pattern] = field(default_factory=lambda: ["trend", "seasonal", "noise"])
-    """What a series is the sum of: any of trend, seasonal, noise."""
+    """Components that are added up: any of trend, seasonal, noise."""
     num_processes: int = 1
-    """Processes that generate; the series are the same for any number."""
+    """Processes that generate. The series do not depend on it."""
 
     def __post_init__(self) -> None:
         _at_least("training.dummy_data.n_samples", self.n_samples, 1)
@@ -157,21 +169,21 @@ class DummyDataConfig:
         _at_least("training.dummy_data.length", self.length, 2)
         _at_least("training.dummy_data.num_processes", self.num_processes, 1)
         if not self.patterns or len(set(self.patterns)) < len(self.patterns):
-            raise UserError("training.dummy_data.patterns must name at least one pattern, and each once")
+            raise UserError("training.dummy_data.patterns must be a list of different patterns: trend, seasonal, noise")
 
 
 @dataclass(frozen=True)
 class MixupConfig:
-    """TSMixup: sums of stretches of several series."""
+    """TSMixup: weighted sums of segments of several series."""
 
     max_series: int = 3
-    """A sum has between one and so many series."""
+    """Maximum number of series in a mixture."""
     alpha: float = 1.5
-    """Concentration of the Dirichlet distribution of their weights in a sum; large values make the weights alike."""
+    """Concentration of the Dirichlet distribution of the mixture weights. Large values make the weights equal."""
     min_length: int = 128
-    """Fewest steps in a sum, where there are series of that length."""
+    """Minimum steps of a mixture, if there are series of that length."""
     max_length: int = 2048
-    """Most steps in a sum."""
+    """Maximum steps of a mixture."""
 
     def __post_init__(self) -> None:
         _at_least("synthetic.mixup.max_series", self.max_series, 1)
@@ -182,51 +194,54 @@ class MixupConfig:
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """The synthetic data bank, written by generate_data.py or made while training."""
+    """Synthetic series, written by generate_data.py or generated while training."""
 
-    source: str = "dummy"
-    """What generate_data.py writes: dummy (one file, by training.dummy_data), bank, tsmixup (of data.train), or one
-    prior, such as kernel_synth or sarima."""
+    generator: str = "dummy"
+    """Generator of the series that generate_data.py writes: dummy (one file, by training.dummy_data), bank, tsmixup
+    (mixtures of data.train), or one prior, such as kernel_synth or sarima."""
     bank: str | None = None
-    """YAML file of priors, effects, their weights and ranges, of synthetic:bank and of each prior alone; null is the bank of
-    config/bank.yaml."""
+    """YAML file with the priors, effects, weights and ranges of the data bank. null is config/bank.yaml."""
     n_series: int = 10000
-    """Number of series written."""
+    """Number of series to write."""
     length: int = 1024
-    """Steps in a series; for tsmixup synthetic.mixup says it."""
+    """Steps of a series. synthetic.mixup sets the lengths for tsmixup."""
     shard_size: int = 10000
-    """Series in a file."""
+    """Series per file."""
     num_processes: int = 1
-    """Processes that generate; the files are the same for any number."""
+    """Processes that generate. The files do not depend on it."""
     output_path: str | None = None
-    """Folder of the files. Null is synthetic/SOURCE in paths.data_dir."""
+    """Folder of the files. null is synthetic/GENERATOR in paths.data_dir."""
     mixup: MixupConfig = field(default_factory=MixupConfig)
-    """TSMixup, for data.mixup and for the source tsmixup."""
+    """TSMixup, for data.mixup and for the generator tsmixup."""
+    source: str | None = None
+    """Old name of synthetic.generator, accepted on the command line and in files."""
 
     def __post_init__(self) -> None:
+        if self.source is not None:
+            raise UserError("synthetic.source is the old name of synthetic.generator; write synthetic.generator")
         _at_least("synthetic.n_series", self.n_series, 1)
         _at_least("synthetic.length", self.length, 2)
         _at_least("synthetic.shard_size", self.shard_size, 1)
         _at_least("synthetic.num_processes", self.num_processes, 1)
 
-    def check_source(self) -> None:
-        """Refuse keys that the source to write does not go by.
+    def check_generator(self) -> None:
+        """Check that no key is set that has no effect on the generator.
 
         Raises:
-            UserError: one is given.
+            UserError: such a key is set.
         """
-        if self.source == "dummy":
+        if self.generator == "dummy":
             names = ("n_series", "length", "shard_size", "num_processes", "output_path")
             _refuse_given(
-                "synthetic", self, names, "training.dummy_data describes the series of synthetic.source dummy"
+                "synthetic", self, names, "training.dummy_data describes the series of synthetic.generator dummy"
             )
-        if self.source == "tsmixup":
+        if self.generator == "tsmixup":
             _refuse_given("synthetic", self, ("length",), "synthetic.mixup describes the series of tsmixup")
 
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """The low-rank adapters of training.method lora."""
+    """Low-rank adapters, for training.method lora."""
 
     rank: int = 8
     """Rank of each adapter."""
@@ -244,70 +259,70 @@ class LoraConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a model is trained."""
+    """Training of a model."""
 
     epochs: float | Literal["auto"] = "auto"
-    """Passes over the data: windows are drawn at random places, and one pass is as many as would cover each training step
-    with their horizons once. auto is 10, or as many as 1,000 steps take (3,000 from random weights)."""
+    """Passes over the data. In one pass the horizons of the random windows cover each training step once on average.
+    auto is 10, and at least 1,000 steps (3,000 from random weights)."""
     max_steps: int | None = None
-    """Optimiser steps; where given, it takes the place of epochs."""
+    """Optimizer steps. They replace epochs."""
     batch_size: int = 32
-    """Windows an optimiser step, over all processes together."""
+    """Global batch size: windows per optimizer step, over all processes."""
     learning_rate: float | Literal["auto"] = "auto"
-    """Peak learning rate, which falls linearly to zero. auto is 1e-4 for T5 and GPT-2, 1e-5 for a Bolt 768 wide and in
-    proportion more for a narrower one, 1e-6 for Chronos-2, and 5 to 10 times that for lora; from random weights 1e-3, and
-    3e-3 for nano sizes, after a warm-up over 5% of the steps."""
+    """Peak learning rate, which falls linearly to zero. auto is 1e-4 for T5 and GPT-2, 1e-5 x 768 / width for Bolt,
+    1e-6 for Chronos-2, and 5 to 10 times that for lora; from random weights 1e-3 (nano sizes 3e-3) after a warm-up
+    over 5% of the steps."""
     validation_split: float = 0.2
-    """Share of every series, at its end, that candidates are scored on, before any of them has seen it: at least one
-    horizon, at most half the series, and no more than validation_windows windows take. 0 compares nothing."""
+    """Fraction of every series, at its end, that candidates are scored on: at least one horizon, at most half the
+    series, and no more steps than validation_windows needs. 0 holds nothing out and compares nothing."""
     validation_windows: int | None = None
-    """Most windows that a candidate is scored on; where there are more, they are spread evenly. Null is 512, or 64 for
-    the token models, whose forecasts are sampled."""
+    """Maximum number of validation windows, spread evenly over the holdout. null is 512, or 64 for token models,
+    whose forecasts are sampled."""
     context_length: int | None = None
-    """Steps of history in a training window; null is the model's own context, at most 512 from random weights. A model
-    trained from random weights keeps this as its context, and one whose context is shorter gets this one."""
+    """Steps of history in a training window. null is the model's context, at most 512 from random weights. A longer
+    one extends the model's context."""
     prediction_length: int | None = None
-    """Steps of the horizon in a training window: name the one that you forecast. Null is the model's own, at most 64 and
-    at most a quarter of the median series. A model whose horizon is shorter gets this one."""
+    """Horizon of a training window: set it to the horizon that you forecast. null is the model's horizon, at most 64
+    and at most a quarter of the median series. A longer one extends the model's horizon."""
     quantiles: list[float] | None = None
-    """Quantile levels that a Bolt or Chronos-2 model is to forecast, each between 0 and 1; null keeps its own."""
+    """Quantile levels of a Bolt or Chronos-2 model, each between 0 and 1. null keeps its levels."""
     min_past: int = 4
-    """Steps of history that a training window has at least."""
+    """Minimum steps of history in a training window."""
     drop_prob: float = 0.0
-    """Each window loses a share of its values, drawn between 0 and this; 0.2 is what the T5 models were trained with."""
+    """Maximum fraction of values that a window loses; the fraction is drawn between 0 and this. The published T5
+    models used 0.2."""
     method: Literal["full", "lora"] = "full"
-    """Train all weights, or low-rank adapters that are merged when the model is saved."""
+    """Train all weights, or low-rank adapters, which are merged when the model is saved."""
     lora: LoraConfig = field(default_factory=LoraConfig)
-    """The low-rank adapters of training.method lora."""
+    """Low-rank adapters, for training.method lora."""
     freeze: Names = field(default_factory=list)
-    """Weights that are not trained, by name, beginning of a name, or pattern: encoder, '*.wi.*', ..."""
+    """Weights that are not trained: a name, the beginning of a name, or a pattern, such as encoder or '*.wi.*'."""
     metric: Literal["wql", "mase", "loss"] = "loss"
-    """What candidates are compared by on the validation windows."""
+    """Score that candidates are compared by on the validation windows."""
     blends: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75])
-    """Candidates beside the checkpoints, once training is done: weights between the base's and those of the best checkpoint,
-    or the one that training.refit holds in its place, base + a (tuned - base) for each a. [] tries none."""
+    """Weights a of the blends base + a (checkpoint - base) that are candidates beside the checkpoints. [] tries
+    none."""
     refit: bool = True
-    """Train the candidate that won again as it was, with the held-out steps among the others, as the newest teach most.
-    More data bear more steps, so of the checkpoints with four fifths of the best one's gain over the base the one trained
-    longest is compared with its blends, and half of the way to it gone at most where its WQL, MASE and loss disagree (from
-    a trained Bolt or Chronos-2). What comes of it is saved where it does no worse on them. At most twice the steps; false
-    saves the best itself."""
+    """Retrain the winner on all data, the holdout included, for the same number of steps, and save that model unless
+    it scores worse on the validation windows. More data bear more steps, so the latest checkpoint with at least 80%
+    of the best gain is retrained, or a blend of at most a half where WQL, MASE and loss disagree. It takes at most
+    twice the steps. false saves the winner as it was scored."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of training; auto is bfloat16 where the processor has it and the model is large enough to gain."""
+    """Arithmetic of training. auto is bfloat16 if the processor supports it and the model is large enough to gain."""
     patience: int | None = None
-    """Stop after so many evaluations in a row that were no improvement; null trains to the end."""
+    """Stop after this number of evaluations in a row without improvement. null trains to the end."""
     output_path: str | None = None
-    """Folder of the trained checkpoint, with checkpoints/, logs/ and refit/ inside. Null is trained in paths.models_dir."""
+    """Folder of the trained model, with checkpoints/, logs/ and refit/ inside. null is trained in paths.models_dir."""
     resume: bool = True
-    """Continue an unfinished run of the same configuration found in output_path."""
+    """Continue an unfinished run of the same configuration in output_path."""
     overwrite: bool = False
-    """Replace a run found in output_path; with resume, one that is the same and unfinished is continued."""
+    """Replace a run in output_path. With resume, an unfinished run of the same configuration is continued."""
     push_to_hub: str | None = None
-    """Repository on the Hub, owner/name, that the trained checkpoint is uploaded to, in private; null uploads nothing."""
+    """Hub repository, owner/name, that the trained model is uploaded to; a new one is private. null uploads nothing."""
     dummy_data: DummyDataConfig = field(default_factory=DummyDataConfig)
-    """The synthetic series that generate_data.py writes."""
+    """The dummy data that generate_data.py writes."""
     trainer: dict[str, Any] = field(default_factory=dict)
-    """Any field of transformers.TrainingArguments, e.g. --training.trainer.weight_decay 0.01"""
+    """Any field of transformers.TrainingArguments, such as --training.trainer.weight_decay 0.01."""
 
     def __post_init__(self) -> None:
         if self.epochs != "auto":
@@ -317,29 +332,25 @@ class TrainingConfig:
         if self.learning_rate != "auto":
             _above("training.learning_rate", self.learning_rate, 0)
         _at_least("training.validation_windows", self.validation_windows, 1)
-        _at_least("training.context_length", self.context_length, 2)  # one value has no scale
+        _at_least("training.context_length", self.context_length, 2)  # a single value has no scale
         _at_least("training.prediction_length", self.prediction_length, 1)
         _at_least("training.min_past", self.min_past, 1)
         if self.quantiles is not None:
             _check_levels("training.quantiles", self.quantiles)
             if sorted(self.quantiles) != self.quantiles:
-                raise UserError(f"training.quantiles must rise, got {self.quantiles}")
+                raise UserError(f"training.quantiles must be in ascending order, got {self.quantiles}")
         if any(not 0 < share < 1 for share in self.blends):
-            raise UserError(f"training.blends must lie between 0 and 1, got {self.blends}")
+            raise UserError(f"training.blends must be between 0 and 1, got {self.blends}")
         if self.method != "lora":
             names = tuple(one.name for one in fields(LoraConfig))
-            _refuse_given(
-                "training.lora", self.lora, names, f"training.method {self.method} trains no low-rank adapters"
-            )
+            _refuse_given("training.lora", self.lora, names, f"training.method is {self.method}")
         if self.freeze and self.method == "lora":
-            raise UserError("training.freeze: low-rank adapters freeze all else already; leave it empty")
+            raise UserError("training.freeze: training.method lora freezes all other weights already; remove the key")
         if self.push_to_hub is not None and self.push_to_hub.count("/") != 1:
             raise UserError(f"training.push_to_hub must have the form owner/name, got {self.push_to_hub}")
         _at_least("training.patience", self.patience, 1)
         if self.patience is not None and self.validation_split == 0:
-            raise UserError(
-                "training.patience goes by validation scores, of which there are none: set training.validation_split"
-            )
+            raise UserError("training.patience needs validation scores; set training.validation_split above 0")
         if not 0 <= self.validation_split < 1:
             raise UserError(f"training.validation_split must be at least 0 and below 1, got {self.validation_split}")
         if not 0 <= self.drop_prob < 1:
@@ -348,29 +359,31 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class InferenceConfig:
-    """How forecasts are made."""
+    """Forecasts."""
 
     model_path: str | None = None
-    """Checkpoint folder or Hub id of the model, or builtin:bolt-synth; null is the trained one, training.output_path."""
+    """Checkpoint folder or Hub ID of the model, or builtin:bolt-synth. null is the trained model,
+    training.output_path."""
     data_path: str | None = None
-    """File, folder or Hub name of the series to forecast, in any format of data.train; null is the generated dummy data."""
+    """Series to forecast: any source that data.train takes, except synthetic ones. null is the generated dummy data."""
     future_path: str | None = None
-    """Table of data.known_covariates at the steps to forecast, in any long format; needed where there are any."""
+    """Table of data.known_covariates at the steps to forecast, in any long format. Required if there are known
+    covariates."""
     prediction_length: int = 48
-    """Steps to forecast; it may be more than the model's own horizon."""
+    """Steps to forecast. It may exceed the model's horizon."""
     context_length: int | None = None
-    """Steps of history the model sees; null is all that it can take."""
+    """Steps of history that the model sees. null is as many as it can take."""
     quantiles: list[float] = field(default_factory=lambda: [0.1, 0.5, 0.9])
     """Quantile levels to forecast, each between 0 and 1."""
     batch_size: int = 64
-    """Series a forward pass."""
+    """Series per forward pass."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the model; auto is that of the checkpoint's weights. bf16 rounds forecasts to three digits."""
+    """Arithmetic of the model. auto is that of the checkpoint's weights. bf16 rounds forecasts to three digits."""
     output_path: str | None = None
-    """File for the forecasts (.parquet, .csv or .jsonl), or a folder, then predictions.parquet in it. Null is
+    """File of the forecasts (.parquet, .csv or .jsonl), or a folder, which gets predictions.parquet. null is
     paths.predictions_dir."""
     plot_path: str | None = None
-    """PNG file with history, median and 80% band of some series; null draws none."""
+    """PNG file with history, median and 80% band of some series. null draws none."""
 
     def __post_init__(self) -> None:
         _at_least("inference.prediction_length", self.prediction_length, 1)
@@ -384,15 +397,15 @@ class EvaluationSet:
     """One data set to score on."""
 
     path: str
-    """File, folder or Hub name, in any format of data.train."""
+    """Any source that data.train takes, except synthetic ones."""
     name: str | None = None
-    """Its name in the tables; null is the file's name."""
+    """Name in the tables. null is the file name."""
     freq: str | None = None
-    """Pandas frequency; null is data.freq, or inferred."""
+    """Pandas frequency. null is data.freq, or inferred."""
     prediction_length: int | None = None
-    """Steps of the horizon; null is evaluation.prediction_length."""
+    """Steps of the horizon. null is evaluation.prediction_length."""
     seasonality: int | None = None
-    """Steps of the season that the baseline repeats; null follows from the frequency."""
+    """Season length in steps, for seasonal naive, MASE and RMSSE. null follows from the frequency."""
 
     def __post_init__(self) -> None:
         _at_least(f"evaluation.data_path: prediction_length of {self.path}", self.prediction_length, 1)
@@ -401,28 +414,28 @@ class EvaluationSet:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """What is scored, and where the tables go."""
+    """Evaluation of models, and its reports."""
 
     data_path: str | list[EvaluationSet | str] | None = None
-    """Series to score on; a list of paths or {path, name, freq, prediction_length, seasonality}; or a JSON file that
-    lists such entries. Null is inference.data_path, or the generated dummy data."""
+    """Series to score on: a source, a list of paths or {path, name, freq, prediction_length, seasonality}, or a JSON
+    file with such a list. null is inference.data_path, or the generated dummy data."""
     models: Names | None = None
-    """Checkpoint folders, Hub ids or builtin:bolt-synth; seasonal naive is always scored beside them. Null is the base and
-    the trained model."""
+    """Checkpoint folders, Hub IDs or builtin:bolt-synth, scored beside seasonal naive. null is the base and the
+    trained model."""
     fev_tasks: str | None = None
-    """YAML file or address of a benchmark of fev: its tasks are scored in place of data_path, by fev's own metrics, and
-    each model's results written as fev's leaderboards take them."""
+    """YAML file or URL of a fev benchmark. Its tasks are scored instead of data_path, by fev's metrics, with a
+    result file per model for fev's leaderboards."""
     baselines: list[Literal["AutoETS", "AutoTheta"]] | None = None
-    """Models of statsforecast, fitted to each series, to score beside them. Null is both where statsforecast is installed;
-    [] is none."""
+    """Models of statsforecast, fitted to each series and scored too. null is both if statsforecast is installed. []
+    is none."""
     windows: int = 1
-    """How many times each series is forecast, each time from one horizon further back; 1 is its last window only."""
+    """Rolling origins per series, one horizon apart. 1 scores the last window only."""
     prediction_length: int | None = None
-    """Steps of the horizon; null is inference.prediction_length."""
+    """Steps of the horizon. null is inference.prediction_length."""
     batch_size: int = 64
-    """Series a forward pass."""
+    """Series per forward pass."""
     report_path: str | None = None
-    """Folder for report.html, scores.md and the tables in CSV; null is reports in paths.data_dir."""
+    """Folder of report.html, scores.md and the tables in CSV. null is reports in paths.data_dir."""
 
     def __post_init__(self) -> None:
         _at_least("evaluation.windows", self.windows, 1)
@@ -430,29 +443,29 @@ class EvaluationConfig:
         _at_least("evaluation.batch_size", self.batch_size, 1)
         if self.fev_tasks is not None:
             names = ("data_path", "windows", "prediction_length", "baselines")
-            _refuse_given("evaluation", self, names, "evaluation.fev_tasks says what is scored, and how")
+            _refuse_given("evaluation", self, names, "evaluation.fev_tasks sets them")
         if self.data_path == []:
-            raise UserError("evaluation.data_path is an empty list; name at least one data set, or leave it null")
+            raise UserError("evaluation.data_path is an empty list; name at least one data set, or leave the key out")
         _check_paths("evaluation.data_path", self.data_path, "{path, name, freq, prediction_length, seasonality}")
 
 
 @dataclass(frozen=True)
 class PathsConfig:
-    """Folders that other defaults lie in."""
+    """Folders of the other defaults."""
 
     data_dir: str = "data"
-    """Holds cache/, the converted series, synthetic/ and reports/."""
+    """Parent of cache/ (converted series), synthetic/ and reports/."""
     models_dir: str = "data/models"
     """Parent of base/ and trained/."""
     predictions_dir: str = "data/predictions"
-    """Parent of forecasts."""
+    """Parent of the forecasts."""
     dummy_data_dir: str = "data/dummy"
-    """generate_data.py writes dummy.arrow here."""
+    """Folder of dummy.arrow, which generate_data.py writes."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """The whole configuration, as config/chronos_config.yaml holds it."""
+    """The whole configuration, as in config/chronos_config.yaml."""
 
     chronos: GeneralConfig = field(default_factory=GeneralConfig)
     base_model: BaseModelConfig = field(default_factory=BaseModelConfig)
@@ -481,29 +494,29 @@ class Config:
 
     def synthetic_path(self) -> Path:
         """Return the folder of the synthetic series."""
-        return Path(self.synthetic.output_path or Path(self.paths.data_dir, "synthetic", self.synthetic.source))
+        return Path(self.synthetic.output_path or Path(self.paths.data_dir, "synthetic", self.synthetic.generator))
 
     def predictions_path(self) -> Path:
-        """Return the file that forecasts go to."""
+        """Return the file of the forecasts."""
         path = Path(self.inference.output_path or self.paths.predictions_dir)
         return path if path.suffix else path / "predictions.parquet"
 
     def scored_models(self) -> list[str]:
-        """Return the models that evaluate.py scores."""
+        """Return the models to score."""
         named = self.evaluation.models
         return [str(self.base_path()), str(self.trained_path())] if named is None else listed(named)
 
     def report_path(self) -> Path:
-        """Return the folder that score tables go to."""
+        """Return the folder of the evaluation report."""
         return Path(self.evaluation.report_path or Path(self.paths.data_dir, "reports"))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the configuration as nested dictionaries of plain values."""
+        """Return the configuration as nested dictionaries of YAML values."""
         return to_serializable(asdict(self))
 
 
 def listed(names: Names) -> list[str]:
-    """Return the names as a list, one as a list of one."""
+    """Return one name or a list of names as a list."""
     return [names] if isinstance(names, str) else names
 
 
@@ -518,24 +531,24 @@ def _above(key: str, value: float, bound: float) -> None:
 
 
 def _refuse_given(section: str, given: Any, names: tuple[str, ...], why: str) -> None:
-    """Refuse keys of a section that would have no effect, and say why they would have none."""
+    """Refuse keys of a section that would have no effect, with the reason."""
     defaults = {one.name: one.default for one in fields(given)}
     said = [f"{section}.{name}" for name in names if getattr(given, name) != defaults[name]]
     if said:
-        raise UserError(f"{', '.join(said)} would have no effect, as {why}; leave out the one or the other")
+        raise UserError(f"{', '.join(said)} would have no effect, since {why}; remove one of the two")
 
 
 def _check_paths(key: str, given: Any, entry: str) -> None:
-    """Refuse what is a list or an entry of one with a mistyped key, which the parser takes for the path that it may be."""
+    """Refuse a list or an entry with a mistyped key: the parser would take it for a path."""
     for one in given if isinstance(given, list) else [given]:
         if isinstance(one, str) and one.startswith(("[", "{")) and not Path(one).exists():
-            raise UserError(f"{key} does not parse: {one}; it takes a path, {entry}, or a list of these")
+            raise UserError(f"{key} does not parse: {one}; write a path, {entry}, or a list of these")
 
 
 def _check_levels(key: str, levels: list[float]) -> None:
     if not levels:
-        raise UserError(f"{key} names no level; name at least one between 0 and 1")
+        raise UserError(f"{key} is empty; name at least one level between 0 and 1")
     if any(not 0 < level < 1 for level in levels):
-        raise UserError(f"{key} must lie between 0 and 1, got {levels}")
+        raise UserError(f"{key} must be between 0 and 1, got {levels}")
     if len(set(levels)) < len(levels):
-        raise UserError(f"{key} names a level twice: {levels}")
+        raise UserError(f"{key} has a level twice: {levels}")

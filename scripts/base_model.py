@@ -1,4 +1,4 @@
-"""Fetch or make a base model and save it as a native Chronos checkpoint."""
+"""Load a base model and save it as a native Chronos checkpoint."""
 
 import logging
 
@@ -9,22 +9,12 @@ logger = logging.getLogger("pipeline")
 
 
 def main(config: Config) -> None:
-    """Load, convert and save the model that base_model describes."""
-    from pipeline.base_model import ChronosBaseModel
-    from pipeline.core.files import check_folder
+    """Make the base model that the section base_model describes."""
+    from pipeline.models.base import make_base
 
-    check_folder(config.base_path())
-    base = ChronosBaseModel(config.base_model.model_name)
-    base.revision, base.seed = config.base_model.revision, config.chronos.seed
-    base.load_from_huggingface()
-    if config.base_model.convert_format:
-        base.convert_to_native_format()
-    save = base.save_base_model if config.base_model.save_metadata else base.save_without_metadata
-    save(str(config.base_path()))
-    info = base.get_model_info()
-    logger.info(
-        "%s: %s, %d parameters: %s", base.model_name, info["architecture"], info["parameters"], config.base_path()
-    )
+    info = make_base(config)
+    name, architecture, parameters = info["model_name"], info["architecture"], info["parameters"]
+    logger.info("%s: %s, %d parameters: %s", name, architecture, parameters, config.base_path())
 
 
 if __name__ == "__main__":

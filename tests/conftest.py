@@ -9,6 +9,8 @@ import pytest
 from support import ROOT
 from support.series import long_frame
 
+# Two workers share two cores; with more threads they wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -27,6 +29,23 @@ def nano(tmp_path_factory):
         base.load_from_huggingface()
         base.convert_to_native_format()
         base.save_base_model(str(folder / family))
+    return {family: folder / family for family in FAMILIES}
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """Folders of native checkpoints of each family, far smaller than nano ones; their model_info.json says nano.
+
+    d_model 16, one layer, two heads, context 64, horizon 64; token models have 64 tokens.
+    """
+    from pipeline.models.base import BaseModel, convert, save
+    from pipeline.models.create import Shape, random_model
+
+    settings = {"bolt": {}, "t5": {"n_tokens": 64}, "gpt2": {"n_tokens": 64}, "chronos-2": {"max_output_patches": 4}}
+    folder = tmp_path_factory.mktemp("tiny")
+    for family in FAMILIES:
+        model = random_model(family, Shape(16, 64, 1, 2), seed=0, context_length=64, **settings[family])
+        save(convert(BaseModel(model, f"scratch:{family}-nano", seed=0)), folder / family)
     return {family: folder / family for family in FAMILIES}
 
 

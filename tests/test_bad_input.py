@@ -1,11 +1,9 @@
-"""What is wrong is said in one line, with exit code 2, and nothing on disk has changed."""
+"""Wrong input ends every script with exit code 2 and one line, and nothing on disk has changed."""
 
 import json
 import os
 import shutil
 import stat
-import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,8 +11,7 @@ import pyarrow as pa
 import pytest
 from support.series import long_frame
 
-from pipeline.core.errors import UserError
-from pipeline.core.files import atomic_folder, atomic_write
+from pipeline.cli import run
 from pipeline.data.source import open_source
 
 
@@ -28,7 +25,7 @@ def tree(folder):
 
 @pytest.fixture
 def refused(tmp_path, run_script, monkeypatch):
-    """Run a script that must refuse, and give the line it says."""
+    """Run a script that must refuse its input, and return the line on stderr."""
 
     def run(name, *arguments):
         before = tree(tmp_path)
@@ -46,27 +43,28 @@ def train_arguments(nano, csv, *more):
     return ["--base_model.output_path", nano["bolt"], "--data.train", csv, *lengths, *more]
 
 
-def test_every_process_says_what_it_refuses(run_script, monkeypatch):
-    """What is wrong may be so for one of them alone."""
+def test_every_process_reports_its_error(run_script, monkeypatch):
+    """A file may be missing for one process only."""
     for name, value in {"WORLD_SIZE": 2, "RANK": 1, "LOCAL_RANK": 1}.items():
         monkeypatch.setenv(name, str(value))
     code, _, err = run_script("train", "--training.max_step", 2)
-    assert code == 2 and err.startswith("error in process 1: there is no key training.max_step"), err
+    assert code == 2 and err.startswith("error in process 1: ") and "training.max_step;" in err, err
     code, _, err = run_script("evaluate", "--evaluation.fev_tasks", "tasks.yaml")
-    assert code == 2 and "scored by one process" in err
+    assert code == 2 and "evaluation.fev_tasks" in err
 
 
 @pytest.mark.parametrize("script", ["train", "forecast", "evaluate"])
 def test_a_missing_model(refused, csv, script):
-    sets = ["--data.train", csv, "--inference.data_path", csv]
-    assert "no checkpoint folder" in refused(script, *sets)
+    folder = "data/models/trained" if script == "forecast" else "data/models/base"
+    assert folder in refused(script, "--data.train", csv, "--inference.data_path", csv)
 
 
 def test_another_base_than_the_one_in_the_folder(refused, run_script, nano, csv, tmp_path):
     asked = ["--base_model.model_name", "builtin:bolt-synth"]
-    assert "builtin:bolt-synth is asked for, and" in refused("train", *train_arguments(nano, csv), *asked)
+    line = refused("train", *train_arguments(nano, csv), *asked)
+    assert all(fact in line for fact in ("base_model.model_name", "builtin:bolt-synth", str(nano["bolt"])))
     asked = ["--base_model.model_name", "scratch:bolt-nano", "--base_model.revision", "v9"]
-    assert "bolt-nano at revision v9 is asked for" in refused("train", *train_arguments(nano, csv), *asked)
+    assert "v9" in refused("train", *train_arguments(nano, csv), *asked)
     made = ["--base_model.model_name", nano["bolt"], "--base_model.output_path", "base"]
     assert run_script("base_model", *made)[0] == 0
     (tmp_path / "linked").symlink_to(nano["bolt"])
@@ -74,62 +72,63 @@ def test_another_base_than_the_one_in_the_folder(refused, run_script, nano, csv,
     assert run_script("train", *train_arguments(nano, csv), *same, "--dry_run")[0] == 0
 
 
-@pytest.mark.parametrize("break_it, said", [
+@pytest.mark.parametrize("break_it, fact", [
     (lambda folder: (folder / "config.json").unlink(), "config.json"),
-    (lambda folder: (folder / "config.json").write_text("{"), "half-written"),
-    (lambda folder: (folder / "config.json").write_text('{"model_type": "t5"}'), "no Chronos model"),
+    (lambda folder: (folder / "config.json").write_text("{"), "config.json"),
+    (lambda folder: (folder / "config.json").write_text('{"model_type": "t5"}'), "chronos_config"),
     (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors"),
     (lambda folder: os.truncate(folder / "model.safetensors", 5000), "model.safetensors"),
     (lambda folder: (folder / "model.safetensors").write_bytes(b"\0" * 10**6), "model.safetensors"),
 ])  # fmt: skip
 @pytest.mark.parametrize("script", ["train", "forecast", "evaluate"])
-def test_a_broken_model(refused, nano, csv, tmp_path, script, break_it, said):
+def test_a_broken_model(refused, nano, csv, tmp_path, script, break_it, fact):
     shutil.copytree(nano["bolt"], tmp_path / "model")
     break_it(tmp_path / "model")
     models = ["--base_model.output_path", "model", "--inference.model_path", "model", "--evaluation.models", "[model]"]
     line = refused(script, *models, "--data.train", csv, "--inference.data_path", csv)
-    assert said in line and "model" in line
+    assert fact in line and "model" in line
 
 
-def test_a_truncated_weight_tensor_header_that_lies(refused, nano, csv, tmp_path):
+def test_a_weight_file_with_trailing_bytes(refused, nano, csv, tmp_path):
     shutil.copytree(nano["bolt"], tmp_path / "model")
     weights = tmp_path / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes() + b"more")
     assert "model.safetensors" in refused("forecast", "--inference.model_path", "model", "--inference.data_path", csv)
 
 
-@pytest.mark.parametrize("write, said", [
+@pytest.mark.parametrize("write, fact", [
     (lambda path: path.write_text(""), "empty"),
     (lambda path: path.write_text("item_id,timestamp,target\n"), "no rows"),
     (lambda path: path.write_text("item_id,timestamp,target\nA,2020-01-01,x\n"), "row 1"),
     (lambda path: path.write_text("item_id,timestamp,target\nA,2020-01-01,1\nA,2020-01-01,2\n"), "row 1 and row 2"),
     (lambda path: path.write_text("item_id,timestamp,target\nA,2020-01-01,1\nA,2020-01-02,inf\n"), "row 2"),
-    (lambda path: path.write_text("item_id,timestamp,target\nA,2020-01-01\n"), "a row has 2 values for 3 columns"),
+    (lambda path: path.write_text("item_id,timestamp,target\nA,2020-01-01\n"), "2 values"),
     (lambda path: path.write_text("item_id,timestamp,value\nA,2020-01-01,1\n"), "data.target"),
     (lambda path: path.write_text("item_id,timestamp,target\nA,someday,1\n"), "someday"),
-    (lambda path: path.write_text("item_id,timestamp,target\nA,,1\n"), "no timestamp"),
-    (lambda path: path.write_text("item_id,timestamp,target\n,2020-01-01,1\n"), "no item_id"),
+    (lambda path: path.write_text("item_id,timestamp,target\nA,,1\n"), "row 1"),
+    (lambda path: path.write_text("item_id,timestamp,target\n,2020-01-01,1\n"), "item_id"),
     (lambda path: path.write_bytes(bytes(range(256)) * 20), "series.csv"),
 ])  # fmt: skip
-def test_a_broken_csv(refused, nano, tmp_path, write, said):
+def test_a_broken_csv(refused, nano, tmp_path, write, fact):
     path = tmp_path / "series.csv"
     write(path)
     line = refused("train", *train_arguments(nano, path))
-    assert said in line and "series.csv" in line
+    assert fact in line and "series.csv" in line
 
 
-@pytest.mark.parametrize("values, said", [
+@pytest.mark.parametrize("values, reason", [
     (np.arange(4.0), "shorter"),
     (np.full(60, np.nan), "known"),
     (np.full(60, 3.0), "constant"),
 ])  # fmt: skip
-def test_series_of_which_none_can_be_trained_on(refused, nano, tmp_path, values, said):
+def test_unusable_series_only(refused, nano, tmp_path, values, reason):
     stamps = pd.date_range("2020", periods=len(values), freq="D")
     pd.DataFrame({"item_id": "A", "timestamp": stamps, "target": values}).to_parquet(tmp_path / "s.parquet")
-    assert said in refused("train", *train_arguments(nano, "s.parquet"))
+    line = refused("train", *train_arguments(nano, "s.parquet"))
+    assert "data.train" in line and reason in line
 
 
-def test_a_few_unusable_series_among_good_ones_are_skipped_and_named(nano, tmp_path, run_script):
+def test_unusable_series_among_others_are_skipped_with_a_warning(nano, tmp_path, run_script):
     frame = long_frame(n_series=3)
     odd = [frame[frame["item_id"] == "item0"].assign(item_id="flat", target=1.0)]
     odd.append(frame[frame["item_id"] == "item0"].assign(item_id="silent", target=np.nan))
@@ -137,12 +136,12 @@ def test_a_few_unusable_series_among_good_ones_are_skipped_and_named(nano, tmp_p
     pd.concat([frame, *odd]).to_csv(tmp_path / "s.csv", index=False)
     code, out, err = run_script("train", *train_arguments(nano, "s.csv"))
     assert (code, err) == (0, "")
-    assert all(f"1 of 6 series are {reason}" in out for reason in ("constant", "without", "shorter"))
+    assert out.count("1 of 6 series") == 3
     assert all(name in out for name in ("flat", "silent", "brief"))
 
 
 @pytest.mark.parametrize("cut", [3, 100, 2000])
-def test_an_arrow_file_that_is_cut_short(refused, nano, tmp_path, cut):
+def test_a_truncated_arrow_file(refused, nano, tmp_path, cut):
     whole = open_source(long_frame(), tmp_path / "cache").path.read_bytes()
     (tmp_path / "s.arrow").write_bytes(whole[:-cut])
     assert "s.arrow" in refused("train", *train_arguments(nano, "s.arrow"))
@@ -160,7 +159,7 @@ def test_other_broken_files(refused, nano, tmp_path):
         assert source in refused("train", *train_arguments(nano, source))
 
 
-def test_an_output_path_that_is_a_file_or_somebody_elses(refused, nano, csv, tmp_path):
+def test_output_paths_that_are_taken(refused, nano, csv, tmp_path):
     (tmp_path / "taken").write_text("mine")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("mine")
@@ -207,7 +206,7 @@ def test_configurations(refused, tmp_path):
     assert "chronos.device" in refused("train", "--chronos.device", "abacus")
 
 
-def test_hardware_that_is_not_there(refused, nano, csv):
+def test_missing_hardware(refused, nano, csv):
     import torch
 
     device = "mps" if torch.cuda.is_available() else "cuda"
@@ -219,90 +218,56 @@ def test_no_data_at_all(refused, nano):
     assert "generate_data.py" in refused("train", "--base_model.output_path", nano["bolt"])
 
 
-def test_a_full_disk_leaves_nothing_behind(tmp_path):
-    for whole in (atomic_write, atomic_folder):
-        with pytest.raises(UserError, match="No space"):
-            with whole(tmp_path / "out"):
-                raise OSError(28, "No space left on device")
-        assert list(tmp_path.iterdir()) == []
+def test_an_internal_error_is_raised_with_its_traceback(monkeypatch):
+    def main(config):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("sys.argv", ["script"])
+    with pytest.raises(ValueError, match="a bug"):
+        run(main)
 
 
-def test_what_a_killed_process_left_half_written_is_removed_a_day_later(tmp_path):
-    for name, age in ((".a.arrow.old", 25 * 3600), (".a.arrow.new", 60), (".b.arrow.old", 25 * 3600)):
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (time.time() - age,) * 2)
-    with atomic_write(tmp_path / "a.arrow") as temporary:
-        temporary.write_text("whole")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.arrow.new", ".b.arrow.old", "a.arrow"]
-
-
-def test_a_folder_that_cannot_take_its_place_leaves_what_stood_there(tmp_path, monkeypatch):
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "weights").write_text("old")
-    moved, failing = Path.replace, [False, True]
-
-    def replace(path, target):
-        if failing and failing.pop(0):
-            raise OSError(5, "Input/output error")
-        return moved(path, target)
-
-    monkeypatch.setattr(Path, "replace", replace)
-    with pytest.raises(UserError, match="cannot write .*model: Input/output error"):
-        with atomic_folder(tmp_path / "model") as temporary:
-            (temporary / "weights").write_text("new")
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-    assert (tmp_path / "model" / "weights").read_text() == "old"
-
-
-def test_a_bug_of_ours_is_not_passed_off_as_the_users(run_script, monkeypatch):
-    def bug(*_):
-        raise ValueError("ours")
-
-    monkeypatch.setattr("pipeline.synthetic.dummy_series", bug)
-    with pytest.raises(ValueError, match="ours"):
-        run_script("generate_data")
-
-
-def test_errors_of_training_info_that_is_no_json(refused, nano, csv, tmp_path):
+def test_a_broken_run_and_a_run_that_differs(refused, nano, csv, tmp_path):
     run = tmp_path / "out" / "checkpoints"
     run.mkdir(parents=True)
     (run / "run.json").write_text("{")
     (tmp_path / "out" / ".lock").touch()
     assert "run.json" in refused("train", *train_arguments(nano, csv, "--training.output_path", "out"))
     (run / "run.json").write_text(json.dumps({"seed": 5}))
-    assert "differs" in refused("train", *train_arguments(nano, csv, "--training.output_path", "out"))
+    assert "seed" in refused("train", *train_arguments(nano, csv, "--training.output_path", "out"))
 
 
-def test_what_would_be_noticed_only_after_long_work(refused, nano, csv, tmp_path):
-    own = ["--inference.model_path", nano["bolt"], "--inference.data_path", csv]
-    assert "what is forecast from" in refused("forecast", *own, "--inference.output_path", csv)
+def test_errors_are_found_before_long_work(refused, nano, csv, tmp_path):
+    model = ["--inference.model_path", nano["bolt"], "--inference.data_path", csv]
+    assert "inference.output_path" in refused("forecast", *model, "--inference.output_path", csv)
     assert "pictures" in refused(
-        "forecast", *own, "--inference.plot_path", (tmp_path / "pictures").mkdir() or "pictures"
+        "forecast", *model, "--inference.plot_path", (tmp_path / "pictures").mkdir() or "pictures"
     )
     models = ["--evaluation.models", f"[{nano['bolt']}, trainde]", "--evaluation.data_path", csv]
     assert "trainde" in refused("evaluate", *models)
     named = ["--base_model.model_name", nano["bolt"], "--base_model.revision", "v9"]
-    assert "has no revisions" in refused("base_model", *named)
+    assert "base_model.revision" in refused("base_model", *named)
 
 
-def test_a_model_whose_forecasts_are_no_numbers(run_script, nano, csv, tmp_path):
+def test_a_model_that_forecasts_nan(run_script, nano, csv, tmp_path):
     from safetensors.torch import load_file, save_file
 
     shutil.copytree(nano["bolt"], tmp_path / "broken")
     weights = load_file(tmp_path / "broken" / "model.safetensors")
     broken = {name: value * float("nan") for name, value in weights.items()}
     save_file(broken, tmp_path / "broken" / "model.safetensors", {"format": "pt"})
-    own = ["--inference.model_path", "broken", "--inference.data_path", csv, "--inference.prediction_length", 2]
-    code, _, err = run_script("forecast", *own)
-    assert code == 2 and "its weights are broken" in err
+    model = ["--inference.model_path", "broken", "--inference.data_path", csv, "--inference.prediction_length", 2]
+    code, _, err = run_script("forecast", *model)
+    assert code == 2 and "item0" in err
     assert not (tmp_path / "data" / "predictions" / "predictions.parquet").exists()
 
 
-@pytest.mark.parametrize("text, said", [
-    ("inference: {prediction_length: 7}\ninference: {batch_size: 3}", "'inference' stands there twice"),
-    ("inference: {batch_size: 7, batch_size: 3}", "'batch_size' stands there twice"), ("inference: 5", "must hold keys"),
+@pytest.mark.parametrize("text, fact", [
+    ("inference: {prediction_length: 7}\ninference: {batch_size: 3}", "'inference'"),
+    ("inference: {batch_size: 7, batch_size: 3}", "'batch_size'"),
+    ("inference: 5", "'inference'"),
 ])  # fmt: skip
 @pytest.mark.parametrize("joined", [True, False])
-def test_keys_that_would_be_passed_over(refused, tmp_path, text, said, joined):
+def test_configuration_files_that_the_parser_would_accept_silently(refused, tmp_path, text, fact, joined):
     (tmp_path / "c.yaml").write_text(text)
-    assert said in refused("train", *(["--config=c.yaml"] if joined else ["--config", "c.yaml"]))
+    assert fact in refused("train", *(["--config=c.yaml"] if joined else ["--config", "c.yaml"]))

@@ -1,1 +1,1 @@
-"""What every part of the pipeline uses: errors, files, processes, series, metrics and tables."""
+"""Errors, atomic files, processes, the definition of a series, metrics and tables, for all packages."""

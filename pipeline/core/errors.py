@@ -1,20 +1,20 @@
-"""The one error that is the user's to mend, and what its messages are made of."""
+"""The error for invalid input of the user, and helpers for its messages."""
 
 from collections.abc import Sequence
 
 
 class UserError(ValueError):
-    """Something in the user's input is wrong.
+    """The user's input is invalid.
 
-    The message is one line: what is wrong, where, and how to mend it. Scripts print it and exit with 2.
+    The message is one line: what is wrong, where, and what to type. Scripts print it and exit with code 2.
     """
 
 
-def one_line(error: BaseException) -> str:
-    """Return what an error of another library says, in one line."""
+def to_one_line(error: BaseException) -> str:
+    """Return the message of another library's error in one line."""
     return " ".join(str(error).split())
 
 
-def first_few(names: Sequence[str], most: int = 5) -> str:
-    """Return the first few names, and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def first_few(names: Sequence[str], limit: int = 5) -> str:
+    """Return the first names, separated by commas, and the number of the others."""
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

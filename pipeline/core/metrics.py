@@ -1,7 +1,7 @@
-"""Scores of quantile forecasts, as the Chronos paper defines them, and the seasonal naive baseline.
+"""Metrics of quantile forecasts as the Chronos paper defines them, and the seasonal naive forecast.
 
-Shapes: a batch of n windows with horizon h and q quantile levels. NaN in a target means unknown: that step counts nowhere.
-NaN in a forecast means that the model broke down: where the target is known, it is infinitely far off.
+Shapes: n windows with horizon h. A NaN in a target is unknown, and its step is left out of all metrics. A NaN in a
+forecast is a failure of the model: if the target is known, its error is infinite.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,117 +12,122 @@ import numpy as np
 from pipeline.core.series import History, target_rows
 
 WQL_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Quantile levels of the WQL, those of the Chronos paper."""
 INTERVALS = (80, 60, 40, 20)
-"""Per cent that the central intervals between two of the levels hold, the widest first."""
+"""Nominal coverage, in percent, of the central intervals between two of the levels; the widest first."""
 SCORES = ("WQL", "MASE", "WAPE", "RMSSE", *(f"coverage_{interval}" for interval in INTERVALS))
 _UNKNOWN = -1
 
-Forecast = Callable[[Sequence[History], int], np.ndarray]
-"""From histories of n targets and a prediction_length to quantiles at `WQL_LEVELS`, [n, prediction_length, 9]."""
+ForecastFunction = Callable[[Sequence[History], int], np.ndarray]
+"""Function of the histories of n targets and a prediction_length to quantiles at `WQL_LEVELS`, [n, h, 9]."""
 
 
 @dataclass(frozen=True)
 class WindowErrors:
-    """How far each step of n windows with horizon h was off; windows of several batches or processes are simply joined."""
+    """The errors of each step of n windows with horizon h. `concatenate` joins those of batches or processes."""
 
     pinball: np.ndarray
-    """Twice the pinball loss, mean over levels, [n, h]; NaN where the target is unknown."""
+    """Twice the pinball loss, mean over the levels, [n, h]; NaN if the target is unknown."""
     error: np.ndarray
-    """Target less median, [n, h]; NaN where the target is unknown."""
+    """Target minus median, [n, h]; NaN if the target is unknown."""
     magnitude: np.ndarray
-    """|target|, [n, h]; NaN where it is unknown."""
+    """|target|, [n, h]; NaN if the target is unknown."""
     n_covering: np.ndarray
-    """How many of the nested `INTERVALS` hold the target: int8, [n, h]; -1 where it is unknown."""
+    """Number of the nested `INTERVALS` that contain the target: int8, [n, h]; -1 if it is unknown."""
     n_levels_above: np.ndarray
-    """How many quantiles are not below the target: int8, [n, h]; -1 where it is unknown."""
+    """Number of quantiles at or above the target: int8, [n, h]; -1 if it is unknown."""
     scale: np.ndarray
-    """In-sample mean of |y[t] - y[t - m]|, [n]; NaN or 0 where there is none."""
+    """In-sample mean of |y[t] - y[t - m]|, [n]; NaN or 0 if it is not defined."""
     squared_scale: np.ndarray
-    """In-sample mean of (y[t] - y[t - m])^2, [n]; NaN or 0 where there is none."""
+    """In-sample mean of (y[t] - y[t - m])^2, [n]; NaN or 0 if it is not defined."""
 
     @staticmethod
     def concatenate(parts: Sequence["WindowErrors"]) -> "WindowErrors":
-        """Join the windows of several batches."""
-        return WindowErrors(*(np.concatenate(columns) for columns in zip(*(part._columns() for part in parts))))
+        """Concatenate the windows of several batches."""
+        return WindowErrors(*(np.concatenate(arrays) for arrays in zip(*(part._arrays() for part in parts))))
 
     def __len__(self) -> int:
         return len(self.scale)
 
     def at_step(self, step: int) -> "WindowErrors":
-        """Return one step of every window."""
-        return WindowErrors(*(column[:, [step]] if column.ndim == 2 else column for column in self._columns()))
+        """Return the errors of one step of every window, with a horizon of 1."""
+        return WindowErrors(*(array[:, [step]] if array.ndim == 2 else array for array in self._arrays()))
 
     def scores(self) -> dict[str, float]:
-        """Return the `SCORES` of all windows together; NaN where no window defines one."""
+        """Return the `SCORES` over all windows; NaN if no window defines a score."""
         return {name: float(value[0]) for name, value in self.scores_by(np.zeros(len(self), np.int64), 1).items()}
 
     def scores_by(self, group: np.ndarray, n_groups: int) -> dict[str, np.ndarray]:
-        """Return the `SCORES` of each group of windows, [n_groups]; NaN where no window of a group defines one.
+        """Return the `SCORES` of each group of windows, [n_groups]; NaN if no window of the group defines a score.
 
-        WQL is the sum of twice the pinball losses over the sum of |y|, mean over the levels 0.1 to 0.9. MASE is the mean
-        over windows of the mean absolute error of the median over `scale` (both: Ansari et al., Chronos: Learning the
-        Language of Time Series, 2024, appendix D). WAPE is the sum of absolute errors over the sum of |y|. RMSSE is the mean
-        over windows of the root of the mean squared error over `squared_scale` (Makridakis et al., M5 accuracy competition,
-        2022, with the seasonal difference in place of the last one). A coverage is the share of steps that an interval
-        holds.
+        - WQL: the sum of twice the pinball losses over the sum of |y|, mean over the levels 0.1 to 0.9.
+        - MASE: the mean over windows of the mean absolute error of the median over `scale`. Both metrics: Ansari et
+          al., Chronos: Learning the Language of Time Series, 2024, appendix D.
+        - WAPE: the sum of absolute errors over the sum of |y|.
+        - RMSSE: the mean over windows of the root of the mean squared error over `squared_scale` (Makridakis et al.,
+          M5 accuracy competition, 2022, with the seasonal difference in place of the last one).
+        - coverage_80, ...: the share of known steps whose target is in the interval.
 
         Args:
-            group: of each window, int64, [n].
+            group: index of each window's group, int64, [n].
         """
 
-        def summed(values: np.ndarray) -> np.ndarray:
+        def group_sum(values: np.ndarray) -> np.ndarray:
             return np.bincount(group, values, minlength=n_groups)
 
-        def mean(values: np.ndarray) -> np.ndarray:
+        def group_mean(values: np.ndarray) -> np.ndarray:
             defined = ~np.isnan(values)
-            return summed(np.where(defined, values, 0.0)) / summed(defined)
+            return group_sum(np.where(defined, values, 0.0)) / group_sum(defined)
 
         with np.errstate(divide="ignore", invalid="ignore"):
-            magnitude, known = summed(np.nansum(self.magnitude, axis=1)), summed((self.n_covering >= 0).sum(axis=1))
+            magnitude = group_sum(np.nansum(self.magnitude, axis=1))
             magnitude = np.where(magnitude > 0, magnitude, np.nan)
+            n_known = group_sum((self.n_covering >= 0).sum(axis=1))
             scores = {
-                "WQL": summed(np.nansum(self.pinball, axis=1)) / magnitude,
-                "MASE": mean(self.scaled_error()),
-                "WAPE": summed(np.nansum(np.abs(self.error), axis=1)) / magnitude,
-                "RMSSE": mean(np.sqrt(_mean_known(self.error**2) / _positive(self.squared_scale))),
+                "WQL": group_sum(np.nansum(self.pinball, axis=1)) / magnitude,
+                "MASE": group_mean(self.mase_by_window()),
+                "WAPE": group_sum(np.nansum(np.abs(self.error), axis=1)) / magnitude,
+                "RMSSE": group_mean(np.sqrt(_mean_known(self.error**2) / _positive_or_nan(self.squared_scale))),
             }
             for position, interval in enumerate(INTERVALS):
-                scores[f"coverage_{interval}"] = summed((self.n_covering > position).sum(axis=1)) / known
+                scores[f"coverage_{interval}"] = group_sum((self.n_covering > position).sum(axis=1)) / n_known
         return scores
 
-    def scaled_error(self) -> np.ndarray:
-        """Return the MASE of each window, [n]; NaN where it is not defined."""
-        return _mean_known(np.abs(self.error)) / _positive(self.scale)
+    def mase_by_window(self) -> np.ndarray:
+        """Return the MASE of each window, [n]; NaN if it is not defined."""
+        return _mean_known(np.abs(self.error)) / _positive_or_nan(self.scale)
 
-    def share_at_most(self) -> np.ndarray:
-        """Return the share of targets at or below the quantile of each of `WQL_LEVELS`, [9]."""
+    def calibration(self) -> np.ndarray:
+        """Return the share of known targets at or below the quantile of each of `WQL_LEVELS`, [9]; NaN without any."""
+        n_levels = len(WQL_LEVELS)
         n_known = (self.n_levels_above >= 0).sum()
-        n_at_most = np.array([(self.n_levels_above >= len(WQL_LEVELS) - k).sum() for k in range(len(WQL_LEVELS))])
-        return n_at_most / n_known if n_known else np.full(len(WQL_LEVELS), np.nan)
+        # Quantiles rise, so a target with j quantiles at or above it is at or below the j highest ones.
+        n_at_or_below = np.array([(self.n_levels_above >= n_levels - k).sum() for k in range(n_levels)])
+        return n_at_or_below / n_known if n_known else np.full(n_levels, np.nan)
 
-    def _columns(self) -> tuple[np.ndarray, ...]:
+    def _arrays(self) -> tuple[np.ndarray, ...]:
         return tuple(getattr(self, field.name) for field in fields(self))
 
 
 def window_errors(target: np.ndarray, quantiles: np.ndarray, scale: np.ndarray) -> WindowErrors:
-    """Score one batch of forecasts at the levels of `WQL_LEVELS`.
+    """Return the errors of a batch of forecasts.
 
     Args:
         target: [n, h].
-        quantiles: [n, h, 9], rising; NaN where there is no forecast.
-        scale: what `seasonal_error` gives for each window's history, [n, 2].
+        quantiles: at `WQL_LEVELS`, [n, h, 9], rising; NaN if the model failed.
+        scale: the result of `seasonal_error` for each window's history, [n, 2].
     """
     levels = np.asarray(WQL_LEVELS)
     target, quantiles = target.astype(np.float64), np.where(np.isnan(quantiles), np.inf, quantiles).astype(np.float64)
     unknown = np.isnan(target)
     error = target[:, :, None] - quantiles
     pinball = 2 * np.maximum(levels * error, (levels - 1) * error)
-    around = [(error[:, :, k] >= 0) & (error[:, :, -1 - k] <= 0) for k in range(len(INTERVALS))]
+    is_covered = [(error[:, :, k] >= 0) & (error[:, :, -1 - k] <= 0) for k in range(len(INTERVALS))]
     return WindowErrors(
         pinball=pinball.mean(axis=2),
         error=error[:, :, WQL_LEVELS.index(0.5)],
         magnitude=np.abs(target),
-        n_covering=np.where(unknown, _UNKNOWN, np.sum(around, axis=0)).astype(np.int8),
+        n_covering=np.where(unknown, _UNKNOWN, np.sum(is_covered, axis=0)).astype(np.int8),
         n_levels_above=np.where(unknown, _UNKNOWN, (error <= 0).sum(axis=2)).astype(np.int8),
         scale=scale[:, 0],
         squared_scale=scale[:, 1],
@@ -132,45 +137,49 @@ def window_errors(target: np.ndarray, quantiles: np.ndarray, scale: np.ndarray) 
 def forecast_errors(
     histories: Sequence[History], target: np.ndarray, quantiles: np.ndarray, seasons: Sequence[int]
 ) -> WindowErrors:
-    """Score one batch of forecasts from the histories that they were made from.
+    """Return the errors of a batch of forecasts, with scales from the histories that were forecast from.
 
-    A target without a known value in its history counts nowhere: nobody can forecast it.
+    A target without a known value in its history is left out: no model can forecast it.
 
     Args:
-        histories: of n targets together.
+        histories: the histories of n targets in total.
         target: [n, h].
         quantiles: at `WQL_LEVELS`, [n, h, 9].
-        seasons: steps of each history's season.
+        seasons: season length of each history, in steps.
     """
     rows = target_rows(histories)
-    of_rows = np.repeat(seasons, len(rows) // len(histories))
+    row_seasons = np.repeat(seasons, len(rows) // len(histories))
     unknown = np.array([np.isnan(row).all() for row in rows])
-    scale = np.array([seasonal_error(row, season) for row, season in zip(rows, of_rows.tolist())])
+    scale = np.array([seasonal_error(row, season) for row, season in zip(rows, row_seasons.tolist())])
     return window_errors(np.where(unknown[:, None], np.nan, target), quantiles, scale)
 
 
 def _mean_known(values: np.ndarray) -> np.ndarray:
+    """Return the mean of the known values of each row, [n]; NaN if there is none."""
     known = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
         return np.where(known, values, 0.0).sum(axis=1) / known.sum(axis=1)
 
 
-def _positive(scale: np.ndarray) -> np.ndarray:
+def _positive_or_nan(scale: np.ndarray) -> np.ndarray:
     return np.where(scale > 0, scale, np.nan)
 
 
 def seasonal_error(history: np.ndarray, seasonality: int) -> tuple[float, float]:
-    """Return the means of |y[t] - y[t - m]| and of its square over one history, [length]; NaN where no pair is known."""
+    """Return the means of |y[t] - y[t - m]| and of its square over a history, [length]; NaN if no pair is known."""
     differences = np.abs(history[seasonality:].astype(np.float64) - history[:-seasonality])
     known = differences[~np.isnan(differences)]
     return (float(known.mean()), float(np.square(known).mean())) if len(known) else (float("nan"), float("nan"))
 
 
 def seasonal_naive(history: np.ndarray, prediction_length: int, seasonality: int) -> np.ndarray:
-    """Repeat the last season of one series, [length] to [prediction_length].
+    """Return the seasonal naive forecast of a series, [prediction_length]: its last season, repeated.
 
-    Each step takes the last known value at its place in the season; a place that was never known takes the series' last
-    known value, and zero where nothing is known.
+    Each step takes the last known value at its position in the season. If that position was never known, it takes the
+    last known value of the series, or zero if nothing is known.
+
+    Args:
+        history: [length].
     """
     known = history[~np.isnan(history)]
     padding = np.full(-len(history) % seasonality, np.nan)

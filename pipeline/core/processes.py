@@ -5,43 +5,59 @@ import sys
 
 
 class Processes:
-    """How many there are, and which this is; one where neither was used, whatever else is left in the environment."""
+    """The number of processes and the rank of this one, from the environment variables of the launcher.
+
+    If WORLD_SIZE is 1 or not set, there is one process, and the other variables are ignored.
+    """
 
     def __init__(self) -> None:
         self.count = int(os.environ.get("WORLD_SIZE", 1))
+        """Number of processes on all machines."""
         several = self.count > 1
         self.rank = int(os.environ.get("RANK", 0)) if several else 0
-        """Number of this process among all."""
+        """Index of this process among all."""
         self.local_rank = int(os.environ.get("LOCAL_RANK", 0)) if several else 0
-        """Number of this process among those of its machine."""
+        """Index of this process among those of its machine."""
         self.local_count = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if several else 1
-        """How many of them there are on its machine."""
+        """Number of processes on this machine."""
 
     @property
     def cpus_per_process(self) -> int:
-        """How many of the machine's processors there are for each of its processes."""
+        """Number of usable processors of this machine for each of its processes."""
         usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return usable // self.local_count
 
     def barrier(self, device: str) -> None:
-        """Go on when all processes have come here."""
+        """Wait until all processes have reached this call.
+
+        Args:
+            device: the device that the processes train on; CPU processes communicate by another backend.
+        """
         if self.count > 1:
             from accelerate import PartialState
 
             PartialState(cpu=device == "cpu").wait_for_everyone()
 
-    def gather(self, own: list, device: str) -> list:
-        """Return the lists of all processes as one, in the order of the processes, on each of them."""
+    def gather(self, items: list, device: str) -> list:
+        """Return the lists of all processes, concatenated in the order of their ranks, on every process.
+
+        Args:
+            items: the list of this process.
+            device: as for `barrier`.
+        """
         if self.count == 1:
-            return own
+            return items
         from accelerate import PartialState
         from accelerate.utils import gather_object
 
         PartialState(cpu=device == "cpu")
-        return gather_object(own)
+        return gather_object(items)
 
     def shut_down(self) -> None:
-        """Wait for the others, and close the connections: who leaves early is aborted."""
+        """Wait for the other processes, and close the connections.
+
+        A process that exits earlier makes the others fail.
+        """
         if "torch.distributed" in sys.modules:
             from torch import distributed
 

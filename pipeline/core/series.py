@@ -1,4 +1,4 @@
-"""What a time series is, everywhere in this package."""
+"""The definition of a time series, its variates and its history, for all packages."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,13 +9,17 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Variates:
-    """What the rows of an item are, in this order: targets, covariates of the past, covariates known beyond it too."""
+    """The names of the rows of an item, in this order: targets, past covariates, known covariates.
 
+    Known covariates have values in the horizon too.
+    """
+
+    # The names of the fields are in the hashes of converted sources and in training_info.json.
     targets: tuple[str, ...] = ("target",)
     past: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Of each categorical covariate its categories; the row holds their positions."""
+    """The categories of each categorical covariate; its row contains their positions."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -27,12 +31,15 @@ class Variates:
 
     @property
     def names_by_role(self) -> tuple[tuple[str, ...], ...]:
-        """Names of targets, covariates of the past, and known ones."""
+        """Names of the targets, of the past covariates, and of the known covariates."""
         return self.targets, self.past, self.known
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What the columns of a table of them are called in this package: `target` the first, so that none has two names."""
+        """Names of the columns of an internal table: `target` for the first row, the others with a prefix.
+
+        The prefix keeps a variate called `target` or `item_id` from colliding with another column.
+        """
         return ("target", *(f"variate {name}" for name in self.names[1:]))
 
     @property
@@ -46,35 +53,35 @@ UNIVARIATE = Variates()
 
 @dataclass(frozen=True)
 class Series:
-    """One item: a time series on a regular grid, alone or with others that belong to it."""
+    """One item: a time series on a regular grid, alone or with further variates."""
 
     item_id: str
-    """Its name, unique within a data set."""
+    """The item ID, unique within a data set."""
     start: np.datetime64
     """Timestamp of the first value, datetime64[s]."""
     freq: str
-    """Pandas alias of the step; empty where the data came without timestamps."""
+    """Frequency, a pandas alias; empty if the data have no timestamps."""
     target: np.ndarray
-    """float32, [length], or [n_variates, length]; NaN where a value is missing."""
+    """float32, [length], or [n_variates, length]; NaN for a missing value."""
     variates: Variates = UNIVARIATE
 
 
 class Panel(NamedTuple):
-    """The history of an item of several variates, and what is known beyond it."""
+    """The history of an item of several variates, and the known part of its future."""
 
     past: np.ndarray
     """float32, [n_variates, length]."""
     future: np.ndarray
-    """float32, [n_variates, prediction_length]; NaN where nothing is known."""
+    """float32, [n_variates, prediction_length]; NaN if unknown."""
     variates: Variates
 
 
 History = np.ndarray | Panel
-"""What a forecast starts from: values [length], or a panel."""
+"""The input of a forecast: values [length], or a panel."""
 
 
 def target_rows(histories: Iterable[History]) -> list[np.ndarray]:
-    """Return the histories of all targets, each [length], those of an item one after the other."""
+    """Return the histories of all targets, [length] each; the targets of an item follow each other."""
     rows: list[np.ndarray] = []
     for history in histories:
         rows += list(history.past[: len(history.variates.targets)]) if isinstance(history, Panel) else [history]

@@ -1,4 +1,4 @@
-"""Tables as text and as CSV."""
+"""Tables as Markdown and as CSV."""
 
 from __future__ import annotations
 
@@ -13,25 +13,22 @@ Row = dict[str, Any]
 
 
 def markdown_table(rows: Sequence[Row], columns: Sequence[str]) -> str:
-    """Return rows as a Markdown table, its columns padded so that it reads well as plain text too."""
-    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
-    widths = [max(len(column), *(len(line[i]) for line in cells)) for i, column in enumerate(columns)]
-    is_number = [all(_is_numeric(row.get(column)) for row in rows) for column in columns]
+    """Return rows as a Markdown table; columns are padded so that it is readable as plain text."""
+    cells = [[_format_cell(row.get(column)) for column in columns] for row in rows]
+    widths = [max(len(column), *(len(row[i]) for row in cells)) for i, column in enumerate(columns)]
+    is_numeric = [all(_is_numeric(row.get(column)) for row in rows) for column in columns]
 
     def line(values: Sequence[str]) -> str:
-        padded = [value.rjust(w) if right else value.ljust(w) for value, w, right in zip(values, widths, is_number)]
+        padded = [value.rjust(w) if right else value.ljust(w) for value, w, right in zip(values, widths, is_numeric)]
         return "| " + " | ".join(padded) + " |"
 
-    rule = (
-        "|"
-        + "|".join("-" * (w + 1) + ":" if right else ":" + "-" * (w + 1) for w, right in zip(widths, is_number))
-        + "|"
-    )
-    return "\n".join([line(columns), rule, *map(line, cells)]) + "\n"
+    # The colon of a rule is at the side that the column is aligned to.
+    rules = ["-" * (w + 1) + ":" if right else ":" + "-" * (w + 1) for w, right in zip(widths, is_numeric)]
+    return "\n".join([line(columns), f"|{'|'.join(rules)}|", *map(line, cells)]) + "\n"
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows, all with the same keys, in full precision.
+    """Write rows with the same keys, in full precision.
 
     Raises:
         UserError: the file cannot be written.
@@ -46,11 +43,9 @@ def _is_numeric(value: object) -> bool:
     return value is None or isinstance(value, (int, float))
 
 
-def _cell(value: object) -> str:
+def _format_cell(value: object) -> str:
     if value is None:
         return ""
-    return (
-        f"{value:.4f}"
-        if isinstance(value, float) and not value.is_integer()
-        else f"{value:g}" if isinstance(value, float) else str(value)
-    )
+    if isinstance(value, float):
+        return f"{value:g}" if value.is_integer() else f"{value:.4f}"
+    return str(value)

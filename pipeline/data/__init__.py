@@ -1,1 +1,1 @@
-"""From any format to a store of series."""
+"""Conversion of sources in any common format to Arrow stores of series."""

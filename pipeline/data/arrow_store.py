@@ -1,9 +1,9 @@
-"""The Arrow store: series on disk, written as a stream, read through a memory map.
+"""The Arrow store: series in a file, written as a stream and read through a memory map.
 
-The form is a contract: Arrow IPC stream format, uncompressed, columns `item_id: string`, `start: timestamp[s]`,
-`target: list<float32>`, schema metadata `{"freq": ...}`, at most 1,024 items a record batch. GluonTS, `datasets`, pyarrow
-and chronos-forecasting's own training script all read it. An item of several variates has a row for each, one after the
-other, and the metadata says under `variates` what they are.
+The format is a contract: Arrow IPC stream, uncompressed, columns `item_id: string`, `start: timestamp[s]` and
+`target: list<float32>`, schema metadata `{"freq": ...}`, at most 1,024 items a record batch. GluonTS, `datasets`,
+pyarrow and the training script of chronos-forecasting read it. An item of several variates has one row for each, in
+consecutive rows, and the metadata describes them under `variates`.
 """
 
 from __future__ import annotations
@@ -20,32 +20,33 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.core.errors import UserError, one_line
+from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.files import atomic_write, check_stream_end, fingerprint
 from pipeline.core.series import UNIVARIATE, History, Panel, Series, Variates
 
-ROWS_PER_BATCH = 1024
-_VALUES_PER_BATCH = 1 << 24
-_BATCHES_IN_MEMORY = 64
+_ROWS_PER_BATCH = 1024  # GluonTS and datasets read a batch at a time
+_VALUES_PER_BATCH = 1 << 24  # 64 MiB of float32
+_BATCHES_IN_MEMORY = 64  # pages are released this often while a store is opened
+_STREAM_START = b"\xff\xff\xff\xff"
 _SCHEMA = pa.schema(
     [("item_id", pa.string()), ("start", pa.timestamp("s")), ("target", pa.list_(pa.field("item", pa.float32())))]
 )
 
 
 class NotAStore(Exception):
-    """The file is whole, but not in the form of a store."""
+    """The file is complete, but not in the format of a store."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Store:
-    """A set of items of one frequency, their values in one flat array.
+    """Items of one frequency, with their values in one flat array.
 
-    Row v of item i is `values[offsets[i] + v * lengths[i] :][: lengths[i]]`. For a store on disk `values` is the
-    memory-mapped file itself, so what is read is what is asked for, and a pickled store is a path.
+    Row v of item i is `values[offsets[i] + v * lengths[i] :][: lengths[i]]`. For a store on disk, `values` is the
+    memory map of the file, so that only requested values are read. Such a store is pickled as its path.
     """
 
     freq: str
-    """Pandas alias of the step; empty where it is unknown."""
+    """Pandas alias of the step; empty if it is unknown."""
     item_ids: Sequence[str]
     """[n]."""
     starts: np.ndarray
@@ -55,11 +56,11 @@ class Store:
     lengths: np.ndarray
     """int64, [n]."""
     values: np.ndarray
-    """float32, flat; NaN where a value is missing."""
+    """float32, flat; NaN for a missing value."""
     path: Path | None = None
     """The file, for a store on disk."""
     variates: Variates = UNIVARIATE
-    """What the rows of every item are."""
+    """Names and roles of the rows of each item."""
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -78,12 +79,12 @@ class Store:
         return self.values[start : start + len(self.variates) * length].reshape(len(self.variates), length)
 
     def history(self, index: int, start: int, known_until: int, prediction_length: int) -> History:
-        """Return everything that is known of an item at a forecast start.
+        """Return the values of an item that are known at a forecast start.
 
         Args:
             start: the forecast start, a step of the item.
-            known_until: known covariates are given up to this step.
-            prediction_length: steps of the horizon, over which a panel's future covariates are padded with NaN.
+            known_until: step before which known covariates are included.
+            prediction_length: length of the horizon; future values of a panel are padded with NaN to it.
         """
         if self.variates == UNIVARIATE:
             return self.target(index)[:start]
@@ -94,13 +95,13 @@ class Store:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of all that the store holds: 24 hex digits."""
+        """Hash of the content of the store: 24 hex digits."""
         if self.path is not None:
             return fingerprint([self.path])
         return fingerprint([], self.freq, list(self.item_ids), self.lengths.tobytes(), self.values.tobytes())
 
     def release_pages(self) -> None:
-        """Give back the memory of what was read from disk so far; it is read again when it is asked for."""
+        """Free the memory of the values read so far; they are read from disk again when needed."""
         if isinstance(self.values.base, np.memmap):
             _release_pages(self.values.base)
 
@@ -112,7 +113,7 @@ class Store:
 
 
 def store_from_arrays(targets: Iterable[np.ndarray], freq: str = "") -> Store:
-    """Hold one-dimensional arrays as a store in memory; they are named by their position."""
+    """Return a store in memory of one-dimensional arrays, whose item IDs are their positions."""
     arrays = [np.asarray(target, dtype=np.float32) for target in targets]
     lengths = np.array([len(array) for array in arrays], dtype=np.int64)
     return Store(
@@ -125,11 +126,14 @@ def store_from_arrays(targets: Iterable[np.ndarray], freq: str = "") -> Store:
     )
 
 
-def write_store(path: str | Path, series: Iterable[Series]) -> None:
+def write_store(path: str | Path, series: Iterable[Series], values_per_batch: int = _VALUES_PER_BATCH) -> None:
     """Write series to a store, in constant memory.
 
+    Args:
+        values_per_batch: number of values after which a record batch ends, even with fewer than 1,024 items.
+
     Raises:
-        UserError: there is no series, their frequencies differ, or the file cannot be written.
+        UserError: there is no series, the frequencies differ, or the file cannot be written.
     """
     with atomic_write(path) as temporary:
         writer: Any = None
@@ -137,22 +141,22 @@ def write_store(path: str | Path, series: Iterable[Series]) -> None:
         batch: list[Series] = []
         n_values = 0
         with pa.OSFile(str(temporary), "wb") as file:
-            for one in series:
+            for item in series:
                 if freq is None:
-                    freq = one.freq
-                    writer = pa.ipc.new_stream(file, _SCHEMA.with_metadata(_metadata(one)))
-                elif one.freq != freq:
+                    freq = item.freq
+                    writer = pa.ipc.new_stream(file, _SCHEMA.with_metadata(_metadata(item)))
+                elif item.freq != freq:
                     raise UserError(
-                        f"series {one.item_id} has frequency {one.freq!r} where the ones before it have {freq!r}; "
-                        "give each frequency a file of its own"
+                        f"series {item.item_id} has frequency {item.freq!r}, the series before it {freq!r}; "
+                        "write a separate file for each frequency"
                     )
-                batch.append(one)
-                n_values += one.target.size
-                if len(batch) == ROWS_PER_BATCH or n_values >= _VALUES_PER_BATCH:
+                batch.append(item)
+                n_values += item.target.size
+                if len(batch) == _ROWS_PER_BATCH or n_values >= values_per_batch:
                     writer.write_batch(_record_batch(batch))
                     batch, n_values = [], 0
             if writer is None:
-                raise UserError(f"there is no series to write to {path}")
+                raise UserError(f"no series to write to {path}")
             if batch:
                 writer.write_batch(_record_batch(batch))
             writer.close()
@@ -162,17 +166,15 @@ def open_store(path: str | Path) -> Store:
     """Open a store through a memory map.
 
     Raises:
-        NotAStore: the file is no Arrow stream, or one of another schema, compressed, or with nulls.
-        UserError: the file is cut short or broken.
+        NotAStore: the file is not an Arrow stream, or has another schema, compression, or nulls.
+        UserError: the file is truncated or corrupt.
     """
     path = Path(path)
     with open(path, "rb") as file:
-        head = file.read(4)
-    if head != b"\xff\xff\xff\xff":
-        raise NotAStore(f"{path} is no Arrow stream")
+        if file.read(len(_STREAM_START)) != _STREAM_START:
+            raise NotAStore(f"{path} is not an Arrow stream")
     check_stream_end(path)
     mapped = np.memmap(path, np.uint8, mode="r")
-    origin, n_floats = mapped.ctypes.data, len(mapped) // 4
     item_ids: list[pa.Array] = []
     starts: Any = []
     offsets: Any = []
@@ -182,26 +184,20 @@ def open_store(path: str | Path) -> Store:
         if not reader.schema.equals(_SCHEMA) or b"freq" not in (reader.schema.metadata or {}):
             raise NotAStore(f"{path} has another schema: {reader.schema}")
         for number, batch in enumerate(reader):
-            target = batch.column("target")
-            if any(column.null_count for column in (*batch.columns, target.values)):
-                raise NotAStore(f"{path} holds nulls")
-            bounds = target.offsets.to_numpy().astype(np.int64)
-            address = target.values.buffers()[1].address if len(target.values) else origin
-            if not origin <= address < origin + len(mapped):
-                raise NotAStore(f"{path} is compressed")
+            batch_offsets, batch_lengths = _locate_rows(batch, mapped, path)
             item_ids.append(batch.column("item_id"))
             starts.append(batch.column("start").to_numpy(zero_copy_only=False).copy())
-            offsets.append((address - origin) // 4 + target.values.offset + bounds[:-1])
-            lengths.append(np.diff(bounds))
+            offsets.append(batch_offsets)
+            lengths.append(batch_lengths)
             if number % _BATCHES_IN_MEMORY == 0:
                 _release_pages(mapped)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} is no whole Arrow file ({one_line(error)}); make the file anew") from error
+        raise UserError(f"{path} is not a complete Arrow file ({to_one_line(error)}); create it again") from error
     _release_pages(mapped)
     variates = _variates(reader.schema.metadata)
-    # The rows of an item lie one behind the other, so that the first one's place is the item's.
+    # The rows of an item are consecutive, so the position of the first row is that of the item.
     first = slice(None, None, len(variates))
-    # One after the other, since of a million series these are the largest arrays of a run.
+    # Each list is freed before the next is concatenated: for a million series, these are the largest arrays of a run.
     starts = np.concatenate(starts)[first] if starts else np.empty(0, "M8[s]")
     offsets = np.concatenate(offsets)[first] if offsets else np.empty(0, np.int64)
     lengths = np.concatenate(lengths)[first] if lengths else np.empty(0, np.int64)
@@ -211,20 +207,39 @@ def open_store(path: str | Path) -> Store:
         starts=starts,
         offsets=offsets,
         lengths=lengths,
-        values=np.asarray(mapped[: 4 * n_floats].view(np.float32)),  # slices faster than the map itself
+        values=np.asarray(
+            mapped[: len(mapped) // 4 * 4].view(np.float32)
+        ),  # a plain array is sliced faster than a memmap
         path=path,
         variates=variates,
     )
 
 
+def _locate_rows(batch: pa.RecordBatch, mapped: np.memmap, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the offset in the mapped file, in values, and the length of each row of a record batch: int64, [n], [n].
+
+    Raises:
+        NotAStore: the batch has nulls or is compressed.
+    """
+    target = batch.column("target")
+    if any(column.null_count for column in (*batch.columns, target.values)):
+        raise NotAStore(f"{path} contains nulls")
+    bounds = target.offsets.to_numpy().astype(np.int64)
+    origin = mapped.ctypes.data
+    address = target.values.buffers()[1].address if len(target.values) else origin
+    if not origin <= address < origin + len(mapped):  # decompressed values are outside the map
+        raise NotAStore(f"{path} is compressed")
+    return (address - origin) // 4 + target.values.offset + bounds[:-1], np.diff(bounds)
+
+
 def _release_pages(mapped: np.memmap) -> None:
-    """Give back the memory of the pages that were read; they are read again when they are asked for."""
+    """Free the memory of the pages read so far; they are read from disk again when needed."""
     if hasattr(mmap, "MADV_DONTNEED"):
         mapped._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 class _ItemIds(Sequence[str]):
-    """Names read from the memory map when they are asked for."""
+    """Item IDs, read from the memory map when needed."""
 
     def __init__(self, chunks: list[pa.Array], rows_per_item: int) -> None:
         self._names = pa.chunked_array(chunks, type=pa.string())
@@ -249,20 +264,20 @@ def _metadata(series: Series) -> dict[str, str]:
 def _variates(metadata: dict[bytes, bytes]) -> Variates:
     if b"variates" not in metadata:
         return UNIVARIATE
-    read = json.loads(metadata[b"variates"])
-    categories = {name: tuple(values) for name, values in read.pop("categories").items()}
-    return Variates(**{role: tuple(names) for role, names in read.items()}, categories=categories)
+    fields = json.loads(metadata[b"variates"])
+    categories = {name: tuple(values) for name, values in fields.pop("categories").items()}
+    return Variates(**{role: tuple(names) for role, names in fields.items()}, categories=categories)
 
 
 def _record_batch(series: list[Series]) -> pa.RecordBatch:
-    rows = [row for one in series for row in np.atleast_2d(one.target)]
+    rows = [row for item in series for row in np.atleast_2d(item.target)]
     n_rows = len(series[0].variates)
     bounds = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int32)
     values = np.concatenate(rows).astype(np.float32, copy=False)
-    starts = np.array([one.start for one in series], dtype="M8[s]").repeat(n_rows)
+    starts = np.array([item.start for item in series], dtype="M8[s]").repeat(n_rows)
     return pa.record_batch(
         [
-            pa.array([one.item_id for one in series for _ in range(n_rows)], pa.string()),
+            pa.array([item.item_id for item in series for _ in range(n_rows)], pa.string()),
             pa.array(starts),
             pa.ListArray.from_arrays(pa.array(bounds), pa.array(values)),
         ],

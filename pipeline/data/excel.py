@@ -1,4 +1,4 @@
-"""Excel workbooks: the rows of one sheet."""
+"""Reading of Excel workbooks, one sheet each."""
 
 import zipfile
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from pipeline.core.errors import UserError, first_few
 from pipeline.data.columns import UNNAMED, Columns, select_columns
 from pipeline.data.rows import SourceLocation
 
-_ROWS = 65_536
+_ROWS_PER_TABLE = 65_536  # bounds memory
 
 
-def read_excel(path: Path, columns: Columns, where: SourceLocation) -> Iterator[pa.Table]:
-    """Yield the rows of a sheet as texts, a bounded number at a time; of formulas what they came to.
+def read_excel(path: Path, columns: Columns, location: SourceLocation) -> Iterator[pa.Table]:
+    """Yield the rows of a sheet as strings, a bounded number at a time; a formula gives its saved result.
 
     Raises:
-        UserError: openpyxl is missing, the file is no workbook, or the sheet is not there, is empty or lacks a column.
+        UserError: openpyxl is missing, the file is not a workbook, or the sheet is missing, empty or lacks a column.
     """
     try:
         import openpyxl
@@ -31,57 +31,59 @@ def read_excel(path: Path, columns: Columns, where: SourceLocation) -> Iterator[
             workbook = openpyxl.load_workbook(file, read_only=True, data_only=True)
         except (zipfile.BadZipFile, KeyError, ValueError) as error:
             raise UserError(
-                f"cannot read {path}: it is no workbook, or has a password; save it as .xlsx without one"
+                f"cannot read {path}: not an Excel workbook, or protected by a password; "
+                "save it as .xlsx without a password"
             ) from error
-        sheet = _sheet_of(workbook, path, columns.sheet, where)
-        sheet.reset_dimensions()  # not all programs write the right ones
-        rows = ([_text(value) for value in row] for row in sheet.iter_rows(values_only=True))
-        yield from _tables(filter(any, rows), path, columns, where)
+        sheet = _find_sheet(workbook, path, columns.sheet, location)
+        sheet.reset_dimensions()  # some programs write wrong ones
+        rows = ([_cell_text(value) for value in row] for row in sheet.iter_rows(values_only=True))
+        yield from _read_rows(filter(any, rows), path, columns, location)
 
 
-def _sheet_of(workbook: Any, path: Path, name: str | None, where: SourceLocation) -> Any:
+def _find_sheet(workbook: Any, path: Path, name: str | None, location: SourceLocation) -> Any:
     sheets = {sheet.title: sheet for sheet in workbook.worksheets}
     if name is not None:
         if name not in sheets:
             raise UserError(f"data.sheet: {path} has no sheet {name!r}, only {first_few(list(sheets))}")
         return sheets[name]
-    seen = [title for title, sheet in sheets.items() if sheet.sheet_state == "visible"]
-    if not seen:
-        raise UserError(f"{path} has no sheet that is not hidden; name one with data.sheet")
-    if len(seen) > 1:
-        where.warn(
-            f"of {path.name} the sheet {seen[0]!r} is read; another, {first_few(seen[1:])}, is named with data.sheet"
+    visible = [title for title, sheet in sheets.items() if sheet.sheet_state == "visible"]
+    if not visible:
+        raise UserError(f"{path} has no visible sheet; choose a hidden one with data.sheet")
+    if len(visible) > 1:
+        location.warn_once(
+            f"reading sheet {visible[0]!r} of {path.name}; to read another ({first_few(visible[1:])}), set data.sheet"
         )
-    return sheets[seen[0]]
+    return sheets[visible[0]]
 
 
-def _tables(
-    rows: Iterator[list[str | None]], path: Path, columns: Columns, where: SourceLocation
+def _read_rows(
+    rows: Iterator[list[str | None]], path: Path, columns: Columns, location: SourceLocation
 ) -> Iterator[pa.Table]:
+    """Yield the selected columns of a sheet, whose first row is the header."""
     header = next(rows, [])
     if not header:
-        raise UserError(f"{path}: the sheet is empty; its first row names the columns")
+        raise UserError(f"{path}: the sheet is empty; write the names of the columns in its first row")
     names = [name or f"{UNNAMED}{position}" for position, name in enumerate(header)]
-    while names[-1] == f"{UNNAMED}{len(names) - 1}":  # columns that were only formatted
+    while names[-1] == f"{UNNAMED}{len(names) - 1}":  # columns that have a format but no content
         names.pop()
-    wanted = select_columns(names, columns, path, where)
-    places = [names.index(name) for name in wanted]
-    values = {*wanted} - {*columns.item_ids, columns.timestamp} if columns.wide else {columns.target}
+    wanted = select_columns(names, columns, path, location)
+    positions = [names.index(name) for name in wanted]
+    numeric = {*wanted} - {*columns.item_ids, columns.timestamp} if columns.wide else {columns.target}
     empty = True
-    while block := list(islice(rows, _ROWS)):
-        table = pa.table({name: _texts(block, place) for name, place in zip(wanted, places)})
-        empty = empty and all(table[name].null_count == len(table) for name in values)
+    while block := list(islice(rows, _ROWS_PER_TABLE)):
+        table = pa.table({name: _column(block, position) for name, position in zip(wanted, positions)})
+        empty = empty and all(table[name].null_count == len(table) for name in numeric)
         yield table
     if empty:
-        raise UserError(f"{path} holds no value; what formulas come to is there once Excel has saved the file")
+        raise UserError(f"{path} contains no value; if it has formulas, save it in Excel, which stores their results")
 
 
-def _texts(rows: list[list[str | None]], place: int) -> pa.Array:
-    # A row ends with its last value.
-    return pa.array([row[place] if place < len(row) else None for row in rows], pa.string())
+def _column(rows: list[list[str | None]], position: int) -> pa.Array:
+    # A row ends with its last value, so it may be shorter than the header.
+    return pa.array([row[position] if position < len(row) else None for row in rows], pa.string())
 
 
-def _text(value: object) -> str | None:
+def _cell_text(value: object) -> str | None:
     if isinstance(value, datetime):
         return value.isoformat(" ")
     return None if value is None else str(value).strip() or None

@@ -1,7 +1,7 @@
-"""Steps of a calendar: which timestamp is `k` steps after another, for every pandas frequency.
+"""Calendar arithmetic for every pandas frequency: the timestamp `k` steps after another, and the reverse.
 
-Months, quarters and years are counted in months from the series' own start, and weeks in seven days, so a series keeps
-its own anchor whatever day it starts on. Timestamps are numpy datetime64 in seconds throughout.
+Months, quarters and years are counted in months from the start of a series, and weeks in seven days. Thus a series may
+start on any day. Timestamps are datetime64[s].
 """
 
 import warnings
@@ -27,7 +27,7 @@ from pandas.tseries.offsets import (
 from pipeline.core.errors import UserError
 
 UNKNOWN = ""
-"""The frequency of data that came without timestamps: steps are then only counted."""
+"""The frequency of data without timestamps, whose steps are only counted."""
 
 _WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
@@ -47,38 +47,41 @@ def parse_freq(freq: str) -> pd.offsets.BaseOffset:
             warnings.simplefilter("ignore", FutureWarning)
             offset = pd.tseries.frequencies.to_offset(freq)
     except ValueError as error:
-        raise UserError(f"data.freq: {freq!r} is no pandas frequency; write h, 30min, D, W, MS, QS, YS or B") from error
+        raise UserError(
+            f"data.freq: {freq!r} is not a pandas frequency; write h, 30min, D, W, MS, QS, YS or B"
+        ) from error
     if offset.n <= 0:
-        raise UserError(f"data.freq: {freq!r} must step forward")
+        raise UserError(f"data.freq: {freq!r} must be positive")
     if isinstance(offset, Tick) and offset.nanos % 10**9:
         raise UserError(f"data.freq: {freq!r} is finer than a second, the resolution of the Arrow store")
     return offset
 
 
-def ends_only(freq: str) -> str:
-    """Return in words, for a message, that the steps of a frequency are ends of periods, nothing of any other."""
+def period_end_hint(freq: str) -> str:
+    """Return a hint for messages about a frequency of period ends, such as `ME`; empty for any other frequency."""
     ends = isinstance(parse_freq(freq), (MonthEnd, QuarterEnd, YearEnd))
-    return " (its steps are the last days of periods; MS, QS and YS are the first ones)" if ends else ""
+    return f" ({freq} has the last days of periods; MS, QS and YS have the first days)" if ends else ""
 
 
 def seasonality(freq: str) -> int:
-    """Return the number of steps in the season that a seasonal naive forecast repeats; 1 where there is none.
+    """Return the number of steps in the season that a seasonal naive forecast repeats, 1 if there is none.
 
-    A day for hours and minutes, a week for days, a year for weeks, months and quarters. (GluonTS says 1 for days.)
+    The season is a day for hours and minutes, a week for days, and a year for weeks, months and quarters. GluonTS has 1
+    for days and weeks.
     """
     if freq == UNKNOWN:
         return 1
     offset = parse_freq(freq)
-    months, seconds = _months(offset), _seconds(offset)
+    months, seconds = _months_per_step(offset), _seconds_per_step(offset)
     if months:
-        return _whole(12, months)
+        return _steps_per_season(12, months)
     if seconds is None:
         return _BUSINESS_DAYS_A_WEEK if isinstance(offset, BusinessDay) else 1
     if seconds >= _WEEK:
-        return _whole(_YEAR, seconds)
+        return _steps_per_season(_YEAR, seconds)
     if seconds >= _DAY:
-        return _whole(_WEEK, seconds)
-    return _whole(_DAY if seconds >= 60 else 3600, seconds)
+        return _steps_per_season(_WEEK, seconds)
+    return _steps_per_season(_DAY if seconds >= 60 else 3600, seconds)
 
 
 def timestamps(starts: np.ndarray, freq: str, steps: np.ndarray) -> np.ndarray:
@@ -92,7 +95,7 @@ def timestamps(starts: np.ndarray, freq: str, steps: np.ndarray) -> np.ndarray:
         datetime64[s], [n, h].
     """
     offset = parse_freq(freq)
-    months, seconds = _months(offset), _seconds(offset)
+    months, seconds = _months_per_step(offset), _seconds_per_step(offset)
     starts = starts[:, None]
     if seconds is not None:
         return starts + (steps * seconds).astype("m8[s]")
@@ -106,16 +109,17 @@ def timestamps(starts: np.ndarray, freq: str, steps: np.ndarray) -> np.ndarray:
 
 
 def steps_between(starts: np.datetime64 | np.ndarray, stamps: np.ndarray, freq: str) -> np.ndarray:
-    """Return how many steps each of `stamps` (datetime64[s], [n]) lies after its start; -1 where off the grid.
+    """Return the number of steps from a start to each of `stamps`, -1 for a stamp off the grid: int64, [n].
 
     The inverse of `timestamps`.
 
     Args:
-        starts: one for all stamps or for each, none of them later than its stamp.
+        starts: datetime64[s], one for all stamps or [n]; not later than its stamp.
+        stamps: datetime64[s], [n].
     """
     starts = np.broadcast_to(starts, stamps.shape)
     offset = parse_freq(freq)
-    months, seconds = _months(offset), _seconds(offset)
+    months, seconds = _months_per_step(offset), _seconds_per_step(offset)
     if seconds is not None:
         after = (stamps - starts).astype(np.int64)
         return np.where(after % seconds == 0, after // seconds, -1)
@@ -126,18 +130,18 @@ def steps_between(starts: np.datetime64 | np.ndarray, stamps: np.ndarray, freq: 
     else:
         steps = np.empty(len(stamps), np.int64)
         for start in np.unique(starts):
-            own = starts == start
-            grid = pd.date_range(start, stamps[own].max(), freq=offset).to_numpy().astype("M8[s]")
-            steps[own] = np.searchsorted(grid, stamps[own])
-    back = timestamps(starts, freq, steps[:, None])[:, 0]
-    return np.where(back == stamps, steps, -1)
+            mask = starts == start
+            grid = pd.date_range(start, stamps[mask].max(), freq=offset).to_numpy().astype("M8[s]")
+            steps[mask] = np.searchsorted(grid, stamps[mask])
+    on_grid = timestamps(starts, freq, steps[:, None])[:, 0] == stamps
+    return np.where(on_grid, steps, -1)
 
 
-def on_own_grid(starts: np.ndarray, freq: str) -> tuple[str, np.ndarray]:
-    """Return a frequency and starts that lie on its grid, for series that come as a start and values.
+def align_starts(starts: np.ndarray, freq: str) -> tuple[str, np.ndarray]:
+    """Return a frequency and starts on its grid, for series that are given as a start and values.
 
-    GluonTS names the end of a period and writes any day of it: months that do not start at their ends are counted
-    from where they start, and other starts are moved to the next step of the grid, as `pandas.Period` does.
+    GluonTS names a frequency by the ends of its periods, and a start may be any day of a period. For months, the
+    frequency becomes one that counts from the starts. Other starts move to the next step, as in `pandas.Period`.
 
     Args:
         starts: datetime64[s], [n].
@@ -145,22 +149,22 @@ def on_own_grid(starts: np.ndarray, freq: str) -> tuple[str, np.ndarray]:
     if freq == UNKNOWN or not len(starts) or (steps_between(starts, starts, freq) == 0).all():
         return freq, starts
     offset = parse_freq(freq)
-    months = _months(offset)
+    months = _months_per_step(offset)
     if months:
         return _month_freq(months, int(starts[0].astype("M8[M]").astype(np.int64)), "S"), starts
     return freq, np.array([offset.rollforward(pd.Timestamp(start)) for start in starts], dtype="M8[s]")
 
 
 def infer_freq(groups: Sequence[np.ndarray]) -> str | None:
-    """Return the one frequency on whose grid all the series lie, gaps allowed, or None where too few points tell.
+    """Return the frequency whose grid contains all series, or None if no series has three timestamps.
+
+    Unlike `pandas.infer_freq`, it allows for missing timestamps. If no frequency fits all series, it returns the most
+    common one, and the caller refuses the rows that do not fit.
 
     Args:
-        groups: ascending datetime64[s] of each series; those of fewer than three points have no say.
-
-    Unlike `pandas.infer_freq`, it looks through missing timestamps. Where no frequency fits all series, the commonest is
-    returned, and it is for the caller to name the rows that do not fit.
+        groups: ascending datetime64[s] of each series; a series of fewer than three points has no vote.
     """
-    votes = Counter(_freq_of(stamps) for stamps in groups if len(stamps) >= 3)
+    votes = Counter(_infer_series_freq(stamps) for stamps in groups if len(stamps) >= 3)
     if not votes:
         return None
     candidates = [freq for freq, _ in votes.most_common()]
@@ -173,14 +177,14 @@ def infer_freq(groups: Sequence[np.ndarray]) -> str | None:
     return candidates[0]
 
 
-def _freq_of(stamps: np.ndarray) -> str:
+def _infer_series_freq(stamps: np.ndarray) -> str:
     days = stamps.astype("M8[D]")
     months = stamps.astype("M8[M]").astype(np.int64)
     day_of_month = (days - stamps.astype("M8[M]").astype("M8[D]")).astype(np.int64)
     at_end = ((days + 1).astype("M8[M]") != stamps.astype("M8[M]")).all()
-    of_day = np.unique(stamps - days)
+    times_of_day = np.unique(stamps - days)
     month_steps = np.diff(months)
-    if len(of_day) == 1 and month_steps.min() >= 1 and (at_end or (day_of_month == day_of_month[0]).all()):
+    if len(times_of_day) == 1 and month_steps.min() >= 1 and (at_end or (day_of_month == day_of_month[0]).all()):
         return _month_freq(int(np.gcd.reduce(month_steps)), int(months[0]), "E" if at_end else "S")
     steps, counts = np.unique(np.diff(stamps).astype(np.int64), return_counts=True)
     step = int(steps[counts.argmax()])
@@ -207,13 +211,13 @@ def _month_freq(step: int, first_month: int, edge: str) -> str:
     return ("" if count == 1 else str(count)) + f"{base}{edge}-{name}"
 
 
-def _months(offset: pd.offsets.BaseOffset) -> int | None:
+def _months_per_step(offset: pd.offsets.BaseOffset) -> int | None:
     per_step = {MonthBegin: 1, MonthEnd: 1, QuarterBegin: 3, QuarterEnd: 3, YearBegin: 12, YearEnd: 12}
     months = per_step.get(type(offset))
     return None if months is None else months * offset.n
 
 
-def _seconds(offset: pd.offsets.BaseOffset) -> int | None:
+def _seconds_per_step(offset: pd.offsets.BaseOffset) -> int | None:
     if isinstance(offset, Week):
         return 7 * 86400 * offset.n
     if isinstance(offset, Day):
@@ -227,11 +231,11 @@ def _add_months(starts: np.ndarray, months: np.ndarray, at_month_end: bool) -> n
     moved = first + months.astype("m8[M]")
     last_day = (moved + 1).astype("M8[D]") - 1
     if not at_month_end:
-        # The 31st of a shorter month is its last day.
+        # A month without a 31st has its last day instead.
         days = np.minimum(within.astype("m8[D]"), last_day - moved.astype("M8[D]"))
         return (moved.astype("M8[D]") + days).astype("M8[s]") + (within - within.astype("m8[D]"))
     return last_day.astype("M8[s]") + (starts - starts.astype("M8[D]"))
 
 
-def _whole(season: int, step: int) -> int:
+def _steps_per_season(season: int, step: int) -> int:
     return season // step if season % step == 0 else 1

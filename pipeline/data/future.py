@@ -1,4 +1,4 @@
-"""Known covariates at the steps to forecast: a table of their own, fitted to the series it belongs to."""
+"""Known covariates at the steps to forecast, from a separate table."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,62 +11,44 @@ from pipeline.core.errors import UserError
 from pipeline.core.series import Variates
 from pipeline.data.arrow_store import Store
 from pipeline.data.frequency import UNKNOWN, steps_between, timestamps
-from pipeline.data.source import columns_of, open_source
+from pipeline.data.source import columns_from_config, open_source
 
-_UNKNOWN_CATEGORY = -1.0
+_UNKNOWN_CATEGORY = -1.0  # as `encode_categories` expects it
 
 
-class Future:
-    """The known covariates of every item of a store at the `prediction_length` steps after its end."""
+class FutureCovariates:
+    """The known covariates of each item of a store, at the `prediction_length` steps after its end."""
 
-    def __init__(self, table: Store, store: Store, prediction_length: int, where: str) -> None:
-        """Fit a table of known covariates to a store.
+    def __init__(self, table: Store, store: Store, prediction_length: int, location: str) -> None:
+        """Align a table of known covariates with a store.
+
+        Args:
+            table: the known covariates; it may contain the past too.
+            location: name of the table, for messages.
 
         Raises:
-            UserError: an item has no rows, or misses a value at one of the steps.
+            UserError: an item has no rows, or lacks a value at one of the steps.
         """
         assert table.variates.names == store.variates.known
         self.categories = {name: set(values) for name, values in table.variates.categories.items()}
         self._table, self._prediction_length = table, prediction_length
         self._recoded = [
-            _recoding(name, table.variates.categories, store.variates.categories, where)
+            _recode_categories(name, table.variates.categories, store.variates.categories, location)
             for name in table.variates.names
         ]
-        places = {name: index for index, name in enumerate(table.item_ids)}
-        self._places = np.empty(len(store), np.int64)
+        table_indices = {name: index for index, name in enumerate(table.item_ids)}
+        self._table_indices = np.empty(len(store), np.int64)
         self._begins = np.empty(len(store), np.int64)
         for index, item_id in enumerate(store.item_ids):
-            if item_id not in places:
+            if item_id not in table_indices:
                 raise UserError(
-                    f"{where} has no row of series {item_id}, whose forecast needs known covariates; add its rows"
+                    f"{location} has no row of series {item_id}; add its known covariates at the steps to forecast"
                 )
-            self._places[index] = place = places[item_id]
-            length, begin = int(store.lengths[index]), 0
-            if store.freq != UNKNOWN:
-                # Counted from whichever of the two starts first, so that the table may hold the past too.
-                starts = store.starts[index], table.starts[place]
-                step = int(steps_between(min(starts), np.array([max(starts)]), store.freq)[0])
-                if step < 0:
-                    raise UserError(
-                        f"{where}: series {item_id} starts at {starts[1]}, off the grid of its history; mend its timestamps"
-                    )
-                begin = length - step if starts[0] <= starts[1] else length + step
-            self._begins[index] = begin
-            unknown = np.isnan(self._rows(index))
-            if unknown.any():
-                missing = int(unknown.any(axis=0).argmax())
-                names = [name for name, row in zip(table.variates.names, unknown) if row[missing]]
-                at = f"step {missing + 1}"
-                if store.freq != UNKNOWN:
-                    at = str(
-                        timestamps(store.starts[index : index + 1], store.freq, np.array([[length + missing]]))[0, 0]
-                    )
-                raise UserError(
-                    f"{where}: series {item_id} has no {' and no '.join(names)} at {at}; "
-                    f"a forecast of {prediction_length} steps needs them at every one"
-                )
+            self._table_indices[index] = table_indices[item_id]
+            self._begins[index] = _find_begin(table, table_indices[item_id], store, index, location)
+            self._check_complete(store, index, location)
 
-    def of(self, index: int) -> np.ndarray:
+    def values(self, index: int) -> np.ndarray:
         """Return the known covariates of one item: float32, [n_known, prediction_length]."""
         rows = self._rows(index)
         for row, recoded in zip(rows, self._recoded):
@@ -79,48 +61,87 @@ class Future:
         return self._table.fingerprint
 
     def _rows(self, index: int) -> np.ndarray:
-        rows, begin = self._table.rows(int(self._places[index])), int(self._begins[index])
-        cut = np.full((len(rows), self._prediction_length), np.nan, np.float32)
+        """Return the rows of one item with the category positions of the table, NaN for a missing value."""
+        rows, begin = self._table.rows(int(self._table_indices[index])), int(self._begins[index])
+        horizon = np.full((len(rows), self._prediction_length), np.nan, np.float32)
         if begin >= 0:
-            found = rows[:, begin : begin + self._prediction_length]
-            cut[:, : found.shape[1]] = found
-        return cut
+            given = rows[:, begin : begin + self._prediction_length]
+            horizon[:, : given.shape[1]] = given
+        return horizon
+
+    def _check_complete(self, store: Store, index: int, location: str) -> None:
+        missing = np.isnan(self._rows(index))
+        if not missing.any():
+            return
+        step = int(missing.any(axis=0).argmax())
+        names = [name for name, row in zip(self._table.variates.names, missing) if row[step]]
+        time = f"step {step + 1}"
+        if store.freq != UNKNOWN:
+            steps_after_start = np.array([[store.lengths[index] + step]])
+            time = str(timestamps(store.starts[index : index + 1], store.freq, steps_after_start)[0, 0])
+        raise UserError(
+            f"{location}: series {store.item_ids[index]} has no {' and no '.join(names)} at {time}; a forecast of "
+            f"{self._prediction_length} steps needs known covariates at every step"
+        )
 
 
 def open_future(
     config: Config, store: Store, prediction_length: int, future_df: pd.DataFrame | None = None
-) -> Future | None:
-    """Open the table of known covariates, inference.future_path where none is given; None where the series have none.
+) -> FutureCovariates | None:
+    """Open the table of known covariates, or return None if the series have no known covariates.
+
+    Args:
+        future_df: the table; None opens inference.future_path.
 
     Raises:
-        UserError: it is missing, wrong, or does not cover the steps to forecast.
+        UserError: the table is missing or invalid, or does not cover the steps to forecast.
     """
     known = store.variates.known
     table = config.inference.future_path if future_df is None else future_df
     if not known:
         if table is not None:
-            raise UserError(
-                "inference.future_path, or future_df: no data.known_covariates are named that it could hold"
-            )
+            raise UserError("inference.future_path, or future_df: name its columns with data.known_covariates")
         return None
     if table is None:
         raise UserError(
-            f"inference.future_path, or future_df: give a table of {', '.join(known)} at the steps to forecast, or name them as "
-            "data.past_covariates"
+            f"inference.future_path, or future_df: give a table of {', '.join(known)} at the steps to forecast, or "
+            "name these columns with data.past_covariates"
         )
-    columns = replace(columns_of(config), variates=Variates((), (), known))
+    columns = replace(columns_from_config(config), variates=Variates((), (), known))
     opened = open_source(table, config.cache_path(), columns, store.freq or None)
-    return Future(opened, store, prediction_length, table if isinstance(table, str) else "the DataFrame of the future")
+    location = table if isinstance(table, str) else "the DataFrame of the future"
+    return FutureCovariates(opened, store, prediction_length, location)
 
 
-def _recoding(
-    name: str, theirs: Mapping[str, tuple[str, ...]], ours: Mapping[str, tuple[str, ...]], where: str
+def _find_begin(table: Store, table_index: int, store: Store, index: int, location: str) -> int:
+    """Return the step of an item of the table that follows the item's last step in the store."""
+    length = int(store.lengths[index])
+    if store.freq == UNKNOWN:
+        return 0
+    # Steps are counted from the earlier start, since the table may contain the past too.
+    start, table_start = store.starts[index], table.starts[table_index]
+    step = int(steps_between(min(start, table_start), np.array([max(start, table_start)]), store.freq)[0])
+    if step < 0:
+        raise UserError(
+            f"{location}: series {store.item_ids[index]} starts at {table_start}, which is not a step of its history "
+            f"of frequency {store.freq!r}; fix its timestamps"
+        )
+    return length - step if start <= table_start else length + step
+
+
+def _recode_categories(
+    name: str, table: Mapping[str, tuple[str, ...]], history: Mapping[str, tuple[str, ...]], location: str
 ) -> np.ndarray | None:
-    """Return for each category of the table its position among the history's, None for a number."""
-    if (name in theirs) != (name in ours):
-        kinds = "texts and its history numbers" if name in theirs else "numbers and its history texts"
-        raise UserError(f"{where}: the covariate {name} holds {kinds}; write both alike")
-    if name not in theirs:
+    """Return the position among the history's categories of each category of the table, None for numbers.
+
+    Args:
+        name: a covariate.
+        table, history: categories of each categorical covariate.
+    """
+    if (name in table) != (name in history):
+        types = "text, but numbers in the history" if name in table else "numbers, but text in the history"
+        raise UserError(f"{location}: the covariate {name} is {types}; write it in the same way in both")
+    if name not in table:
         return None
-    positions = {category: float(position) for position, category in enumerate(ours[name])}
-    return np.array([positions.get(category, _UNKNOWN_CATEGORY) for category in theirs[name]], np.float32)
+    positions = {category: float(position) for position, category in enumerate(history[name])}
+    return np.array([positions.get(category, _UNKNOWN_CATEGORY) for category in table[name]], np.float32)

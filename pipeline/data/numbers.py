@@ -1,4 +1,4 @@
-"""Columns of any type made numbers; of texts, with a decimal point or comma, with a mark between thousands or without."""
+"""Conversion of columns of any type to float32, of strings with either decimal separator and thousands separators."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -17,144 +17,174 @@ _MARKS: tuple[Decimal, Decimal] = (".", ",")
 _OTHER: dict[str, Decimal] = {".": ",", ",": "."}
 _FRACTION = r"^[+-]?(\d+|\d{1,3}([OTHER]\d{3})+)?[MARK]\d+([eE][+-]?\d+)?$"
 _GROUPED = r"^[+-]?[1-9]\d{0,2}([MARK]\d{3})+$"
-MISSING = ("", "na", "n/a", "nan", "null", "none", "-")
-"""Texts, in lower case, that say that a value is missing."""
-LARGEST, SMALLEST = 1e18, 1e-18
-"""Models scale a series by a mean of squares, which float32 cannot hold of values beyond the first or all below the second."""
-_ROWS_AT_ONCE = 1024
 _DECIMAL_COMMA = r"^[+-]?[\d.]*,\d+$"
+MISSING = ("", "na", "n/a", "nan", "null", "none", "-")
+"""Strings, in lower case, that mean a missing value: those of pandas, R and spreadsheets."""
+MAX_MAGNITUDE, MIN_MAGNITUDE = 1e18, 1e-18
+"""Magnitudes that models can scale: they compute a mean of squares in float32, whose limits are 1e-38 and 3e38."""
+_ROWS_AT_ONCE = 1024  # keeps the float64 copies of an array small
 
 
-class DecimalMark:
-    """The mark that fractions begin with in the texts of a file, told from as many of its blocks as it takes."""
+class DecimalDetector:
+    """Detect the decimal separator of a CSV file from as many of its blocks as needed."""
 
-    def __init__(self, where: object, delimiter: str) -> None:
-        self._where = where
+    def __init__(self, file: object, delimiter: str) -> None:
+        self._file = file
         self._delimiter = delimiter
         self._mark: Decimal = "auto"
-        self._ungrouped = self._small = False
+        self._has_ungrouped = self._has_small = False
 
-    def told(self, columns: Sequence[pa.ChunkedArray]) -> Decimal:
-        """Return it as far as the blocks up to this one say: auto while none has a fraction or a mark between thousands.
+    def detect(self, columns: Sequence[pa.ChunkedArray]) -> Decimal:
+        """Return the decimal separator that the next block, or an earlier one, shows; auto while none shows any.
+
+        Args:
+            columns: the columns of numbers of the block, as strings.
 
         Raises:
-            UserError: 1.006 among whole numbers below a thousand may be one and a bit, or a thousand and six.
+            UserError: the numbers are ambiguous: among whole numbers below 1000, 1.006 may be 1.006 or 1006.
         """
         if self._mark == "auto":
-            chunks = [chunk for one in columns for chunk in pc.utf8_trim_whitespace(one).chunks]
-            self._mark = self._of(pa.chunked_array(chunks, pa.string()))
+            chunks = [chunk for column in columns for chunk in pc.utf8_trim_whitespace(column).chunks]
+            self._mark = self._detect_mark(pa.chunked_array(chunks, pa.string()))
         return self._mark
 
-    def _of(self, texts: pa.ChunkedArray) -> Decimal:
-        self._ungrouped = self._ungrouped or _any(pc.match_substring_regex(texts, r"^[+-]?\d{4,}$"))
-        self._small = self._small or _any(pc.match_substring_regex(texts, r"^[+-]?\d{1,3}$"))
+    def _detect_mark(self, texts: pa.ChunkedArray) -> Decimal:
+        self._has_ungrouped = self._has_ungrouped or _any(pc.match_substring_regex(texts, r"^[+-]?\d{4,}$"))
+        self._has_small = self._has_small or _any(pc.match_substring_regex(texts, r"^[+-]?\d{1,3}$"))
         marks = [mark for mark in _MARKS if _any(pc.match_substring(texts, mark))]
-        grouped = {mark: _like(texts, _GROUPED, mark) for mark in marks}
+        grouped = {mark: _matches(texts, _GROUPED, mark) for mark in marks}
         for mark in marks:
-            if _any(pc.and_not(_like(texts, _FRACTION, mark), grouped[mark])):
+            if _any(pc.and_not(_matches(texts, _FRACTION, mark), grouped[mark])):
                 return mark
         for mark in marks:
             if _any(grouped[mark]):
-                # Where a comma begins fractions, values are parted by semicolons.
-                if self._ungrouped or (mark == "." and not self._small and self._delimiter != ";"):
+                # If other numbers above 999 have no thousands separator, the mark is none. Files with decimal commas
+                # are delimited by semicolons, so in other files 1.006 is a fraction if there are no whole numbers.
+                if self._has_ungrouped or (mark == "." and not self._has_small and self._delimiter != ";"):
                     return mark
                 first = texts.filter(grouped[mark])[0]
                 raise UserError(
-                    f"{self._where}: {first} may be a fraction or a thousand and more; say with data.decimal which mark "
-                    f"begins a fraction: '{mark}', or '{_OTHER[mark]}'"
+                    f"{self._file}: {first} may be a fraction or a number above 999; set data.decimal to the decimal "
+                    f"separator, '{mark}' or '{_OTHER[mark]}'"
                 )
         return "auto"
 
 
-def with_points(table: pa.Table, names: Sequence[str], decimal: Decimal, where: object, first_row: int) -> pa.Table:
-    """Return a table whose named columns of texts have numbers with a decimal point, and no mark between thousands.
+def normalize_decimals(
+    table: pa.Table, names: Sequence[str], decimal: Decimal, file: object, first_row: int
+) -> pa.Table:
+    """Return a table whose numbers, as strings, have a decimal point and no thousands separators.
 
-    Texts that are no numbers stay as they are.
+    Strings that are not numbers are left as they are.
 
     Args:
-        decimal: what fractions begin with in them; with auto there are none.
-        first_row: the number of its first row, for messages.
+        names: the columns of numbers.
+        decimal: the decimal separator of the table; auto if its numbers have no fractions.
+        file: the file, for messages.
+        first_row: number of the first row, for messages.
 
     Raises:
-        UserError: a fraction begins with the other mark.
+        UserError: a fraction has the other decimal separator.
     """
     if decimal == "auto":
         return table
-    other, row = _OTHER[decimal], np.arange(first_row, first_row + len(table))
+    other, rows = _OTHER[decimal], np.arange(first_row, first_row + len(table))
     for name in names:
         if decimal == "." and not _any(pc.match_substring(table[name], ",")):
-            continue  # as most tables are
+            continue  # the most frequent case, and already normal
         text = pc.utf8_trim_whitespace(table[name])
-        number = pc.or_(_like(text, _FRACTION, decimal), _like(text, _GROUPED, other))
-        wrong = pc.and_not(_like(text, _FRACTION, other), number).to_numpy()
-        what = f"has a {name} whose fraction does not begin with {decimal!r} as the others' do; mend it, or set data.decimal"
-        refuse_rows(wrong, row, SourceLocation(where), what, text)
-        plain = pc.replace_substring(pc.replace_substring(text, other, ""), decimal, ".")
-        table = table.set_column(table.column_names.index(name), name, pc.if_else(number, plain, text))
+        number = pc.or_(_matches(text, _FRACTION, decimal), _matches(text, _GROUPED, other))
+        invalid = pc.and_not(_matches(text, _FRACTION, other), number).to_numpy()
+        problem = f"has a {name} with the decimal separator {other!r}, where others have {decimal!r}"
+        refuse_rows(invalid, rows, SourceLocation(file), problem, text, "fix the row, or set data.decimal")
+        normal = pc.replace_substring(pc.replace_substring(text, other, ""), decimal, ".")
+        table = table.set_column(table.column_names.index(name), name, pc.if_else(number, normal, text))
     return table
 
 
-def float32_of(column: pa.ChunkedArray, row: np.ndarray, where: SourceLocation, name: str = "target") -> np.ndarray:
-    """Return the numbers of a column, NaN where none is known: float32, [n].
+def to_float32(column: pa.ChunkedArray, rows: np.ndarray, location: SourceLocation, name: str = "target") -> np.ndarray:
+    """Return a column as numbers, NaN for a missing value: float32, [n].
+
+    Args:
+        rows: number of each row in the source, for messages, [n].
+        name: name of the column, for messages.
 
     Raises:
-        UserError: a value is no number, infinite, or beyond `LARGEST`; the message names the row.
+        UserError: a value is not a number, infinite, or beyond `MAX_MAGNITUDE`; the message names the row.
     """
     kind = column.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
         values = column.cast(pa.float64(), safe=False).to_numpy()
     elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        text = pc.utf8_trim_whitespace(column)
-        try:
-            values = text.cast(pa.float64()).to_numpy()
-        except pa.ArrowInvalid:
-            read = pd.to_numeric(text.to_pandas(), errors="coerce")
-            wrong = (read.isna() & text.is_valid().to_pandas() & ~text.to_pandas().str.lower().isin(MISSING)).to_numpy()
-            comma = pc.match_substring_regex(text, _DECIMAL_COMMA).fill_null(False).to_numpy()
-            hint = " (write its decimals with a point)" if (wrong & comma).any() else ""
-            refuse_rows(wrong, row, where, f"has a {name} that is no number{hint}", text)
-            values = read.to_numpy(np.float64)
+        values = _parse_numbers(pc.utf8_trim_whitespace(column), rows, location, name)
     else:
         raise UserError(
-            f"{where}: the {name} column is of type {kind}, which is no number; name another with data.target"
+            f"{location}: the {name} column has the type {kind}, not numbers; name another column with data.target"
         )
-    refuse_rows(np.isinf(values), row, where, f"has an infinite {name}; leave it empty if it is missing")
-    refuse_rows(np.abs(values) > LARGEST, row, where, f"has a {name} beyond {LARGEST:g}; divide the series")
+    refuse_rows(
+        np.isinf(values), rows, location, f"has an infinite {name}", advice="leave the cell empty if it is missing"
+    )
+    too_large = np.abs(values) > MAX_MAGNITUDE
+    refuse_rows(too_large, rows, location, f"has a {name} beyond {MAX_MAGNITUDE:g}", advice="divide the series")
     return values.astype(np.float32)
 
 
-def too_large(values: np.ndarray) -> str | None:
-    """Say in words what is wrong with values that no model can scale, None where nothing is."""
-    if not (np.abs(values) > LARGEST).any():
-        return None
-    if np.isinf(values).any():
-        return "holds an infinite value; write a missing one as NaN"
-    return f"holds a value beyond {LARGEST:g}; divide the series"
-
-
-def float32_of_array(values: np.ndarray, where: str) -> np.ndarray:
-    """Return series of numbers, [n_series, length], as float32, NaN where they are masked.
+def _parse_numbers(text: pa.ChunkedArray, rows: np.ndarray, location: SourceLocation, name: str) -> np.ndarray:
+    """Return strings as numbers, NaN for those in `MISSING`: float64, [n].
 
     Raises:
-        UserError: they are no numbers, or one is infinite, or beyond `LARGEST`; the message names its series.
+        UserError: a string is not a number; the message names the row.
+    """
+    try:
+        return text.cast(pa.float64()).to_numpy()
+    except pa.ArrowInvalid:
+        strings = text.to_pandas()
+        numbers = pd.to_numeric(strings, errors="coerce")
+        invalid = (numbers.isna() & text.is_valid().to_pandas() & ~strings.str.lower().isin(MISSING)).to_numpy()
+        comma = pc.match_substring_regex(text, _DECIMAL_COMMA).fill_null(False).to_numpy()
+        advice = "leave the cell empty if the value is missing"
+        if (invalid & comma).any():
+            advice = "write a decimal point, not a comma"
+        refuse_rows(invalid, rows, location, f"has a {name} that is not a number", text, advice)
+        return numbers.to_numpy(np.float64)
+
+
+def find_extreme_value(values: np.ndarray) -> str | None:
+    """Return a description of a value that no model can scale, None if there is none."""
+    if not (np.abs(values) > MAX_MAGNITUDE).any():
+        return None
+    if np.isinf(values).any():
+        return "contains an infinite value; write NaN for a missing value"
+    return f"contains a value beyond {MAX_MAGNITUDE:g}; divide the series"
+
+
+def array_to_float32(values: np.ndarray, location: str) -> np.ndarray:
+    """Return an array of series as float32, NaN for masked values: [n_series, length].
+
+    Args:
+        values: [n_series, length].
+        location: name of the array, for messages.
+
+    Raises:
+        UserError: the values are not numbers, infinite, or beyond `MAX_MAGNITUDE`; the message names the series.
     """
     if values.dtype.kind not in "iuf":
-        raise UserError(f"{where} must hold numbers, got {values.dtype}")
-    narrow = np.empty(values.shape, np.float32)
+        raise UserError(f"{location} must contain numbers, got {values.dtype}")
+    converted = np.empty(values.shape, np.float32)
     for begin in range(0, len(values), _ROWS_AT_ONCE):
-        some = slice(begin, begin + _ROWS_AT_ONCE)
-        wide = np.ma.filled(values[some].astype(np.float64), np.nan)
-        if (wrong := too_large(wide)) is not None:
-            series = begin + int((np.abs(wide) > LARGEST).any(axis=1).argmax())
-            raise UserError(f"{where}: series {series} {wrong}")
-        narrow[some] = wide
-    return narrow
+        block = slice(begin, begin + _ROWS_AT_ONCE)
+        wide = np.ma.filled(values[block].astype(np.float64), np.nan)
+        if (problem := find_extreme_value(wide)) is not None:
+            series = begin + int((np.abs(wide) > MAX_MAGNITUDE).any(axis=1).argmax())
+            raise UserError(f"{location}: series {series} {problem}")
+        converted[block] = wide
+    return converted
 
 
-def _like(texts: pa.ChunkedArray, form: str, mark: str) -> pa.ChunkedArray:
+def _matches(texts: pa.ChunkedArray, form: str, mark: str) -> pa.ChunkedArray:
     pattern = form.replace("MARK", mark).replace("OTHER", _OTHER[mark])
     return pc.match_substring_regex(texts, pattern).fill_null(False)
 
 
-def _any(found: pa.ChunkedArray) -> bool:
-    return bool(pc.any(found).as_py())
+def _any(values: pa.ChunkedArray) -> bool:
+    return bool(pc.any(values).as_py())

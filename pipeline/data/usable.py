@@ -1,20 +1,23 @@
-"""Which series of a store a model can learn from."""
+"""Checks for series that a model can learn from."""
 
 import numpy as np
 
 from pipeline.core.errors import UserError
 from pipeline.data.arrow_store import Store
-from pipeline.data.numbers import SMALLEST, too_large
+from pipeline.data.numbers import MIN_MAGNITUDE, find_extreme_value
 
 
 def check_values(store: Store, ends: np.ndarray) -> None:
-    """Refuse values that no model can scale among the first `ends` [n] steps of each series.
+    """Refuse values that no model can scale among the first `ends` steps of each series.
+
+    Args:
+        ends: int64, [n].
 
     Raises:
         UserError: a series has an infinite value, or one that is too large.
     """
     for index, end in enumerate(ends):
-        if (problem := too_large(store.rows(index)[:, :end])) is not None:
+        if (problem := find_extreme_value(store.rows(index)[:, :end])) is not None:
             raise UserError(f"{store.path or 'the array'}: series {store.item_ids[index]} {problem}")
 
 
@@ -30,12 +33,12 @@ def unusable_series(store: Store, ends: np.ndarray, min_past: int) -> dict[str, 
     short = ends < min_past + 1
     missing = np.isnan(high) & ~short
     constant = (low == high) & ~short
-    tiny = (np.maximum(np.abs(low), np.abs(high)) < SMALLEST) & ~(short | constant)
+    tiny = (np.maximum(np.abs(low), np.abs(high)) < MIN_MAGNITUDE) & ~(short | constant)
     return {
         f"shorter than {min_past + 1} steps before the holdout": short,
         "without a known value": missing,
         "constant": constant,
-        f"nowhere above {SMALLEST:g}": tiny,
+        f"nowhere above {MIN_MAGNITUDE:g}": tiny,
     }
 
 

@@ -1,4 +1,4 @@
-"""Forecasters to beat: seasonal naive, and the automatic statistical models of statsforecast."""
+"""Baselines: seasonal naive, and the automatic statistical models of statsforecast."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from pipeline.core.metrics import INTERVALS, WQL_LEVELS, seasonal_naive
+from pipeline.core.metrics import INTERVALS, WQL_LEVELS, ForecastFunction, seasonal_naive
 from pipeline.core.series import History, target_rows
-from pipeline.evaluation.backtest import Forecast
 
 SEASONAL_NAIVE = "seasonal naive"
 STATISTICAL = ("AutoETS", "AutoTheta")
-_LONGEST = 2500
-"""Steps of history that the statistical models are fitted to, as in AutoGluon: beyond, a fit takes minutes."""
+_MAX_HISTORY = 2500
+"""Maximum number of history steps of the statistical models, as in AutoGluon: fits to more steps take minutes."""
 logger = logging.getLogger(__name__)
 
 
-def naive_forecast(season: int) -> Forecast:
-    """Return the seasonal naive forecaster: the last season repeated, the same at every level."""
+def naive_forecast(season: int) -> ForecastFunction:
+    """Return the seasonal naive forecast function: the last season repeated, at every level.
+
+    Args:
+        season: season length in steps.
+    """
 
     def forecast(histories: Sequence[History], prediction_length: int) -> np.ndarray:
         points = np.stack([seasonal_naive(row, prediction_length, season) for row in target_rows(histories)])
@@ -32,46 +35,53 @@ def naive_forecast(season: int) -> Forecast:
     return forecast
 
 
-def statistical_forecast(name: str, season: int) -> Forecast:
-    """Return a forecaster of statsforecast, which fits a model to each series, on all processors.
+def statistical_forecast(name: str, season: int) -> ForecastFunction:
+    """Return a forecast function that fits a model of statsforecast to each history, on all processors.
 
-    It sees the last 2,500 steps, missing ones interpolated. A series that is too short or too even to be fitted is forecast
-    by the season before, and the log says how many are.
+    It uses the last 2,500 steps, with missing values interpolated. If a history is too short or constant, its forecast
+    is seasonal naive, and the log has the number of such histories.
+
+    Args:
+        name: one of `STATISTICAL`.
+        season: season length in steps.
     """
 
     def forecast(histories: Sequence[History], prediction_length: int) -> np.ndarray:
         rows = target_rows(histories)
-        fitted = list(_processes().map(partial(_fitted, name, season, prediction_length), rows, chunksize=8))
+        fit = partial(_fit_and_forecast, name, season, prediction_length)
+        forecasts = list(_process_pool().map(fit, rows, chunksize=8))
         naive = naive_forecast(season)(histories, prediction_length)
-        unfitted = sum(one is None for one in fitted)
-        if unfitted:
-            logger.warning("%s: %d of %d histories cannot be fitted: seasonal naive instead", name, unfitted, len(rows))
-        return np.stack([fallback if one is None else one for one, fallback in zip(fitted, naive)])
+        n_failed = sum(quantiles is None for quantiles in forecasts)
+        if n_failed:
+            logger.warning(
+                "%s: %d of %d histories cannot be fitted; their forecasts are seasonal naive", name, n_failed, len(rows)
+            )
+        return np.stack([fallback if quantiles is None else quantiles for quantiles, fallback in zip(forecasts, naive)])
 
     return forecast
 
 
 @lru_cache
-def _processes() -> ProcessPoolExecutor:
-    """Return processes that stay until the end of the program: to start them takes longer than many a batch."""
+def _process_pool() -> ProcessPoolExecutor:
+    """Return processes that run until the program ends, since starting them takes longer than most batches."""
     return ProcessPoolExecutor(os.cpu_count(), get_context("spawn"))
 
 
-def _fitted(name: str, season: int, prediction_length: int, history: np.ndarray) -> np.ndarray | None:
-    """Return quantiles at `WQL_LEVELS`, [prediction_length, 9]; None where no model can be fitted."""
+def _fit_and_forecast(name: str, season: int, prediction_length: int, history: np.ndarray) -> np.ndarray | None:
+    """Return quantiles at `WQL_LEVELS`, [prediction_length, 9]; None if the model cannot be fitted."""
     from statsforecast import models
 
-    values = history[-_LONGEST:].astype(np.float64)
+    values = history[-_MAX_HISTORY:].astype(np.float64)
     known = ~np.isnan(values)
     if not known.any():
         return None
     values = np.interp(np.arange(len(values)), np.flatnonzero(known), values[known])
     try:
         model = getattr(models, name)(season_length=season)
-        found = model.forecast(y=values, h=prediction_length, level=list(reversed(INTERVALS)))
-    except Exception:  # statsforecast and the optimisers under it raise whatever they like
+        forecast = model.forecast(y=values, h=prediction_length, level=list(reversed(INTERVALS)))
+    except Exception:  # statsforecast and its optimizers raise errors of many types
         return None
-    low = [found[f"lo-{interval}"] for interval in INTERVALS]
-    high = [found[f"hi-{interval}"] for interval in reversed(INTERVALS)]
-    quantiles = np.sort(np.stack([*low, found["mean"], *high], axis=1), axis=1)
+    low = [forecast[f"lo-{interval}"] for interval in INTERVALS]
+    high = [forecast[f"hi-{interval}"] for interval in reversed(INTERVALS)]
+    quantiles = np.sort(np.stack([*low, forecast["mean"], *high], axis=1), axis=1)
     return quantiles if np.isfinite(quantiles).all() else None

@@ -1,62 +1,94 @@
-"""Every model scored on every data set, beside the baselines."""
+"""The command evaluate.py: scores of every model on every data set, beside the baselines."""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.core.errors import UserError
-from pipeline.core.files import atomic_write, check_folder
-from pipeline.core.metrics import Forecast
+from pipeline.core.files import check_writable_folder
+from pipeline.core.metrics import ForecastFunction
 from pipeline.core.processes import Processes
 from pipeline.core.tables import Row, markdown_table, write_csv
-from pipeline.evaluation.backtest import Evaluation, Example, Task, evaluate, examples
+from pipeline.evaluation.backtest import Evaluation, Task, evaluate_task
 from pipeline.evaluation.baselines import SEASONAL_NAIVE, STATISTICAL, naive_forecast, statistical_forecast
-from pipeline.evaluation.ranking import rank
-from pipeline.evaluation.report.page import Findings, score_page, shown_model
-from pipeline.evaluation.report.rows import (
-    SHOWN,
-    calibration_rows,
-    example_rows,
-    ranking_rows,
-    score_rows,
-    series_rows,
-    step_rows,
-)
+from pipeline.evaluation.comparison import compare_evaluations, conclude
+from pipeline.evaluation.examples import Example, select_examples
+from pipeline.evaluation.fev import score_fev_tasks
+from pipeline.evaluation.ranking import rank, tied_with_best
+from pipeline.evaluation.report.files import PAGE, check_report_folder, write_report
+from pipeline.evaluation.report.page import Findings, label_models, shown_model
+from pipeline.evaluation.report.rows import SHOWN, make_tables
+from pipeline.evaluation.tasks import open_tasks
 from pipeline.forecasting.forecaster import Forecaster
-from pipeline.models.checkpoint import training_info
+from pipeline.models.checkpoint import read_training_info
 from pipeline.models.find import check_model
 
-ForecastOf = Callable[[Task], Forecast]
-PAGE = "report.html"
-_SCORES = "scores.md"
-TABLES = ("scores", "ranking", "scores_by_series", "scores_by_step", "calibration", "forecasts", "training")
-_COURSE = {"loss": "loss", "WQL": "eval_wql", "MASE": "eval_mase"}
+_FEV_SHOWN = ("task_name", "model_name", "eval_metric", "test_error", "num_forecasts")
 logger = logging.getLogger(__name__)
 
 
-def baselines_of(config: Config) -> list[str]:
-    """Return the baselines beside seasonal naive: those named, or where none is, all if statsforecast is installed.
+def evaluate(config: Config, command: str) -> list[Row]:
+    """Score the models of a configuration, write the report, log the score table, and return its rows.
+
+    The last line of the log answers whether fine-tuning helped, if a model and its base are both scored. Several
+    processes share the windows; only the first one writes, and the others return no rows.
+
+    Args:
+        command: the command line, for the report.
 
     Raises:
-        UserError: one is named and statsforecast is not installed.
+        UserError: a model, a data set or the folder of the report is wrong.
     """
-    installed = importlib.util.find_spec("statsforecast") is not None
-    named = config.evaluation.baselines
-    if named and not installed:
+    if config.evaluation.fev_tasks is not None:
+        return _evaluate_on_fev(config.evaluation.fev_tasks, config)
+    folder, processes, device = config.report_path(), Processes(), config.chronos.device
+    check_report_folder(folder)
+    if processes.rank:
+        processes.barrier(device)  # the first process converts the sources
+    tasks = open_tasks(config)
+    if processes.rank == 0:
+        processes.barrier(device)
+    evaluations = score_models(config.scored_models(), tasks, config)
+    if processes.rank:
+        return []
+    findings = collect_findings(evaluations, tasks, config, command)
+    write_report(findings, folder)
+    logger.info(markdown_table(findings.tables["scores"], SHOWN))
+    logger.info("report: %s, with its tables in the same folder", folder / PAGE)
+    for conclusion in findings.conclusions:
+        logger.info(conclusion)
+    return findings.tables["scores"]
+
+
+def _evaluate_on_fev(path: str, config: Config) -> list[Row]:
+    """Score every model on the tasks of fev, log their errors, write a file for each model, and return all rows.
+
+    Raises:
+        UserError: there are several processes, or the benchmark, a model or the folder of the report is wrong.
+    """
+    if Processes().count > 1:
         raise UserError(
-            f"evaluation.baselines: {', '.join(named)} need statsforecast; install it with: pip install statsforecast"
+            "evaluation.fev_tasks is scored by one process; start evaluate.py without torchrun or accelerate"
         )
-    return list(STATISTICAL if installed else ()) if named is None else list(named)
+    folder = config.report_path() / "fev"
+    check_writable_folder(folder)
+    rows_by_model = score_fev_tasks(path, config.scored_models(), config)
+    all_rows = [row for rows in rows_by_model.values() for row in rows]
+    logger.info(markdown_table(all_rows, _FEV_SHOWN))
+    for name, rows in rows_by_model.items():
+        write_csv(folder / f"{name}.csv", rows)
+        logger.info("results for the leaderboards of fev: %s", folder / f"{name}.csv")
+    return all_rows
 
 
 def score_models(models: Sequence[str], tasks: Sequence[Task], config: Config) -> dict[str, dict[str, Evaluation]]:
-    """Return how every model and baseline does on every task, by task and model; seasonal naive comes first.
+    """Return the evaluation of every model and baseline on every task, by task and model; seasonal naive comes first.
 
-    Several processes share the windows, and each returns the whole.
+    Several processes share the windows, and each returns all evaluations.
 
     Raises:
         UserError: a model is missing or broken, or a task has no window.
@@ -64,30 +96,48 @@ def score_models(models: Sequence[str], tasks: Sequence[Task], config: Config) -
     for name in models:
         check_model(name)
     for task in tasks:
-        n_windows, n_scored = len(task.store) * task.n_origins, len(task)
-        if n_scored < n_windows:
+        n_windows = len(task.store) * task.n_origins
+        if len(task) < n_windows:
             logger.warning(
-                "%s: %d of %d windows cannot be scored, as the series are too short or unknown there",
+                "%s: %d of %d windows cannot be scored, since the series are too short or have no known value there",
                 task.name,
-                n_windows - n_scored,
+                n_windows - len(task),
                 n_windows,
             )
     processes = Processes()
-    scored: dict[str, dict[str, Evaluation]] = {task.name: {} for task in tasks}
-    for warning in _leaks(models, tasks):
+    evaluations: dict[str, dict[str, Evaluation]] = {task.name: {} for task in tasks}
+    for warning in leak_warnings(models, tasks):
         logger.warning(warning)
-    for name in (SEASONAL_NAIVE, *baselines_of(config), *models):
-        forecast_of = forecaster_named(name, config)
+    for name in (SEASONAL_NAIVE, *baseline_names(config), *models):
+        forecast_for = load_forecast(name, config)
         for task in tasks:
             logger.info("scoring %s on %s", name, task.name)
-            scored[task.name][name] = evaluate(
-                task, forecast_of(task), config.evaluation.batch_size, processes, config.chronos.device
+            evaluations[task.name][name] = evaluate_task(
+                task, forecast_for(task), config.evaluation.batch_size, processes, config.chronos.device
             )
-    return scored
+    return evaluations
 
 
-def forecaster_named(name: str, config: Config) -> ForecastOf:
-    """Return what makes the forecaster of a baseline, a checkpoint folder or a model on the Hub for a task.
+def baseline_names(config: Config) -> list[str]:
+    """Return the baselines beside seasonal naive: evaluation.baselines, or all if statsforecast is installed.
+
+    Raises:
+        UserError: a baseline is configured and statsforecast is not installed.
+    """
+    is_installed = importlib.util.find_spec("statsforecast") is not None
+    names = config.evaluation.baselines
+    if names and not is_installed:
+        raise UserError(
+            f"evaluation.baselines: {', '.join(names)} needs statsforecast; install it with: pip install statsforecast"
+        )
+    return list(STATISTICAL if is_installed else ()) if names is None else list(names)
+
+
+def load_forecast(name: str, config: Config) -> Callable[[Task], ForecastFunction]:
+    """Load a model, and return a function from a task to the forecast function for it.
+
+    Args:
+        name: a baseline, a checkpoint folder, or a model on the Hub.
 
     Raises:
         UserError: there is no such model, or it is broken.
@@ -100,90 +150,87 @@ def forecaster_named(name: str, config: Config) -> ForecastOf:
     return lambda _: forecaster.predict_quantiles
 
 
-def check_report_folder(folder: Path) -> None:
-    """Refuse, before anything is scored, a folder that a report could not be written to, or whose files it would replace.
+def collect_findings(
+    evaluations: Mapping[str, Mapping[str, Evaluation]], tasks: Sequence[Task], config: Config, command: str
+) -> Findings:
+    """Return the content of the report on the evaluations of `score_models`.
 
-    Raises:
-        UserError: it cannot be written to, or holds files of a report's names that no report wrote.
+    Args:
+        command: the command line, for the report.
     """
-    check_folder(folder)
-    names = [*(f"{name}.csv" for name in TABLES), _SCORES]
-    others = [name for name in names if (folder / name).exists()]
-    if others and not (folder / PAGE).exists():
-        raise UserError(f"evaluation.report_path: {folder} holds {', '.join(others)} of your own; give another folder")
-
-
-def report_on(
-    scored: dict[str, dict[str, Evaluation]], tasks: Sequence[Task], config: Config, command: str, folder: Path
-) -> list[Row]:
-    """Write the page of scores and its tables to a folder, and return the rows of the score table.
-
-    Raises:
-        UserError: a file cannot be written.
-    """
-    ranks = rank(scored, SEASONAL_NAIVE, config.chronos.seed)
+    models, seed = list(next(iter(evaluations.values()))), config.chronos.seed
+    ranks = rank(evaluations, SEASONAL_NAIVE, seed)
     shown = shown_model(ranks)
-    forecast_of = forecaster_named(shown, config)
-
-    def of_task(task: Task) -> list[Example]:
-        return examples(task, scored[task.name][shown], forecast_of(task), config.evaluation.batch_size)
-
-    findings = Findings(
+    forecast_for = load_forecast(shown, config)
+    examples: list[Example] = []
+    for task in tasks:
+        batch_size = config.evaluation.batch_size
+        examples += select_examples(task, evaluations[task.name][shown], forecast_for(task), batch_size)
+    return Findings(
         ranks=ranks,
-        evaluations=scored,
-        scores=score_rows(scored, ranks, SEASONAL_NAIVE, config.chronos.seed),
-        calibration=calibration_rows(scored),
-        steps=step_rows(scored),
-        examples=[one for task in tasks for one in of_task(task)],
-        curves=[row for one in ranks for row in _curve_of(one.model)],
+        tied=tied_with_best(evaluations, ranks),
+        evaluations=evaluations,
+        tables=make_tables(evaluations, ranks, tasks, examples, SEASONAL_NAIVE, seed),
+        examples=examples,
+        conclusions=conclusions_on_fine_tuning(evaluations, tasks[0].n_origins, config),
+        warnings=leak_warnings(models, tasks),
         command=command,
-        warnings=_leaks(list(next(iter(scored.values()))), tasks),
     )
-    of_tables = (
-        findings.scores,
-        ranking_rows(ranks),
-        series_rows(scored, tasks),
-        findings.steps,
-        findings.calibration,
-        example_rows(findings.examples),
-        findings.curves,
-    )
-    warnings = "".join(f"\n{warning}\n" for warning in findings.warnings)
-    texts = {_SCORES: markdown_table(findings.scores, SHOWN) + warnings, PAGE: score_page(findings)}
-    for name, rows in zip(TABLES, of_tables, strict=True):
-        if rows:
-            write_csv(folder / f"{name}.csv", rows)
-        else:
-            (folder / f"{name}.csv").unlink(missing_ok=True)  # of a report before this one
-    for name, text in texts.items():
-        with atomic_write(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    return findings.scores
 
 
-def _leaks(models: Sequence[str], tasks: Sequence[Task]) -> list[str]:
-    """Return a sentence for each model and data set on whose scored steps it was trained or chosen."""
+def conclusions_on_fine_tuning(
+    evaluations: Mapping[str, Mapping[str, Evaluation]], n_windows: int, config: Config
+) -> list[str]:
+    """Return the answer whether fine-tuning helped for each scored model whose base is scored too.
+
+    Args:
+        n_windows: number of windows of each series.
+    """
+    models = list(next(iter(evaluations.values())))
+    pairs = fine_tuned_pairs(models, config)
+    labels = label_models(models)
+    conclusions = []
+    for base, model in pairs:
+        comparison = compare_evaluations(
+            [by_model[model] for by_model in evaluations.values()],
+            [by_model[base] for by_model in evaluations.values()],
+        )
+        names = (labels[model], labels[base]) if len(pairs) > 1 else ()
+        conclusions.append(conclude(comparison, n_windows, *names))
+    return conclusions
+
+
+def fine_tuned_pairs(models: Sequence[str], config: Config) -> list[tuple[str, str]]:
+    """Return the base and the fine-tuned model of each pair among the models, by the resolved paths of their folders.
+
+    The base is the one in the model's training_info.json. If that is missing, it is the configured base for the
+    configured trained model.
+    """
+    by_path = {Path(model).resolve(): model for model in models}
+    pairs = []
+    for model in models:
+        base = read_training_info(model).get("config", {}).get("base_model", {}).get("output_path")
+        if base is None or not Path(base).exists():
+            base = config.base_path() if Path(model).resolve() == config.trained_path().resolve() else None
+        if base is not None and Path(base).resolve() in by_path.keys() - {Path(model).resolve()}:
+            pairs.append((by_path[Path(base).resolve()], model))
+    return pairs
+
+
+def leak_warnings(models: Sequence[str], tasks: Sequence[Task]) -> list[str]:
+    """Return a warning for each model and task of which the model has seen scored steps."""
     return [
-        f"{name} was trained or chosen on steps of {task.name} that it is now scored on; train it with data.test_length "
+        f"{model} was trained or selected on steps of {task.name} that are scored now; train it with data.test_length "
         f"{task.n_origins * task.prediction_length}"
-        for name in models
+        for model in models
         for task in tasks
-        if _has_seen(name, task)
+        if _has_seen(model, task)
     ]
 
 
 def _has_seen(model: str, task: Task) -> bool:
-    """Return whether a checkpoint folder says that it comes from steps which a task asks it to forecast."""
-    identity = training_info(model).get("identity")
+    """Return whether training_info.json of a model names the data of a task, with too few steps held back for it."""
+    identity = read_training_info(model).get("identity")
     if identity is None or identity["test_length"] >= task.n_origins * task.prediction_length:
         return False
     return task.store.fingerprint in [store for source in identity["data"] for store in source.get("stores", ())]
-
-
-def _curve_of(model: str) -> list[Row]:
-    """Return the course of training that a checkpoint folder tells: `model, step, loss, WQL, MASE`."""
-    by_step: dict[int, Row] = {}
-    for entry in training_info(model).get("history", []):
-        row = by_step.setdefault(entry["step"], {"model": model, "step": entry["step"]})
-        row |= {name: entry[key] for name, key in _COURSE.items() if key in entry}
-    return [{**dict.fromkeys(_COURSE), **row} for row in by_step.values() if row.keys() & _COURSE.keys()]

@@ -1,36 +1,37 @@
-"""Tasks of the fev benchmark: forecast by any checkpoint, scored by fev itself, in the form that its leaderboards take."""
+"""Tasks of the fev benchmark: forecast by any checkpoint, scored by fev, as rows for its leaderboards."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.config import Config
-from pipeline.core.errors import UserError, one_line
+from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.series import History, Panel, Variates
 from pipeline.core.tables import Row
-from pipeline.forecasting.forecaster import Forecaster, refuse_no_numbers
+from pipeline.forecasting.batching import forecast_batches, split_batches
+from pipeline.forecasting.forecaster import Forecaster, check_finite
 from pipeline.models.find import check_model
 
 logger = logging.getLogger(__name__)
 
 
 def score_fev_tasks(path: str, models: Sequence[str], config: Config) -> dict[str, list[Row]]:
-    """Return each model's rows of a leaderboard: what fev's `evaluation_summary` says of every task, unchanged.
+    """Return the leaderboard rows of each model by its name: the `evaluation_summary` of every task, unchanged.
 
-    Chronos-2 sees a task's covariates and forecasts its targets together; the other families take each target alone.
-    `trained_on_this_dataset` is said to be false: who trained on a task's data sets it.
+    Chronos-2 uses the covariates of a task and forecasts its targets together. Other models forecast each target alone.
+    `trained_on_this_dataset` is always false; correct it if a model was trained on the data set.
 
     Args:
-        path: YAML file or address of a benchmark, with fev's own `tasks`.
+        path: YAML file or address of a benchmark, in fev's format.
 
     Raises:
-        UserError: fev is not installed, the file is none of its benchmarks, or a data set or model cannot be loaded.
+        UserError: fev is not installed, the file is not a benchmark, or a data set or a model cannot be loaded.
     """
     try:
         import fev
@@ -38,74 +39,84 @@ def score_fev_tasks(path: str, models: Sequence[str], config: Config) -> dict[st
         raise UserError("evaluation.fev_tasks needs fev; install it with: pip install 'fev>=0.10'") from error
     try:
         tasks = fev.Benchmark.from_yaml(path).tasks
-    except Exception as error:  # its own errors, pydantic's and yaml's share no base class
-        raise UserError(f"evaluation.fev_tasks: {path}: {one_line(error)}") from error
+    except Exception as error:  # the errors of fev, pydantic and yaml share no base class
+        raise UserError(f"evaluation.fev_tasks: {path}: {to_one_line(error)}") from error
     for model in models:
         check_model(model)
     names = [Path(model).name.replace(":", "-") for model in models]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"evaluation.models: two models would be named {name} on the leaderboard; rename a folder")
+            raise UserError(f"evaluation.models: two models have the name {name} on the leaderboard; rename a folder")
     rows: dict[str, list[Row]] = {}
     for name, model in zip(names, models):
         forecaster = Forecaster.load(model, config.chronos.device, config.chronos.seed)
         for task in tasks:
             logger.info("scoring %s on %s", model, task.task_name)
-            rows.setdefault(name, []).append(_summary(task, forecaster, name, config.evaluation.batch_size))
+            rows.setdefault(name, []).append(_score_task(task, forecaster, name, config.evaluation.batch_size))
     return rows
 
 
-def _summary(task: Any, forecaster: Forecaster, name: str, batch_size: int) -> Row:
+def _score_task(task: Any, forecaster: Forecaster, name: str, batch_size: int) -> Row:
+    """Return fev's summary of the forecasts of a task.
+
+    Raises:
+        UserError: the data set cannot be loaded, or the model forecasts NaN.
+    """
     try:
         windows = [window.get_input_data() for window in task.iter_windows()]
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"evaluation.fev_tasks: {task.task_name}: {one_line(error)}") from error
+        raise UserError(f"evaluation.fev_tasks: {task.task_name}: {to_one_line(error)}") from error
     begin = time.perf_counter()
-    predictions = [_predictions(task, forecaster, past, future, batch_size) for past, future in windows]
+    predictions = [_forecast_window(task, forecaster, past, future, batch_size) for past, future in windows]
     return task.evaluation_summary(predictions, model_name=name, inference_time_s=time.perf_counter() - begin)
 
 
-def _predictions(task: Any, forecaster: Forecaster, past: Any, future: Any, batch_size: int) -> Any:
-    """Return the forecasts of one window as fev takes them: a data set for each target."""
+def _forecast_window(task: Any, forecaster: Forecaster, past: Any, future: Any, batch_size: int) -> Any:
+    """Return the forecasts of one window in fev's format: a `datasets.DatasetDict` with a data set for each target.
+
+    Args:
+        past: `datasets.Dataset` with a row for each item: its values before the forecast start.
+        future: `datasets.Dataset` with the known covariates of each item in the horizon.
+    """
     import datasets
 
-    levels = task.quantile_levels or [0.5]
-    variates = _variates(task, past) if forecaster.family == "chronos-2" else Variates(tuple(task.target_columns))
-    together = forecaster.family == "chronos-2" and len(variates) > 1
+    is_chronos_2 = forecaster.family == "chronos-2"
+    variates = _task_variates(task, past) if is_chronos_2 else Variates(tuple(task.target_columns))
+    as_panels = is_chronos_2 and len(variates) > 1
+    n_targets = len(variates.targets)
+
+    def histories(items: Iterable[int]) -> list[History]:
+        if as_panels:
+            return [_panel(past[item], future[item], variates, task.horizon) for item in items]
+        return [np.asarray(past[item][name], np.float32) for item in items for name in variates.targets]
+
     quantiles: list[np.ndarray] = []
     point: list[np.ndarray] = []
-    for first in range(0, len(past), batch_size):
-        batch = range(first, min(first + batch_size, len(past)))
-        histories: list[History] = []
-        for index in batch:
-            before, beyond = past[index], future[index]
-            histories += [_panel(before, beyond, variates, task.horizon)] if together else _targets(before, variates)
-        of_batch = forecaster.quantiles(histories, task.horizon, levels)
-        per_series = len(histories) // len(batch)
-        names = [f"series {index + 1}" for index in batch for _ in range(per_series)]
-        refuse_no_numbers(histories, of_batch[1], names)
-        # fev takes no unknown forecasts; a series without a known value has nothing better than nought.
-        for kept, part in zip((quantiles, point), of_batch):
-            kept.append(np.nan_to_num(part).reshape(len(batch), len(variates.targets), *part.shape[1:]))
+    for batch in forecast_batches(
+        histories,
+        lambda rows: forecaster.quantiles(rows, task.horizon, task.quantile_levels or [0.5]),
+        split_batches(range(len(past)), batch_size),
+    ):
+        rows_per_item = len(batch.histories) // len(batch.indices)
+        names = [f"series {item + 1}" for item in batch.indices for _ in range(rows_per_item)]
+        check_finite(batch.histories, batch.output[1], names)
+        for results, forecast in zip((quantiles, point), batch.output):
+            # fev refuses NaN, which is the forecast of a series without a known value.
+            results.append(np.nan_to_num(forecast).reshape(len(batch.indices), n_targets, *forecast.shape[1:]))
     all_quantiles, all_points = np.concatenate(quantiles), np.concatenate(point)
-    return datasets.DatasetDict(
-        {
-            target: datasets.Dataset.from_dict(
-                {
-                    "predictions": all_points[:, row].astype(np.float64),
-                    **{
-                        str(level): all_quantiles[:, row, :, position].astype(np.float64)
-                        for position, level in enumerate(task.quantile_levels)
-                    },
-                }
-            )
-            for row, target in enumerate(variates.targets)
+    columns = {
+        name: {"predictions": all_points[:, row].astype(np.float64)}
+        | {
+            str(level): all_quantiles[:, row, :, position].astype(np.float64)
+            for position, level in enumerate(task.quantile_levels)
         }
-    )
+        for row, name in enumerate(variates.targets)
+    }
+    return datasets.DatasetDict({name: datasets.Dataset.from_dict(columns[name]) for name in variates.targets})
 
 
-def _variates(task: Any, past: Any) -> Variates:
-    """Return the variates of a task with the categories that its covariates have in any series' past."""
+def _task_variates(task: Any, past: Any) -> Variates:
+    """Return the variates of a task, with the categories that occur in the past of any item."""
     names = (*task.past_dynamic_columns, *task.known_dynamic_columns)
     columns = {name: np.concatenate([np.asarray(values) for values in past[name]]) for name in names}
     texts = {name: values for name, values in columns.items() if not np.issubdtype(values.dtype, np.number)}
@@ -115,21 +126,18 @@ def _variates(task: Any, past: Any) -> Variates:
     )
 
 
-def _targets(before: dict[str, Any], variates: Variates) -> list[np.ndarray]:
-    return [np.asarray(before[name], np.float32) for name in variates.targets]
-
-
-def _panel(before: dict[str, Any], beyond: dict[str, Any], variates: Variates, horizon: int) -> Panel:
-    past = np.stack([_numbers(before[name], name, variates) for name in variates.names])
-    ahead = np.full((len(variates), horizon), np.nan, np.float32)
+def _panel(past: dict[str, Any], future: dict[str, Any], variates: Variates, horizon: int) -> Panel:
+    """Return one item of a window as a panel."""
+    past_rows = np.stack([_to_numbers(past[name], name, variates) for name in variates.names])
+    future_rows = np.full((len(variates), horizon), np.nan, np.float32)
     for name in variates.known:
-        ahead[variates.names.index(name)] = _numbers(beyond[name], name, variates)
-    return Panel(past, ahead, variates)
+        future_rows[variates.names.index(name)] = _to_numbers(future[name], name, variates)
+    return Panel(past_rows, future_rows, variates)
 
 
-def _numbers(values: Any, name: str, variates: Variates) -> np.ndarray:
-    """Return a column as float32: numbers as they are, categories by their position, -1 where it is none of the past."""
+def _to_numbers(values: Any, name: str, variates: Variates) -> np.ndarray:
+    """Return a column as float32. A category becomes its position, -1 if it does not occur in the past."""
     if name not in variates.categories:
         return np.asarray(values, np.float32)
-    places = {category: float(place) for place, category in enumerate(variates.categories[name])}
-    return np.array([places.get(str(value), -1.0) for value in values], np.float32)
+    positions = {category: float(position) for position, category in enumerate(variates.categories[name])}
+    return np.array([positions.get(str(value), -1.0) for value in values], np.float32)

@@ -1,25 +1,29 @@
-"""Which model is best over all: relative scores, how sure they are, and who wins how often."""
+"""The ranking of models: relative scores with bootstrap intervals, win rates, and ties with the best model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from pipeline.core.metrics import WindowErrors
 from pipeline.evaluation.backtest import Evaluation
+from pipeline.evaluation.comparison import compare_evaluations
 
 RANKED_BY = ("WQL", "MASE")
+"""Scores that models are ranked by; the order of the ranking follows the first."""
 _DRAWS = 1000
-_LEAST = 0.01
-_CONFIDENCE = (2.5, 97.5)
+"""Bootstrap draws: the ends of a 95% interval move by about 1% of its width between two seeds."""
+_MIN_RATIO = 0.01
+"""Minimum ratio in a geometric mean, as on fev's leaderboards: one nearly exact forecast must not decide the mean."""
+_PERCENTILES = (2.5, 97.5)
 
 Evaluations = Mapping[str, Mapping[str, Evaluation]]
-"""By data set, then by model."""
+"""Evaluations by data set, then by model."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and its bootstrap interval, 95% wide; NaN where there is too little to draw from."""
+    """A number with its 95% bootstrap interval, whose ends are NaN if there is only one unit to draw."""
 
     value: float
     low: float
@@ -28,21 +32,22 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Rank:
-    """How one model stands among all."""
+    """The entry of one model in the ranking."""
 
     model: str
     relative: dict[str, Estimate]
-    """By score: geometric mean, over the data sets where the baseline's is above 0, of the score over the baseline's."""
+    """By score: geometric mean over data sets of the score relative to the baseline's. A data set where the baseline's
+    score is 0 is left out."""
     win_rate: dict[str, float]
-    """By score: share of the (data set, other model) pairs in which this model's is lower, a tie for half a win. With one
-    data set its series stand in for data sets."""
+    """By score: share of the pairs (data set, other model) in which this model's score is lower; a tie is half a win.
+    With a single data set, its series take the place of data sets."""
 
 
 def rank(evaluations: Evaluations, baseline: str, seed: int = 0) -> list[Rank]:
-    """Return how the models stand, the lowest relative WQL first."""
+    """Return the ranking of the models, the lowest relative WQL first."""
     models = list(next(iter(evaluations.values())))
-    relative = {score: _overall(evaluations, models, baseline, score, seed) for score in RANKED_BY}
-    wins = {score: win_rates(_units(evaluations, models, score)) for score in RANKED_BY}
+    relative = {score: _overall_ratios(evaluations, models, baseline, score, seed) for score in RANKED_BY}
+    wins = {score: win_rates(_unit_scores(evaluations, models, score)) for score in RANKED_BY}
     ranks = [
         Rank(
             model,
@@ -51,55 +56,76 @@ def rank(evaluations: Evaluations, baseline: str, seed: int = 0) -> list[Rank]:
         )
         for position, model in enumerate(models)
     ]
-    return sorted(ranks, key=lambda one: np.nan_to_num(one.relative["WQL"].value, nan=np.inf))
+    return sorted(ranks, key=lambda entry: np.nan_to_num(entry.relative["WQL"].value, nan=np.inf))
 
 
-def relative_scores(of_set: Mapping[str, Evaluation], baseline: str, seed: int = 0) -> dict[str, dict[str, Estimate]]:
-    """Return each model's scores over the baseline's on one data set, by model and score.
+def tied_with_best(evaluations: Evaluations, ranks: Sequence[Rank]) -> list[str]:
+    """Return the models that the first of the ranking does not clearly beat, in the order of the ranking.
 
-    The intervals are of drawing the set's series anew, the same for all models.
+    The interval of the paired difference in WQL includes zero, or there is none since the data are a single series.
     """
-    models = list(of_set)
-    values = {score: _column(of_set, models, score) for score in RANKED_BY}
-    drawn = _drawn_series(of_set, models, seed)
-    found: dict[str, dict[str, Estimate]] = {model: {} for model in models}
+    best = [by_model[ranks[0].model] for by_model in evaluations.values()]
+    tied = []
+    for entry in ranks[1:]:
+        comparison = compare_evaluations(best, [by_model[entry.model] for by_model in evaluations.values()])
+        if comparison is not None and not comparison.low > 0:
+            tied.append(entry.model)
+    return tied
+
+
+def relative_scores(by_model: Mapping[str, Evaluation], baseline: str, seed: int = 0) -> dict[str, dict[str, Estimate]]:
+    """Return each model's scores relative to the baseline's on one data set, by model and score.
+
+    The bootstrap draws the series of the data set, the same for all models.
+    """
+    models = list(by_model)
+    values = {score: _scores_of_models(by_model, models, score) for score in RANKED_BY}
+    draws = _draw_series(by_model, models, seed)
+    relative: dict[str, dict[str, Estimate]] = {model: {} for model in models}
     for score in RANKED_BY:
         base = models.index(baseline)
-        ratio, ratios = _ratio(values[score], base), _ratio(drawn[score], base)
+        ratio, ratios = _ratio(values[score], base), _ratio(draws[score], base)
         for position, model in enumerate(models):
-            found[model][score] = _estimate(float(ratio[position]), ratios[:, position])
-    return found
+            relative[model][score] = _estimate(float(ratio[position]), ratios[:, position])
+    return relative
 
 
 def geometric_mean(ratios: np.ndarray) -> np.ndarray:
-    """Return the geometric mean over the first axis; NaN where a ratio is not defined.
-
-    A ratio below 0.01 counts as that, as on fev's leaderboards: what is forecast to the last digit says little of the rest.
-    """
-    return np.exp(np.log(np.maximum(ratios, _LEAST)).mean(axis=0))
+    """Return the geometric mean over the first axis; NaN if a ratio is not defined. The minimum ratio is 0.01."""
+    return np.exp(np.log(np.maximum(ratios, _MIN_RATIO)).mean(axis=0))
 
 
 def win_rates(scores: np.ndarray) -> np.ndarray:
-    """Return the share of (unit, other model) pairs that each model wins: [n_units, n_models] to [n_models].
+    """Return the share of pairs (unit, other model) that each model wins: [n_units, n_models] to [n_models].
 
-    A tie is half a win; a unit in which either has no score is no pair. An infinite score, of forecasts that are no numbers,
-    loses to any other.
+    A tie is half a win. A pair is left out if either model has no score. An infinite score, of NaN forecasts, loses to
+    any other.
     """
     n_models = scores.shape[1]
-    one, other = scores[:, :, None], scores[:, None, :]
-    pairs = ~(np.isnan(one) | np.isnan(other)) & ~np.eye(n_models, dtype=bool)
-    wins = np.where(one < other, 1.0, np.where(one == other, 0.5, 0.0))
+    own, other = scores[:, :, None], scores[:, None, :]
+    pairs = ~(np.isnan(own) | np.isnan(other)) & ~np.eye(n_models, dtype=bool)
+    wins = np.where(own < other, 1.0, np.where(own == other, 0.5, 0.0))
     with np.errstate(invalid="ignore"):
         return (wins * pairs).sum(axis=(0, 2)) / pairs.sum(axis=(0, 2))
 
 
-def _overall(evaluations: Evaluations, models: list[str], baseline: str, score: str, seed: int) -> list[Estimate]:
-    """Return the geometric means over data sets; with one, its own scores."""
+def datasets_without_ratio(evaluations: Evaluations, baseline: str) -> dict[str, list[str]]:
+    """Return, by score, the data sets that relative scores leave out: the baseline's score is 0 or not defined."""
+    return {
+        score: [name for name, by_model in evaluations.items() if not by_model[baseline].scores()[score] > 0]
+        for score in RANKED_BY
+    }
+
+
+def _overall_ratios(
+    evaluations: Evaluations, models: list[str], baseline: str, score: str, seed: int
+) -> list[Estimate]:
+    """Return the relative score of each model over all data sets: the geometric mean, or that of a single data set."""
     if len(evaluations) == 1:
-        of_set = relative_scores(next(iter(evaluations.values())), baseline, seed)
-        return [of_set[model][score] for model in models]
+        relative = relative_scores(next(iter(evaluations.values())), baseline, seed)
+        return [relative[model][score] for model in models]
     base = models.index(baseline)
-    ratios = np.stack([_ratio(_column(of_set, models, score), base) for of_set in evaluations.values()])
+    ratios = np.stack([_ratio(_scores_of_models(by_model, models, score), base) for by_model in evaluations.values()])
     ratios = ratios[~np.isnan(ratios[:, base])]
     if not len(ratios):
         return [_estimate(float("nan"), np.empty(0))] * len(models)
@@ -108,75 +134,69 @@ def _overall(evaluations: Evaluations, models: list[str], baseline: str, score: 
     return [_estimate(float(means[position]), drawn[:, position]) for position in range(len(models))]
 
 
-def _units(evaluations: Evaluations, models: list[str], score: str) -> np.ndarray:
-    """Return the score of each model in each data set, or in each series of the one data set: [n_units, n_models]."""
+def _unit_scores(evaluations: Evaluations, models: list[str], score: str) -> np.ndarray:
+    """Return the scores in each data set, or in each series of a single data set: [n_units, n_models]."""
     if len(evaluations) > 1:
-        return np.stack([_column(of_set, models, score) for of_set in evaluations.values()])
-    (of_set,) = evaluations.values()
-    return np.stack([of_set[model].by_series()[1][score] for model in models], axis=1)
+        return np.stack([_scores_of_models(by_model, models, score) for by_model in evaluations.values()])
+    (by_model,) = evaluations.values()
+    return np.stack([by_model[model].by_series()[1][score] for model in models], axis=1)
 
 
-def _column(of_set: Mapping[str, Evaluation], models: list[str], score: str) -> np.ndarray:
-    return np.array([of_set[model].errors.scores()[score] for model in models])
+def _scores_of_models(by_model: Mapping[str, Evaluation], models: list[str], score: str) -> np.ndarray:
+    """Return the score of each model on one data set: [n_models]."""
+    return np.array([by_model[model].errors.scores()[score] for model in models])
 
 
-def _drawn_series(of_set: Mapping[str, Evaluation], models: list[str], seed: int) -> dict[str, np.ndarray]:
-    """Return the scores of each model over series drawn anew, by score: [n_draws, n_models]."""
-    first = of_set[models[0]]
-    _, series = np.unique(first.series, return_inverse=True)
+def _draw_series(by_model: Mapping[str, Evaluation], models: list[str], seed: int) -> dict[str, np.ndarray]:
+    """Return bootstrap scores over drawn series, by score: [n_draws, n_models], without draws for a single series."""
+    _, series = np.unique(by_model[models[0]].series, return_inverse=True)
     n_series, rng = int(series.max()) + 1, np.random.default_rng(seed)
-    sums = {model: _Sums.of(of_set[model].errors) for model in models}
-    drawn: dict[str, list[list[float]]] = {score: [] for score in RANKED_BY}
+    ratios = {model: _ScoreRatios.from_errors(by_model[model].errors) for model in models}
+    draws: dict[str, list[list[float]]] = {score: [] for score in RANKED_BY}
     for _ in range(_DRAWS if n_series > 1 else 0):
-        times = np.bincount(rng.integers(n_series, size=n_series), minlength=n_series)[series]
+        counts = np.bincount(rng.integers(n_series, size=n_series), minlength=n_series)[series]
         for score in RANKED_BY:
-            drawn[score].append([sums[model].score(score, times) for model in models])
-    return {score: np.array(rows).reshape(-1, len(models)) for score, rows in drawn.items()}
+            draws[score].append([ratios[model].score(score, counts) for model in models])
+    return {score: np.array(rows).reshape(-1, len(models)) for score, rows in draws.items()}
 
 
 @dataclass(frozen=True)
-class _Sums:
-    """What WQL and MASE are ratios of, window by window, so that a thousand draws are a thousand products."""
+class _ScoreRatios:
+    """Numerator and denominator of each score by row, so that a bootstrap draw costs two products."""
 
-    parts: dict[str, tuple[np.ndarray, np.ndarray]]
+    terms: dict[str, tuple[np.ndarray, np.ndarray]]
+    """By score: [n], [n]."""
 
     @staticmethod
-    def of(errors: WindowErrors) -> "_Sums":
-        scaled = errors.scaled_error()
-        defined = ~np.isnan(scaled)
-        return _Sums(
+    def from_errors(errors: WindowErrors) -> "_ScoreRatios":
+        mase = errors.mase_by_window()
+        defined = ~np.isnan(mase)
+        return _ScoreRatios(
             {
                 "WQL": (np.nansum(errors.pinball, axis=1), np.nansum(errors.magnitude, axis=1)),
-                "MASE": (np.where(defined, scaled, 0.0), defined.astype(np.float64)),
+                "MASE": (np.where(defined, mase, 0.0), defined.astype(np.float64)),
             }
         )
 
-    def score(self, name: str, times: np.ndarray) -> float:
-        above, below = self.parts[name]
-        drawn = times > 0  # nought times infinity is no number
-        under = float(times[drawn] @ below[drawn])
-        return float(times[drawn] @ above[drawn]) / under if under > 0 else float("nan")
+    def score(self, name: str, counts: np.ndarray) -> float:
+        """Return a score over rows that count as often as `counts` says, [n]; NaN if it is not defined."""
+        numerator, denominator = self.terms[name]
+        drawn = counts > 0  # 0 times infinity is NaN
+        total = float(counts[drawn] @ denominator[drawn])
+        return float(counts[drawn] @ numerator[drawn]) / total if total > 0 else float("nan")
 
 
 def _ratio(scores: np.ndarray, base: int) -> np.ndarray:
-    """Return scores [..., n_models] over those of model `base`; NaN where that is 0."""
-    under = scores[..., [base]]
+    """Return scores [..., n_models] relative to those of model `base`; NaN if that score is 0."""
+    base_scores = scores[..., [base]]
     with np.errstate(divide="ignore", invalid="ignore"):
-        return scores / np.where(under > 0, under, np.nan)
+        return scores / np.where(base_scores > 0, base_scores, np.nan)
 
 
-def _estimate(value: float, drawn: np.ndarray) -> Estimate:
-    known = drawn[~np.isnan(drawn)]
+def _estimate(value: float, draws: np.ndarray) -> Estimate:
+    known = draws[~np.isnan(draws)]
     if not len(known):
         return Estimate(value, float("nan"), float("nan"))
-    with np.errstate(invalid="ignore"):  # between two infinite draws
-        low, high = np.nan_to_num(np.percentile(known, _CONFIDENCE), nan=np.inf, posinf=np.inf)
+    with np.errstate(invalid="ignore"):  # interpolation between two infinite draws
+        low, high = np.nan_to_num(np.percentile(known, _PERCENTILES), nan=np.inf, posinf=np.inf)
     return Estimate(value, float(low), float(high))
-
-
-def undefined(evaluations: Evaluations, baseline: str) -> dict[str, list[str]]:
-    """Return, by score, the data sets that are in no mean of relative scores: the baseline's is 0, or not defined."""
-    return {
-        score: [name for name, of_set in evaluations.items() if not of_set[baseline].scores()[score] > 0]
-        for score in RANKED_BY
-    }

@@ -1,4 +1,4 @@
-"""The data sets that evaluation.data_path names, or an index of them lists."""
+"""The tasks of a configuration: the data sets of evaluation.data_path, or of a JSON index."""
 
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,15 @@ from pipeline.core.files import read_json
 from pipeline.data.source import open_configured
 from pipeline.evaluation.backtest import Task, make_task
 
+_INDEX_KEYS = {"name": str, "freq": str, "prediction_length": int, "seasonality": int}
+"""Keys of an entry of an index that configure its task, with their types."""
 
-def tasks_of(config: Config) -> list[Task]:
-    """Open the data sets that evaluation.data_path names.
+
+def open_tasks(config: Config) -> list[Task]:
+    """Open the data sets of evaluation.data_path.
 
     Raises:
-        UserError: one is missing, or two have one name.
+        UserError: a data set is missing or invalid, or two have the same name.
     """
     default_length = config.evaluation.prediction_length or config.inference.prediction_length
     tasks = [
@@ -25,45 +28,50 @@ def tasks_of(config: Config) -> list[Task]:
             dataset.seasonality,
             config.evaluation.windows,
         )
-        for dataset in _datasets(config)
+        for dataset in _configured_datasets(config)
     ]
     names = [task.name for task in tasks]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"evaluation.data_path: two data sets are named {name}; give each a name of its own")
+            raise UserError(f"evaluation.data_path: two data sets have the name {name}; set `name` for one of them")
     return tasks
 
 
-def _datasets(config: Config) -> list[EvaluationSet]:
-    listed = config.evaluation.data_path or config.inference.data_path or str(config.dummy_path())
-    if isinstance(listed, str):
-        return _listed_in(Path(listed)) or [EvaluationSet(listed)]
-    return [EvaluationSet(dataset) if isinstance(dataset, str) else dataset for dataset in listed]
+def _configured_datasets(config: Config) -> list[EvaluationSet]:
+    datasets = config.evaluation.data_path or config.inference.data_path or str(config.dummy_path())
+    if isinstance(datasets, str):
+        return _read_index(Path(datasets)) or [EvaluationSet(datasets)]
+    return [EvaluationSet(dataset) if isinstance(dataset, str) else dataset for dataset in datasets]
 
 
-def _listed_in(path: Path) -> list[EvaluationSet]:
-    """Return the data sets of a JSON index; none for any other source."""
+def _read_index(path: Path) -> list[EvaluationSet]:
+    """Return the data sets of a JSON index, whose first character is a bracket; none for any other source."""
     if path.suffix != ".json" or not path.is_file():
         return []
     with open(path, encoding="utf-8", errors="replace") as file:
         if not file.read(1 << 10).lstrip().startswith("["):
             return []
-    found = [_of_index(path, entry) for entry in read_json(path)]
-    if not found:
-        raise UserError(f"{path} lists no data set; name at least one")
-    return found
+    datasets = [_parse_entry(path, entry) for entry in read_json(path)]
+    if not datasets:
+        raise UserError(f"{path} lists no data set; add an entry with a file")
+    return datasets
 
 
-def _of_index(index: Path, entry: Any) -> EvaluationSet:
-    """Return one entry of a JSON index, whose files lie beside it; keys that describe rather than configure are left."""
+def _parse_entry(index: Path, entry: Any) -> EvaluationSet:
+    """Return one entry of a JSON index, whose paths are relative to the index. Other keys are ignored.
+
+    Raises:
+        UserError: the entry has no file, or a value of the wrong type.
+    """
     file = entry.get("file", entry.get("path")) if isinstance(entry, dict) else None
     if not isinstance(file, str):
         raise UserError(
-            f"{index}: each entry is an object with a file and, where you like, name, freq, prediction_length"
+            f"{index}: {entry!r} has no file; write an object with `file` and, if needed, `name`, `freq`, "
+            "`prediction_length`, `seasonality`"
         )
-    keys = {"name": str, "freq": str, "prediction_length": int, "seasonality": int}
-    for key, kind in keys.items():
-        if not isinstance(entry.get(key), (kind, type(None))) or isinstance(entry.get(key), bool):
-            said = "a text" if kind is str else "a whole number"
-            raise UserError(f"{index}: {key} of {file} must be {said}, got {entry[key]!r}")
-    return EvaluationSet(path=str(index.parent / file), **{key: entry[key] for key in keys if key in entry})
+    for key, value_type in _INDEX_KEYS.items():
+        value = entry.get(key)
+        if not isinstance(value, (value_type, type(None))) or isinstance(value, bool):
+            expected = "a text" if value_type is str else "a whole number"
+            raise UserError(f"{index}: {key} of {file} must be {expected}, got {value!r}")
+    return EvaluationSet(path=str(index.parent / file), **{key: entry[key] for key in _INDEX_KEYS if key in entry})

@@ -1,1 +1,1 @@
-"""Checkpoints and models: found, read, made, adapted."""
+"""Model checkpoints: find, load, create, adapt and upload them."""

@@ -1,4 +1,4 @@
-"""The native checkpoint on disk: which family it is, what it forecasts, and whether it is whole. No torch needed."""
+"""Read native checkpoint folders without torch: family, context, horizon, and whether the weights are complete."""
 
 import json
 import struct
@@ -17,17 +17,18 @@ PIPELINE_CLASSES: dict[Family, str] = {
     "bolt": "ChronosBoltPipeline",
     "chronos-2": "Chronos2Pipeline",
 }
+"""The class of chronos-forecasting that loads a family."""
 STOCK_LEVELS: dict[Family, tuple[float, ...]] = {
     "bolt": (0.5,),
     "chronos-2": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
 }
-"""Quantile levels without which a stock pipeline of the family does not forecast, unless others are named."""
+"""Quantile levels that the pipeline of chronos-forecasting reads by default: its forecasts fail without them."""
 MODEL_INFO, TRAINING_INFO = "model_info.json", "training_info.json"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What config.json of a native checkpoint says."""
+    """A native checkpoint folder and its config.json."""
 
     path: Path
     family: Family
@@ -35,35 +36,35 @@ class Checkpoint:
 
     @property
     def width(self) -> int:
-        """d_model: how many numbers a token is inside the model."""
+        """Length of a token's vector inside the model, d_model."""
         return self.config["n_embd" if self.family == "gpt2" else "d_model"]
 
     @property
     def context_length(self) -> int:
-        """Steps of history that the model takes at most."""
+        """Maximum number of history steps that the model reads."""
         return self.config["chronos_config"]["context_length"]
 
     @property
     def prediction_length(self) -> int:
-        """Steps that the model forecasts in one go."""
-        return horizon_of(self.config)
+        """Number of steps that the model forecasts in one pass."""
+        return model_horizon(self.config)
 
     @property
     def quantiles(self) -> list[float] | None:
-        """Quantile levels that the model was trained on; None for a token model, which samples."""
+        """Quantile levels that the model forecasts; None for a token model, which samples."""
         return self.config["chronos_config"].get("quantiles")
 
 
-def horizon_of(config: dict[str, Any]) -> int:
-    """Return the steps that a model of this configuration forecasts in one go."""
+def model_horizon(config: dict[str, Any]) -> int:
+    """Return the number of steps that a model of this configuration forecasts in one pass."""
     chronos = config["chronos_config"]
     if "prediction_length" in chronos:
         return chronos["prediction_length"]
     return chronos.get("max_output_patches", 1) * chronos["output_patch_size"]
 
 
-def family_of(config: dict[str, Any]) -> Family | None:
-    """Return the family that a model's configuration belongs to, None where it is no Chronos model."""
+def model_family(config: dict[str, Any]) -> Family | None:
+    """Return the family of a model configuration, None if it is not a Chronos model."""
     chronos = config.get("chronos_config")
     if not isinstance(chronos, dict):
         return None
@@ -77,27 +78,31 @@ def family_of(config: dict[str, Any]) -> Family | None:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read the configuration of a checkpoint folder and check that its weights are whole.
+    """Read the configuration of a checkpoint folder and check that its weight files are complete.
 
     Raises:
-        UserError: the folder is missing, holds no Chronos model, or was not written to its end.
+        UserError: the folder is missing, contains no Chronos model, or is incomplete.
     """
     path = Path(path)
     if not path.is_dir():
-        raise UserError(f"no checkpoint folder {path}; make it with scripts/base_model.py or scripts/train.py")
+        raise UserError(f"no checkpoint folder {path}. Create it with scripts/base_model.py or scripts/train.py")
     if not (path / "config.json").is_file():
         raise UserError(
-            f"{path} holds no config.json, so it is no checkpoint; an unfinished run is continued by train.py"
+            f"{path} has no config.json and is not a checkpoint. If a training run was interrupted, continue it with "
+            "scripts/train.py"
         )
     config = read_json(path / "config.json")
-    family = family_of(config)
+    family = model_family(config)
     if family is None:
         raise UserError(
-            f"{path} is no Chronos model: its config.json has no chronos_config; convert it with base_model.py"
+            f"{path}/config.json has no valid chronos_config: it is not a Chronos model. Convert it with "
+            "scripts/base_model.py"
         )
-    if config.get("chronos_pipeline_class", PIPELINE_CLASSES[family]) != PIPELINE_CLASSES[family]:
+    pipeline_class = config.get("chronos_pipeline_class", PIPELINE_CLASSES[family])
+    if pipeline_class != PIPELINE_CLASSES[family]:
         raise UserError(
-            f"{path}: chronos_pipeline_class {config['chronos_pipeline_class']} does not fit its chronos_config"
+            f"{path}/config.json: chronos_pipeline_class is {pipeline_class}, but its chronos_config is of "
+            f"{PIPELINE_CLASSES[family]}. Correct one of the two"
         )
     for file in weight_files(path):
         check_safetensors(file)
@@ -105,24 +110,24 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def weight_files(path: Path) -> list[Path]:
-    """Return the safetensors files that a checkpoint folder consists of.
+    """Return the safetensors files of a checkpoint folder.
 
     Raises:
-        UserError: there is none, or one that the index names is missing.
+        UserError: there is none, or a file of the index is missing.
     """
     index = path / "model.safetensors.index.json"
     names = sorted(set(read_json(index)["weight_map"].values())) if index.is_file() else ["model.safetensors"]
     for name in names:
         if not (path / name).is_file():
-            raise UserError(f"{path} holds no {name}; the checkpoint is half-written: make or download it anew")
+            raise UserError(f"{path} has no {name}: the checkpoint is incomplete. Create or download it again")
     return [path / name for name in names]
 
 
 def check_safetensors(path: Path) -> None:
-    """Refuse a safetensors file whose size is not what its header says.
+    """Check that the size of a safetensors file matches its header.
 
     Raises:
-        UserError: the file is cut short or no safetensors file.
+        UserError: the file is truncated or not a safetensors file.
     """
     size = path.stat().st_size
     try:
@@ -133,14 +138,14 @@ def check_safetensors(path: Path) -> None:
             header = json.loads(file.read(header_size))
         end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
         if 8 + header_size + end != size:
-            raise ValueError(f"{size} bytes where {8 + header_size + end} belong")
+            raise ValueError(f"{size} bytes instead of {8 + header_size + end}")
     except (struct.error, ValueError, KeyError) as error:
         raise UserError(
-            f"{path} is no whole safetensors file ({error}); make or download the checkpoint anew"
+            f"{path} is not a complete safetensors file ({error}). Create or download the checkpoint again"
         ) from error
 
 
-def training_info(model: str | Path) -> dict[str, Any]:
-    """Return what a checkpoint that was trained here says of its training; nothing for any other model."""
+def read_training_info(model: str | Path) -> dict[str, Any]:
+    """Return training_info.json of a checkpoint that this pipeline trained, an empty dictionary for any other model."""
     file = Path(model, TRAINING_INFO)
     return read_json(file) if file.is_file() else {}

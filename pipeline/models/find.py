@@ -1,82 +1,85 @@
-"""A model by its name: in a folder, inside the package, on the Hub or behind an s3:// prefix."""
+"""Find a model by its name: inside the package, in a folder, on the Hub or under an s3:// prefix."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.core.errors import UserError, one_line
-from pipeline.models.builtin import PREFIX, builtin_folder, builtin_names
+from pipeline.core.errors import UserError, to_one_line
+from pipeline.models.builtin import BUILTIN, builtin_folder, builtin_names
 from pipeline.models.checkpoint import read_checkpoint
 
 S3 = "s3://"
 
 
 def check_model(name: str) -> None:
-    """Look at a model that lies on this machine, without reading its weights; one that lies elsewhere is not looked for.
+    """Check a model on this machine without loading its weights; names of the Hub and of s3:// pass unchecked.
 
     Raises:
-        UserError: there is no such model here, or it is no checkpoint.
+        UserError: the model does not exist or is not a checkpoint.
     """
-    if name.startswith(PREFIX):
+    if name.startswith(BUILTIN):
         builtin_folder(name)
     elif not name.startswith(S3) and (Path(name).exists() or name.count("/") != 1):
         read_checkpoint(name)
 
 
 def find_model(name: str, revision: str | None = None) -> Path:
-    """Return the local folder of a model: one inside the package, the folder itself, or the cached copy of an s3:// prefix
-    or a Hub repository.
+    """Return the local folder of a model; one from the Hub or an s3:// prefix is downloaded to the cache first.
+
+    Args:
+        name: `builtin:NAME`, a folder, an s3:// prefix or a Hub ID.
+        revision: branch, tag or commit on the Hub.
 
     Raises:
-        UserError: nothing is there, or it cannot be reached and is not in the cache.
+        UserError: the model does not exist, or it can neither be reached nor found in the cache.
     """
-    if name.startswith(PREFIX):
+    if name.startswith(BUILTIN):
         return builtin_folder(name)
     if Path(name).is_dir():
         return Path(name)
     if name.startswith(S3):
         return _from_s3(name)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise UserError(f"no folder {name}, and it is no Hub id of the form owner/name")
+        raise UserError(f"no model {name}: it is neither a folder nor a Hub ID of the form owner/name")
     return _from_hub(name, revision)
 
 
 def _from_s3(prefix: str) -> Path:
     bucket, _, key = prefix.removeprefix(S3).partition("/")
     if not bucket or not key:
-        raise UserError(f"no model at {prefix}; write s3://BUCKET/PREFIX")
+        raise UserError(f"no model at {prefix}. Write s3://BUCKET/PREFIX")
     try:
         from chronos.boto_utils import cache_model_from_s3
 
         folder = Path(cache_model_from_s3(prefix, force_download=False))
     except ImportError as error:
-        raise UserError("loading from s3:// needs boto3; install it with: pip install boto3") from error
+        raise UserError(f"loading {prefix} needs boto3. Install it with: pip install boto3") from error
     except Exception as error:  # botocore's errors, without importing it
-        raise UserError(f"cannot load {prefix}: {one_line(error)}") from error
+        raise UserError(f"cannot load {prefix}: {to_one_line(error)}") from error
     if not (folder / "config.json").is_file():
-        raise UserError(f"no model at {prefix}: it has no config.json; mend the bucket or the prefix")
+        raise UserError(f"no model at {prefix}: it has no config.json. Correct the bucket or the prefix")
     return folder
 
 
 def _from_hub(name: str, revision: str | None) -> Path:
     from huggingface_hub import errors, snapshot_download
 
-    at = f" at revision {revision}" if revision else ""
+    label = f"{name} at revision {revision}" if revision else name
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.safetensors"]))
         if not any(folder.glob("*.safetensors")):
             folder = Path(snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.bin"]))
         return folder
     except errors.GatedRepoError as error:
-        raise UserError(f"{name} is gated; ask for access on its page and log in with: hf auth login") from error
+        raise UserError(f"{name} is gated. Ask for access on its page and log in with: hf auth login") from error
     except errors.RevisionNotFoundError as error:
-        raise UserError(f"{name} has no revision {revision}; mend base_model.revision") from error
+        raise UserError(f"{name} has no revision {revision}. Correct base_model.revision") from error
     except errors.RepositoryNotFoundError as error:
-        raise UserError(f"no model {name} on the Hub, or it is private; mend its name or log in") from error
+        raise UserError(f"no model {name} on the Hub, or it is private. Correct its name or log in") from error
     except errors.LocalEntryNotFoundError as error:
         raise UserError(
-            f"{name} is no folder here,{at} not in the cache, and the Hub cannot be reached; "
-            f"check the network and HF_ENDPOINT, or start from a local folder or from {' or '.join(builtin_names())}, inside"
+            f"{label} is not a local folder, is not in the cache, and the Hub cannot be reached. Check the network and "
+            f"HF_ENDPOINT, or use a local folder or {' or '.join(builtin_names())}"
         ) from error
-    except Exception as error:  # the errors of the client's HTTP library, which differs between its versions
-        raise UserError(f"cannot download {name}{at}: {one_line(error)}; try again") from error
+    except Exception as error:  # errors of the client's HTTP library, which differs between its versions
+        raise UserError(f"cannot download {label}: {to_one_line(error)}. Try again") from error

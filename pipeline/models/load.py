@@ -1,4 +1,4 @@
-"""Models read from folders, of any family and in any form that Chronos knows."""
+"""Load models of every family, and adapters, from folders."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.core.errors import UserError, one_line
+from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.files import read_json
-from pipeline.models.checkpoint import Family, family_of, read_checkpoint
+from pipeline.models.checkpoint import Family, model_family, read_checkpoint
 from pipeline.models.find import find_model
 
 if TYPE_CHECKING:
@@ -18,13 +18,12 @@ logger = logging.getLogger(__name__)
 
 
 def conversions_needed(folder: Path) -> list[str]:
-    """Return in words what keeps a model folder from being a native checkpoint; nothing where it is one."""
+    """Return the reasons why a model folder is not a native checkpoint, an empty list if it is one."""
     if (folder / "adapter_config.json").is_file():
         return ["it is an adapter without its base"]
     config = read_json(folder / "config.json")
-    family = family_of(config)
     reasons = []
-    if family is None:
+    if model_family(config) is None:
         reasons.append(f"it is a plain {config.get('model_type')} model without chronos_config")
     for key in ("chronos_pipeline_class", "architectures"):
         if not config.get(key):
@@ -35,13 +34,12 @@ def conversions_needed(folder: Path) -> list[str]:
 
 
 def read_model(folder: str | Path) -> PreTrainedModel:
-    """Load the model in a folder by the class that its family asks for, in the precision it was saved with.
+    """Load the model in a folder in the precision that it was saved with.
 
-    A folder that holds a PEFT adapter gives its base with the adapter merged. Pickled weights are read with
-    `weights_only`.
+    A PEFT adapter is merged into its base. Pickled weights are read with `weights_only`, so that they cannot run code.
 
     Raises:
-        UserError: the folder holds no model that Chronos knows, or a broken one.
+        UserError: the folder contains no model, a model of an unknown type, or a broken one.
     """
     import pickle
 
@@ -49,41 +47,50 @@ def read_model(folder: str | Path) -> PreTrainedModel:
 
     folder = Path(folder)
     if (folder / "adapter_config.json").is_file():
-        return _merged_adapter(folder)
+        return _read_adapter(folder)
     if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} holds no config.json, so it is no model")
+        raise UserError(f"{folder} has no config.json and is not a model. Choose another folder")
     config = read_json(folder / "config.json")
-    model_class = model_class_of(family_of(config) or config.get("model_type"), folder)
-    if any(folder.glob("*.safetensors")) and family_of(config):
+    family = model_family(config)
+    load = model_class(family or config.get("model_type"), folder).from_pretrained
+    if family and any(folder.glob("*.safetensors")):
         read_checkpoint(folder)
     try:
-        loaded: Any = model_class.from_pretrained(folder, dtype="auto", output_loading_info=True)
+        loaded: Any = load(folder, dtype="auto", output_loading_info=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
-        raise UserError(f"cannot load the model in {folder}: {one_line(error)}") from error
-    model, report = loaded
-    if missing := sorted(report["missing_keys"]):  # transformers has made up random ones
         raise UserError(
-            f"{folder} lacks {len(missing)} of the model's weights, {missing[0]} among them; make or download it anew"
+            f"cannot load the model in {folder}: {to_one_line(error)}. Create or download it again"
+        ) from error
+    model, report = loaded
+    if missing := sorted(report["missing_keys"]):  # transformers has filled them with random values
+        raise UserError(
+            f"{folder} lacks {len(missing)} of the model's weights, for example {missing[0]}. "
+            "Create or download it again"
         )
-    if left := sorted(report["unexpected_keys"]):
+    if unexpected := sorted(report["unexpected_keys"]):
         logger.warning(
-            "%s: %d weights that config.json has no place for are left out, such as %s", folder, len(left), left[0]
-        )
-    if family_of(config) in ("bolt", "chronos-2"):
-        # PEFT asks for the input embeddings, which transformers does not find under this name by itself.
+            "%s: ignored %d weights that the model of config.json does not have, for example %s",
+            folder, len(unexpected), unexpected[0],
+        )  # fmt: skip
+    if family in ("bolt", "chronos-2"):
+        # PEFT asks for the input embeddings, and transformers does not find them under this name.
         model._input_embed_layer = "shared"
     return model
 
 
-def model_class_of(kind: Family | str | None, folder: Path) -> type[PreTrainedModel]:
-    """Return the class of models of a family, or of a type that transformers knows.
+def model_class(family: Family | str | None, folder: Path) -> type[PreTrainedModel]:
+    """Return the model class of a family, or of a model type of transformers.
+
+    Args:
+        family: the family, or `model_type` of config.json.
+        folder: for the error message.
 
     Raises:
         UserError: Chronos has no models of that type.
     """
     import transformers
 
-    match kind:
+    match family:
         case "t5":
             return transformers.T5ForConditionalGeneration
         case "gpt2":
@@ -96,19 +103,23 @@ def model_class_of(kind: Family | str | None, folder: Path) -> type[PreTrainedMo
             from chronos import Chronos2Model
 
             return Chronos2Model
-    raise UserError(f"{folder} holds a model of type {kind}; Chronos models are T5, GPT-2, Bolt and Chronos-2")
+    raise UserError(f"{folder}/config.json: model_type is {family}. Choose a T5, GPT-2, Bolt or Chronos-2 model")
 
 
-def _merged_adapter(folder: Path) -> PreTrainedModel:
+def _read_adapter(folder: Path) -> PreTrainedModel:
+    """Return the base of an adapter with the adapter merged."""
     from peft import PeftModel
 
     settings = read_json(folder / "adapter_config.json")
     base = settings.get("base_model_name_or_path")
     if not base:
-        raise UserError(f"{folder}/adapter_config.json names no base_model_name_or_path; the adapter's base is unknown")
-    beside = folder / base
-    model = read_model(beside if beside.is_dir() else find_model(base, settings.get("revision")))
+        raise UserError(f"{folder}/adapter_config.json: base_model_name_or_path is empty. Enter the adapter's base")
+    relative = folder / base
+    model = read_model(relative if relative.is_dir() else find_model(base, settings.get("revision")))
     try:
         return PeftModel.from_pretrained(model, folder).merge_and_unload()
     except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"cannot merge the adapter in {folder} into {base}: {one_line(error)}") from error
+        raise UserError(
+            f"cannot merge the adapter in {folder} into {base}: {to_one_line(error)}. "
+            "Check base_model_name_or_path in its adapter_config.json"
+        ) from error

@@ -1,19 +1,20 @@
-"""Upload of a trained checkpoint to the Hub."""
+"""Upload trained checkpoints to the Hub."""
 
 import shlex
 from pathlib import Path
 
-from pipeline.core.errors import UserError, one_line
+from pipeline.core.errors import UserError, to_one_line
 
-_LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
-_NOT_UPLOADED = ("checkpoints/*", "logs/*", "refit/*", ".lock", ".finished/*")
+_LOG_IN = "Log in with `hf auth login`, or set HF_TOKEN"
+_RUN_FILES = ("checkpoints/*", "logs/*", "refit/*", ".lock", ".finished/*")
+"""Files that only the training run needs: a user of the checkpoint does not download them."""
 
 
 def check_upload(repository: str) -> None:
-    """Refuse, before anything is trained, an upload that cannot succeed.
+    """Check before training that an upload can succeed.
 
     Raises:
-        UserError: the Hub knows no such names, cannot be reached, or there is no valid token.
+        UserError: the repository name is invalid, the Hub cannot be reached, or there is no valid token.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
@@ -22,44 +23,46 @@ def check_upload(repository: str) -> None:
     try:
         validate_repo_id(repository)
     except HFValidationError as error:
-        raise UserError(f"training.push_to_hub: {one_line(error)}; write it as owner/name") from error
+        raise UserError(f"training.push_to_hub: {to_one_line(error)}. Write it as owner/name") from error
     try:
         HfApi().whoami()
     except LocalTokenNotFoundError as error:
-        raise UserError(f"training.push_to_hub: there is no token; {_LOG_IN}") from error
+        raise UserError(f"training.push_to_hub: there is no token. {_LOG_IN}") from error
     except HfHubHTTPError as error:
-        raise UserError(f"training.push_to_hub: cannot write to {repository}: {one_line(error)}; {_LOG_IN}") from error
-    except Exception as error:  # of the client's transport, which differs between its versions
         raise UserError(
-            f"training.push_to_hub: the Hub cannot be reached ({one_line(error)}); check the network and HF_ENDPOINT"
+            f"training.push_to_hub: cannot write to {repository}: {to_one_line(error)}. {_LOG_IN}"
+        ) from error
+    except Exception as error:  # errors of the client's HTTP library, which differs between its versions
+        raise UserError(
+            f"training.push_to_hub: the Hub cannot be reached ({to_one_line(error)}). Check the network and HF_ENDPOINT"
         ) from error
 
 
 def upload(folder: Path, repository: str) -> str:
-    """Upload a trained checkpoint, without its run's own files, to a repository that is made private where it is new.
+    """Upload a trained checkpoint, without the files of its run; a new repository is private.
 
     Returns:
         the address of the commit.
 
     Raises:
-        UserError: the Hub refused it, or could not be reached.
+        UserError: the Hub refused the upload or could not be reached.
     """
     from huggingface_hub import HfApi
 
     hub = HfApi()
     command = ["hf", "upload", repository, str(folder), "--private"]
-    command += [word for pattern in _NOT_UPLOADED for word in ("--exclude", pattern)]
+    command += [word for pattern in _RUN_FILES for word in ("--exclude", pattern)]
     try:
         hub.create_repo(repository, private=True, exist_ok=True)
         commit = hub.upload_folder(
             repo_id=repository,
             folder_path=folder,
-            ignore_patterns=list(_NOT_UPLOADED),
+            ignore_patterns=list(_RUN_FILES),
             commit_message="Trained checkpoint",
         )
     except Exception as error:  # as above
         raise UserError(
-            f"training.push_to_hub: {folder} is saved but not uploaded to {repository}: {one_line(error)}; "
-            f"when that is mended: {shlex.join(command)}"
+            f"training.push_to_hub: {folder} is saved but not uploaded to {repository}: {to_one_line(error)}. "
+            f"To upload it later, run: {shlex.join(command)}"
         ) from error
     return str(commit.commit_url)

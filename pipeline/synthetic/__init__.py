@@ -1,4 +1,4 @@
-"""Synthetic series: every one a pure function of a seed and its index."""
+"""Synthetic series. Each series depends only on the seed and its index."""
 
 from pipeline.synthetic.kernel_synth import kernel_synth
 from pipeline.synthetic.patterns import dummy_array, dummy_series

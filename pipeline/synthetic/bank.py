@@ -1,23 +1,29 @@
-"""The bank: a weighted mixture of priors, and the effects that observing has on what they draw."""
+"""The bank: a weighted mixture of priors, with effects of observation on the drawn series."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import numpy as np
 
-from pipeline.core.errors import UserError, one_line
-from pipeline.synthetic.draws import Draws, keys_of
+from pipeline.core.errors import UserError, to_one_line
+from pipeline.synthetic.draws import Draws, make_keys
 from pipeline.synthetic.effects import EFFECTS
 from pipeline.synthetic.priors import PRIORS
 from pipeline.synthetic.ranges import Bounds
 
 Ranges = dict[str, tuple[float, float]]
+"""Range of each parameter of a prior or an effect, by its name."""
 
+SYNTHETIC = "synthetic:"
+"""Prefix of the synthetic sources in data.train: synthetic:bank or synthetic:PRIOR."""
+
+# The weights, probabilities and the share of blends were set by hand. docs/synthetic-data.md compares the statistics of
+# the bank with those of real series.
 WEIGHTS = {
     "trend_seasonal": 4.0,
     "templates": 5.0,
@@ -47,78 +53,85 @@ PROBABILITIES = {
     "missing": 0.05,
 }
 BLEND = 0.1
-SYNTHETIC = "synthetic:"
-"""What the name of a bank, or of one of its priors, begins with in data.train."""
 
 
 @dataclass(frozen=True)
 class Bank:
-    """A mixture of series: which priors, how often, with which ranges, and which effects act on them."""
+    """A mixture of series: the weights and ranges of its priors, and the effects that act on the series."""
 
+    # The names of the fields are in the settings of generated folders, which a later run compares.
     weights: Mapping[str, float]
-    """Share of each prior, relative to the others'."""
+    """Weight of each prior, relative to the others."""
     probabilities: Mapping[str, float]
-    """Share of the series that each effect acts on."""
+    """Share of the series that each effect acts on, in the order in which the effects act."""
     ranges: Mapping[str, Ranges]
-    """Arguments of each prior and effect."""
+    """Ranges of the parameters of each prior and effect."""
     blend: float
     """Share of the series that are the sum of two draws, after CauKer (Xie et al., 2025)."""
 
     def series(self, n_series: int, length: int, seed: int) -> np.ndarray:
-        """Return series, the k-th a function of (seed, k) alone: float32, [n_series, length], NaN where missing."""
-        return self.draw(keys_of(seed, np.arange(n_series)), np.full(n_series, length), length)
+        """Draw series; the k-th depends on (seed, k) only: float32, [n_series, length], NaN if missing."""
+        return self.draw(make_keys(seed, np.arange(n_series)), np.full(n_series, length), length)
 
     def draw(self, keys: np.ndarray, lengths: np.ndarray, width: int) -> np.ndarray:
-        """Return one series for each key: float32, [n, width], NaN where missing.
+        """Draw one series for each key.
 
-        Row i has `lengths[i]` steps; what lies behind them has no meaning. It depends on its key, its length and the width,
-        not on the other rows.
+        A row depends on its key, its length and the width, not on the other rows.
+
+        Args:
+            keys: uint64, [n].
+            lengths: steps of each series, integers [n].
+            width: columns of the result, at least the greatest length.
+
+        Returns:
+            float32, [n, width], NaN if missing. Values after a row's length have no meaning.
         """
         draws, column = Draws(keys), lengths.astype(np.int64)[:, None]
-        values = self._drawn(draws.fork(), column, width)
+        values = self._draw_priors(draws.fork(), column, width)
         second, ratio = draws.fork(), draws.log_uniform(0.1, 1.0)
-        both = np.flatnonzero(draws.chance(self.blend)[:, 0])
-        if len(both):
-            more = self._drawn(Draws(second.keys[both]), column[both], width)
-            scale = _deviation(values[both], column[both]) / _deviation(more, column[both])
-            values[both] += ratio[both] * scale * more
+        blended = np.flatnonzero(draws.chance(self.blend)[:, 0])
+        if len(blended):
+            added = self._draw_priors(Draws(second.keys[blended]), column[blended], width)
+            scale = _deviation(values[blended], column[blended]) / _deviation(added, column[blended])
+            values[blended] += ratio[blended] * scale * added
         for name, probability in self.probabilities.items():
-            own, acts = draws.fork(), np.flatnonzero(draws.chance(probability)[:, 0])
-            if len(acts):
-                values[acts] = EFFECTS[name](Draws(own.keys[acts]), values[acts], column[acts], **self.ranges[name])
+            stream, rows = draws.fork(), np.flatnonzero(draws.chance(probability)[:, 0])
+            if len(rows):
+                effect = EFFECTS[name]
+                values[rows] = effect(Draws(stream.keys[rows]), values[rows], column[rows], **self.ranges[name])
         return values
 
-    def of_prior(self, name: str) -> Bank:
-        """Return the bank of one of its priors, without effects.
+    def single_prior(self, name: str) -> Bank:
+        """Return a bank of one prior with this bank's ranges, without effects.
 
         Raises:
-            UserError: it has no such prior.
+            UserError: the bank has no such prior.
         """
-        _known(name, self.weights, "prior")
+        _check_name(name, self.weights, "prior")
         return Bank({name: 1.0}, {}, {name: self.ranges[name]}, blend=0.0)
 
     def check_length(self, length: int) -> None:
-        """Refuse series that are too short for a season.
+        """Check that series of `length` steps are long enough for the seasons.
 
         Raises:
-            UserError: a prior's shortest period is longer than `length`.
+            UserError: the shortest period of a prior is longer than `length`.
         """
         for name in self.weights:
             shortest = self.ranges[name].get("period", (0.0, 0.0))[0]
             if shortest > length:
                 raise UserError(
-                    f"{name}: period: a season of {shortest:g} steps is longer than a series of {length}; "
-                    "lower the range, or make longer series"
+                    f"{name}: period: the shortest season, {shortest:g} steps, is longer than a series of {length}; "
+                    "lower the range or make the series longer"
                 )
 
-    def _drawn(self, draws: Draws, lengths: np.ndarray, width: int) -> np.ndarray:
+    def _draw_priors(self, draws: Draws, lengths: np.ndarray, width: int) -> np.ndarray:
         names = list(self.weights)
         chosen = draws.choice(np.arange(len(names)), np.array(list(self.weights.values())))[:, 0]
-        own = draws.fork()
+        streams = draws.fork()
         values = np.empty((len(draws), width), np.float32)
-        for number in np.unique(chosen):
-            rows, name = np.flatnonzero(chosen == number), names[number]
-            values[rows] = PRIORS[name](Draws(own.keys[rows]), lengths[rows], width, **self.ranges[name])
+        for index in np.unique(chosen):
+            rows, name = np.flatnonzero(chosen == index), names[index]
+            values[rows] = PRIORS[name](Draws(streams.keys[rows]), lengths[rows], width, **self.ranges[name])
         return values
 
 
@@ -130,16 +143,17 @@ def _deviation(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 def default_bank() -> Bank:
     """Return the bank of config/bank.yaml."""
-    return Bank(WEIGHTS, PROBABILITIES, {name: default_ranges(use) for name, use in _ALL.items()}, BLEND)
+    ranges = {name: default_ranges(draw) for name, draw in {**PRIORS, **EFFECTS}.items()}
+    return Bank(WEIGHTS, PROBABILITIES, ranges, BLEND)
 
 
 def read_bank(path: str | Path) -> Bank:
     """Read a bank from a YAML file in the form of config/bank.yaml.
 
-    The priors and effects that it names make up the bank; ranges that it leaves out keep their defaults.
+    The bank consists of the priors and effects in the file. Ranges that the file leaves out keep their defaults.
 
     Raises:
-        UserError: the file does not parse, or names what there is not, or a value is out of its bounds.
+        UserError: the file does not parse, a name in it is unknown, or a value is out of bounds.
     """
     import yaml
 
@@ -148,95 +162,96 @@ def read_bank(path: str | Path) -> Bank:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path} is no valid YAML: {one_line(error)}") from error
+        raise UserError(f"{path} is not valid YAML: {to_one_line(error)}") from error
     try:
-        return _bank_of(content)
+        return _parse_bank(content)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
 
 def open_bank(name: str, path: str | None = None) -> Bank:
-    """Return the synthetic bank, as a YAML file says where one is given, or of its priors the one of that name.
+    """Return the bank of a YAML file, or the default bank; for a name other than "bank", only the prior of that name.
 
     Raises:
-        UserError: there is no such prior, or the file is wrong.
+        UserError: there is no such prior, or the file is invalid.
     """
     bank = default_bank() if path is None else read_bank(path)
-    return bank if name == "bank" else bank.of_prior(name)
+    return bank if name == "bank" else bank.single_prior(name)
 
 
-def default_ranges(use: Callable[..., Any]) -> Ranges:
-    """Return the ranges that a prior or an effect has by default."""
-    arguments = inspect.signature(use).parameters.values()
-    return {one.name: one.default for one in arguments if one.kind is inspect.Parameter.KEYWORD_ONLY}
+def default_ranges(draw: Callable[..., Any]) -> Ranges:
+    """Return the default ranges of a prior or an effect: its keyword-only arguments."""
+    parameters = inspect.signature(draw).parameters.values()
+    return {
+        parameter.name: parameter.default
+        for parameter in parameters
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
 
 
-def _bank_of(content: Any) -> Bank:
-    sections = _mapping(content, "the file")
-    for name in sections:
-        _known(name, ("blend", "priors", "effects"), "section")
-    ranges: dict[str, Ranges] = {}
-    weights = _shares(_mapping(sections.get("priors"), "priors"), PRIORS, "prior", "weight", float("inf"), ranges)
-    effects = _shares(_mapping(sections.get("effects", {}), "effects"), EFFECTS, "effect", "probability", 1.0, ranges)
+def _parse_bank(content: Any) -> Bank:
+    _check_mapping(content, "the file")
+    for name in content:
+        _check_name(name, ("blend", "priors", "effects"), "section")
+    _check_mapping(content.get("priors"), "priors")
+    _check_mapping(content.get("effects", {}), "effects")
+    priors = {
+        name: _parse_entry(name, settings, PRIORS, "prior", "weight", float("inf"))
+        for name, settings in content["priors"].items()
+    }
+    effects = {
+        name: _parse_entry(name, settings, EFFECTS, "effect", "probability", 1.0)
+        for name, settings in content.get("effects", {}).items()
+    }
+    weights = {name: weight for name, (weight, _) in priors.items()}
     if not sum(weights.values()) > 0:
-        raise UserError("the weights of the priors sum to 0; give at least one prior a weight above 0")
-    in_order = {name: effects[name] for name in EFFECTS if name in effects}
-    return Bank(weights, in_order, ranges, _number(sections.get("blend", 0.0), "blend", 1.0))
+        raise UserError("priors: the weights sum to 0; give at least one prior a weight above 0")
+    # Effects act in the order of EFFECTS, not in that of the file.
+    probabilities = {name: effects[name][0] for name in EFFECTS if name in effects}
+    ranges = {name: entry_ranges for name, (_, entry_ranges) in [*priors.items(), *effects.items()]}
+    return Bank(weights, probabilities, ranges, _parse_number(content.get("blend", 0.0), "blend", 1.0))
 
 
-def _shares(
-    section: Mapping[str, Any],
-    known: Mapping[str, Callable[..., Any]],
-    kind: str,
-    share: str,
-    most: float,
-    ranges: dict[str, Ranges],
-) -> dict[str, float]:
-    shares = {}
-    for name, settings in section.items():
-        _known(name, known, kind)
-        given = dict(_mapping(settings, name))
-        shares[name] = _number(given.pop(share, None), f"{name}: {share}", most)
-        ranges[name] = default_ranges(known[name])
-        hints = get_type_hints(known[name], include_extras=True)
-        for key, value in given.items():
-            _known(key, ranges[name], f"range of {name}")
-            ranges[name][key] = _range(value, hints[key].__metadata__[0], f"{name}: {key}")
-    return shares
+def _parse_entry(
+    name: str, settings: Any, functions: Mapping[str, Callable[..., Any]], kind: str, share_key: str, max_share: float
+) -> tuple[float, Ranges]:
+    """Return the weight or probability of a prior or an effect, and its ranges."""
+    _check_name(name, functions, kind)
+    _check_mapping(settings, name)
+    share = _parse_number(settings.get(share_key), f"{name}: {share_key}", max_share)
+    ranges = default_ranges(functions[name])
+    hints = get_type_hints(functions[name], include_extras=True)
+    for key, value in settings.items():
+        if key != share_key:
+            _check_name(key, ranges, f"range of {name}")
+            ranges[key] = _parse_range(value, hints[key].__metadata__[0], f"{name}: {key}")
+    return share, ranges
 
 
-def _range(value: Any, bounds: Bounds, what: str) -> tuple[float, float]:
+def _parse_range(value: Any, bounds: Bounds, key: str) -> tuple[float, float]:
     ends = value if isinstance(value, list) else []
     if len(ends) != 2 or not all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in ends):
-        raise UserError(f"{what} must be [low, high], got {value}")
+        raise UserError(f"{key} must be [low, high], got {value}")
     low, high = ends
     if not low <= high:
-        raise UserError(f"{what}: the low end must not be above the high one, got {value}")
-    if not (bounds.admit(low) and bounds.admit(high)):
-        raise UserError(f"{what}: both ends must be {bounds.words}, got {value}")
+        raise UserError(f"{key} must be [low, high] with low at most high, got {value}")
+    if not (bounds.contains(low) and bounds.contains(high)):
+        raise UserError(f"{key}: low and high must be {bounds.description}, got {value}")
     return low, high
 
 
-def _number(value: Any, what: str, most: float) -> float:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not 0 <= value <= most
-        or value == float("inf")
-    ):
-        raise UserError(f"{what} must be a number of at least 0{'' if most > 1 else ' and at most 1'}, got {value}")
+def _parse_number(value: Any, key: str, maximum: float) -> float:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= maximum or value == float("inf"):
+        raise UserError(f"{key} must be a number of at least 0{'' if maximum > 1 else ' and at most 1'}, got {value}")
     return float(value)
 
 
-def _mapping(value: Any, what: str) -> Mapping[str, Any]:
+def _check_mapping(value: Any, key: str) -> None:
     if not isinstance(value, dict):
-        raise UserError(f"{what} must hold keys and their values, as in config/bank.yaml")
-    return value
+        raise UserError(f"{key} must be a mapping of keys to values, as in config/bank.yaml; got {value}")
 
 
-def _known(name: Any, known: Any, kind: str) -> None:
+def _check_name(name: Any, known: Collection[str], kind: str) -> None:
     if name not in known:
-        raise UserError(f"there is no {kind} {name!r}; known are {', '.join(known)}")
-
-
-_ALL: dict[str, Callable[..., Any]] = {**PRIORS, **EFFECTS}
+        raise UserError(f"there is no {kind} {name!r}; choose one of {', '.join(known)}")

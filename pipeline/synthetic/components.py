@@ -1,7 +1,7 @@
-"""What priors are built of: periods, shapes that repeat, slow changes, noise with memory.
+"""Building blocks of the priors: seasons, repeated shapes, slow changes, autoregressive noise.
 
-Arrays of steps are [n, width], one row a series; parameters are columns [n, 1]. A row's own length may be less than the
-width: what lies behind it is cut off later. No row depends on the others, not by rounding either.
+Arrays over time are [n, width] with one row per series; parameters are columns [n, 1]. A row may be shorter than the
+width; the values after its length are cut off later. No row depends on the others, not even in rounding.
 """
 
 from __future__ import annotations
@@ -12,144 +12,160 @@ from scipy.signal import lfilter
 from pipeline.synthetic.draws import Draws
 from pipeline.synthetic.ranges import Count, Period, Range
 
-_RESOLUTION = 512
+_SHAPE_POINTS = 512
+"""Points of a shape. 512 points resolve all _HARMONICS with 21 points per cycle of the fastest."""
+_HARMONICS = 24
+"""Frequencies in a shape. With 24, an hourly day can have a feature as short as one hour."""
+_LONG_SEASON_PENALTY = 0.3
+"""Weight of a calendar whose long season does not fit into the series: such series are kept, but rarer."""
 
-# Steps in a short and in a long season, and how often: what calendars make of the usual frequencies.
-_CALENDAR = np.array(
+# Short season, long season and weight of the calendars that common frequencies have, in steps. The weights are set by
+# hand: hourly, daily and monthly data get the largest.
+_CALENDARS = np.array(
     [
         (24, 168, 5),  # hourly: day and week
-        (48, 336, 3),  # half-hourly
-        (96, 672, 2),  # quarter-hourly
-        (144, 1008, 1),  # every ten minutes
-        (288, 2016, 1),  # every five minutes
+        (48, 336, 3),  # half-hourly: day and week
+        (96, 672, 2),  # quarter-hourly: day and week
+        (144, 1008, 1),  # every ten minutes: day and week
+        (288, 2016, 1),  # every five minutes: day and week
         (60, 1440, 0.5),  # every minute: hour and day
-        (12, 84, 0.5),  # two-hourly
-        (6, 42, 0.5),  # four-hourly
-        (4, 28, 0.5),  # six-hourly
+        (12, 84, 0.5),  # two-hourly: day and week
+        (6, 42, 0.5),  # four-hourly: day and week
+        (4, 28, 0.5),  # six-hourly: day and week
         (7, 365.25, 4),  # daily: week and year
         (7, 30.4375, 1),  # daily: week and month
-        (5, 261, 1),  # working days
+        (5, 261, 1),  # working days: week and year
         (4.348, 52.18, 0.5),  # weekly: month and year
-        (52.18, 104.36, 2),  # weekly: year
+        (52.18, 104.36, 2),  # weekly: year and two years
         (12, 120, 5),  # monthly: year and decade
-        (4, 40, 3),  # quarterly
+        (4, 40, 3),  # quarterly: year and decade
         (3, 12, 0.5),  # monthly: quarter and year
-        (6, 12, 0.5),  # monthly: half a year and year
+        (6, 12, 0.5),  # monthly: half-year and year
     ]
 )
 
 
-def elapsed(lengths: np.ndarray, width: int) -> np.ndarray:
-    """Return the share of a row's length that has passed at each step, at most 1: float64, [n, width]."""
+def elapsed_fraction(lengths: np.ndarray, width: int) -> np.ndarray:
+    """Return step / length for each step, at most 1: float64, [n, width]."""
     return np.minimum(np.arange(width) / lengths, 1.0)
 
 
-def seasons(draws: Draws, lengths: np.ndarray, period: Period, arbitrary: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a short and a long season: of a calendar, or whole numbers of steps with probability `arbitrary`.
+def draw_seasons(
+    draws: Draws, lengths: np.ndarray, period: Period, arbitrary: float = 0.2
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a short and a long season: those of a calendar, or whole numbers of steps with probability `arbitrary`.
 
-    The short one lies in `period` and shows at least twice in the series where its length allows it; long ones that show
-    less than once are rarer.
+    The short season is in `period` and fits into the series at least twice, if the length allows. Long seasons that do
+    not fit into the series once are rarer.
+
+    Returns:
+        Steps of the short and of the long season: float64, [n, 1], [n, 1].
     """
     low = np.minimum(period[0], np.maximum(lengths // 2, 2))
-    most = np.maximum(np.minimum(period[1], lengths / 2), low)
-    share = np.where((_CALENDAR[:, 0] >= low) & (_CALENDAR[:, 0] <= most), _CALENDAR[:, 2], 0.0)
-    share = np.where(_CALENDAR[:, 1] <= lengths, share, 0.3 * share)
-    bounds = share.cumsum(axis=1)
-    row = (draws.uniform() * bounds[:, -1:] >= bounds).sum(axis=1).clip(max=len(_CALENDAR) - 1)
-    whole = np.floor(low * (most / low) ** draws.uniform())
-    own = draws.chance(arbitrary) | (bounds[:, -1:] == 0)
+    high = np.maximum(np.minimum(period[1], lengths / 2), low)
+    in_range = (_CALENDARS[:, 0] >= low) & (_CALENDARS[:, 0] <= high)
+    weight = np.where(in_range, _CALENDARS[:, 2], 0.0)
+    weight = np.where(_CALENDARS[:, 1] <= lengths, weight, _LONG_SEASON_PENALTY * weight)
+    bounds = weight.cumsum(axis=1)
+    calendar = (draws.uniform() * bounds[:, -1:] >= bounds).sum(axis=1).clip(max=len(_CALENDARS) - 1)
+    whole = np.floor(low * (high / low) ** draws.uniform())
+    is_arbitrary = draws.chance(arbitrary) | (bounds[:, -1:] == 0)
     multiple = draws.integers(2, 12)
-    short = np.where(own, whole, _CALENDAR[row, 0:1])
-    return short, np.where(own, whole * multiple, _CALENDAR[row, 1:2])
+    short = np.where(is_arbitrary, whole, _CALENDARS[calendar, 0:1])
+    return short, np.where(is_arbitrary, whole * multiple, _CALENDARS[calendar, 1:2])
 
 
 def phase(time: np.ndarray, period: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """Return the place within the period, 0 to 1: float32, [n, length]. `shift` is in steps."""
-    # Whole steps are added before the division, so that a whole period repeats to the last bit.
-    place = np.mod(time + np.floor(shift), period) / period
-    return place.astype(np.float32)
+    """Return the position within the period, 0 to 1, of times shifted by `shift` steps: float32, [n, length]."""
+    # Whole steps are added before the division, so that a season of whole steps repeats bit for bit.
+    position = np.mod(time + np.floor(shift), period) / period
+    return position.astype(np.float32)
 
 
-def shape(draws: Draws, roughness: Range = (0.5, 2.5)) -> np.ndarray:
-    """Draw shapes of one period, of mean 0 and variance 1, at 512 places: float32, [n, 512].
+def draw_shapes(draws: Draws, roughness: Range = (0.5, 2.5)) -> np.ndarray:
+    """Draw shapes of one period with mean 0 and variance 1, at 512 points: float32, [n, 512].
 
-    A Gaussian series on the circle whose amplitudes fall like 1 / frequency^b, b drawn from `roughness`.
+    A shape is a periodic Gaussian process. Its amplitudes fall like 1 / frequency^b, with b drawn from `roughness`.
     """
-    orders = np.arange(1, 25)
+    orders = np.arange(1, _HARMONICS + 1)
     decay = orders ** -draws.uniform(*roughness)
-    spectrum = np.zeros((len(draws), _RESOLUTION // 2 + 1), np.complex128)
-    spectrum[:, 1:25] = (draws.normal(24) + 1j * draws.normal(24)) * decay
-    return standardised(np.fft.irfft(spectrum, _RESOLUTION))
+    spectrum = np.zeros((len(draws), _SHAPE_POINTS // 2 + 1), np.complex128)
+    spectrum[:, 1 : _HARMONICS + 1] = (draws.normal(_HARMONICS) + 1j * draws.normal(_HARMONICS)) * decay
+    return standardize(np.fft.irfft(spectrum, _SHAPE_POINTS))
 
 
-def wave(shapes: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Read shapes [n, 512] at places 0 to 1 [n, length], linearly between their points."""
-    position = place * np.float32(_RESOLUTION)
+def interpolate_shapes(shapes: np.ndarray, phases: np.ndarray) -> np.ndarray:
+    """Evaluate shapes [n, 512] at phases 0 to 1 [n, length] by linear interpolation: float32, [n, length]."""
+    position = phases * np.float32(_SHAPE_POINTS)
     index = position.astype(np.int32)
-    part = position - index
+    fraction = position - index
+    # A phase that rounds to 1 reads the point after the last one, and its right neighbor.
     wrapped = np.concatenate([shapes, shapes[:, :1], shapes[:, 1:2]], axis=1)
     index += (np.arange(len(shapes), dtype=np.int32) * wrapped.shape[1])[:, None]
     flat = wrapped.ravel()
-    below = flat[index]
-    return below + part * (flat[index + 1] - below)
+    left = flat[index]
+    return left + fraction * (flat[index + 1] - left)
 
 
-def slow(draws: Draws, lengths: np.ndarray, width: int, turns: Count = (1, 8)) -> np.ndarray:
-    """Draw a slow change of about unit variance: a line between random points, `turns` of them a series: [n, length]."""
-    most = int(turns[1])
-    points = draws.normal(most + 2)
-    number = draws.integers(int(turns[0]), most)
+def draw_slow_changes(draws: Draws, lengths: np.ndarray, width: int, turns: Count = (1, 8)) -> np.ndarray:
+    """Draw piecewise linear paths between `turns` standard normal points per series: float32, [n, width]."""
+    max_turns = int(turns[1])
+    points = draws.normal(max_turns + 2)
+    number = draws.integers(int(turns[0]), max_turns)
     position = np.arange(width) * (number / lengths)
-    index = np.minimum(position.astype(np.int32), most)
-    part = (position - index).astype(np.float32).clip(max=1)
-    below = np.take_along_axis(points, index, axis=1)
-    return (below + part * (np.take_along_axis(points, index + 1, axis=1) - below)).astype(np.float32)
+    index = np.minimum(position.astype(np.int32), max_turns)
+    fraction = (position - index).astype(np.float32).clip(max=1)
+    left = np.take_along_axis(points, index, axis=1)
+    return (left + fraction * (np.take_along_axis(points, index + 1, axis=1) - left)).astype(np.float32)
 
 
-def trend(draws: Draws, lengths: np.ndarray, width: int) -> np.ndarray:
-    """Draw a trend that rises by about one over the series: linear, damped, or broken at up to three places: [n, length].
+def draw_trends(draws: Draws, lengths: np.ndarray, width: int) -> np.ndarray:
+    """Draw linear, damped or piecewise linear trends that change by about one over the series: float32, [n, width].
 
-    Damped: (1 - d^t) / (1 - d^length) (Gardner and McKenzie, 1985).
+    A damped trend is (1 - d^t) / (1 - d^length) (Gardner and McKenzie, 1985). A piecewise linear one has three knots.
     """
-    share = elapsed(lengths, width)
+    fraction = elapsed_fraction(lengths, width)
     kind = draws.integers(0, 2)
-    bend = draws.uniform(1, 5)
-    damped = (1 - np.exp(-bend * share)) / (1 - np.exp(-bend))
-    broken = share.copy()
+    damping = draws.uniform(1, 5)
+    damped = (1 - np.exp(-damping * fraction)) / (1 - np.exp(-damping))
+    piecewise = fraction.copy()
     for _ in range(3):
-        broken += draws.normal() * 1.5 * np.maximum(share - draws.uniform(), 0)
-    return (draws.normal() * np.select([kind == 0, kind == 1], [share, damped], broken)).astype(np.float32)
+        piecewise += draws.normal() * 1.5 * np.maximum(fraction - draws.uniform(), 0)
+    return (draws.normal() * np.select([kind == 0, kind == 1], [fraction, damped], piecewise)).astype(np.float32)
 
 
-def autoregressive(noise: np.ndarray, memory: np.ndarray) -> np.ndarray:
-    """Return x_t = m x_(t-1) + sqrt(1 - m^2) e_t of unit variance from white noise: float32, [n, length]."""
+def autoregress(noise: np.ndarray, memory: np.ndarray) -> np.ndarray:
+    """Return the AR(1) process x_t = m x_(t-1) + sqrt(1 - m^2) e_t with variance 1.
+
+    Args:
+        noise: the shocks e, white with variance 1, float32 [n, length].
+        memory: the coefficient m of each row, [n, 1].
+
+    Returns:
+        float32, [n, length].
+    """
     out = np.empty_like(noise)
     shocks = noise * np.sqrt(1 - memory**2).astype(np.float32)
     shocks[:, 0] = noise[:, 0]
+    numerator = np.ones(1, np.float32)
     for row, m in enumerate(memory[:, 0].astype(np.float32)):
-        out[row] = lfilter(_ONE, np.array([1, -m], np.float32), shocks[row])
+        out[row] = lfilter(numerator, np.array([1, -m], np.float32), shocks[row])
     return out
 
 
-def standardised(values: np.ndarray) -> np.ndarray:
-    """Return rows less their mean, over their standard deviation: float32. A constant row becomes 0."""
-    centred = values - values.mean(axis=-1, keepdims=True)
-    deviation = centred.std(axis=-1, keepdims=True)
-    return (centred / np.where(deviation > 0, deviation, 1)).astype(np.float32)
+def standardize(values: np.ndarray) -> np.ndarray:
+    """Scale rows to mean 0 and standard deviation 1; a constant row becomes 0: float32, same shape."""
+    centered = values - values.mean(axis=-1, keepdims=True)
+    deviation = centered.std(axis=-1, keepdims=True)
+    return (centered / np.where(deviation > 0, deviation, 1)).astype(np.float32)
 
 
-def segments(draws: Draws, lengths: np.ndarray, width: int, number: Count) -> np.ndarray:
-    """Cut every series at random places: the number of cuts before each step, int64, [n, length].
-
-    A series is cut between `number[0]` and `number[1]` times.
-    """
-    most = int(number[1])
-    places = draws.uniform(0, 1, most) * (lengths - 1)
-    places[np.arange(most) >= draws.integers(int(number[0]), most)] = np.inf
+def draw_segments(draws: Draws, lengths: np.ndarray, width: int, changes: Count) -> np.ndarray:
+    """Split every series at `changes` random steps; return the segment number of each step: int64, [n, width]."""
+    max_changes = int(changes[1])
+    positions = draws.uniform(0, 1, max_changes) * (lengths - 1)
+    positions[np.arange(max_changes) >= draws.integers(int(changes[0]), max_changes)] = np.inf
     time, segment = np.arange(width), np.zeros((len(draws), width), np.int64)
-    for place in range(most):
-        segment += time >= places[:, place : place + 1]
+    for change in range(max_changes):
+        segment += time >= positions[:, change : change + 1]
     return segment
-
-
-_ONE = np.ones(1, np.float32)

@@ -1,7 +1,7 @@
-"""Effects: what observing does to a series, whatever prior it is of.
+"""Effects of observation, such as outliers, rounding and missing values, that act on series of any prior.
 
 An effect takes a stream of random numbers, values [n, width] and the length of each row [n, 1], and changes every row.
-The bank gives it the rows that it acts on.
+The bank draws the rows that it acts on. Keyword arguments are ranges of parameters, set in config/bank.yaml.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pipeline.synthetic.ranges import Count, Positive, Range
 
 
 def skew(draws: Draws, values: np.ndarray, lengths: np.ndarray, *, strength: Positive = (0.3, 1.5)) -> np.ndarray:
-    """Make values log-normal: exp(s z), z the standardised series; most amounts of people and money are."""
+    """Make values log-normal: exp(s z), with z the standardized series. Many amounts are log-normal."""
     mean, deviation = _moments(values, lengths)
     return np.exp((draws.uniform(*strength) * (values - mean) / deviation).clip(-8, 8))
 
 
 def level(draws: Draws, values: np.ndarray, lengths: np.ndarray, *, height: Positive = (0.5, 50.0)) -> np.ndarray:
-    """Add a level of `height` standard deviations: most series are positive, many lie far from nought."""
+    """Move the mean to `height` standard deviations: most real series are positive, and many are far from zero."""
     mean, deviation = _moments(values, lengths)
     sign = np.where(draws.chance(0.05), -1, 1)
     return values - mean + sign * draws.log_uniform(*height) * deviation
@@ -35,21 +35,21 @@ def outliers(
     share: Positive = (0.001, 0.02),
     size: Positive = (3.0, 15.0),
 ) -> np.ndarray:
-    """Move single values by `size` standard deviations: errors of measurement, one-off events."""
+    """Move a share of the values by normal noise of `size` standard deviations: measurement errors, one-off events."""
     _, deviation = _moments(values, lengths)
     moved = np.zeros(values.shape, np.float32)
-    likely, height = draws.log_uniform(*share)[:, 0], draws.log_uniform(*size)[:, 0]
+    probability, height = draws.log_uniform(*share)[:, 0], draws.log_uniform(*size)[:, 0]
 
     def draw(row: int, rng: np.random.Generator) -> None:
-        where = np.flatnonzero(rng.random(values.shape[1], np.float32) < likely[row])
-        moved[row, where] = height[row] * rng.standard_normal(len(where))
+        steps = np.flatnonzero(rng.random(values.shape[1], np.float32) < probability[row])
+        moved[row, steps] = height[row] * rng.standard_normal(len(steps))
 
     draws.each_row(draw)
     return values + moved * deviation
 
 
 def censoring(draws: Draws, values: np.ndarray, lengths: np.ndarray, *, bound: Range = (0.0, 2.0)) -> np.ndarray:
-    """Cut values off `bound` standard deviations above or below the mean: capacity, stock, a counter's end."""
+    """Clip values `bound` standard deviations above or below the mean, as limited capacity or stock does."""
     mean, deviation = _moments(values, lengths)
     distance, above = draws.uniform(*bound), draws.chance(0.5)
     return np.where(
@@ -58,20 +58,20 @@ def censoring(draws: Draws, values: np.ndarray, lengths: np.ndarray, *, bound: R
 
 
 def positive(draws: Draws, values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Cut values off at nought, where at least half of the steps are above."""
-    mostly = (_inside(values, lengths) & (values > 0)).sum(axis=1, keepdims=True) > lengths / 2
+    """Clip values at zero in the series that are positive at more than half of their steps."""
+    mostly = (_is_inside(values, lengths) & (values > 0)).sum(axis=1, keepdims=True) > lengths / 2
     return np.where(mostly, np.maximum(values, 0), values)
 
 
 def rounding(draws: Draws, values: np.ndarray, lengths: np.ndarray, *, resolution: Positive = (0.7, 100)) -> np.ndarray:
-    """Round to a grid of `resolution` steps in a standard deviation: counts, prices, coarse meters."""
+    """Round to a grid of `resolution` steps per standard deviation: counts, prices, coarse meters."""
     _, deviation = _moments(values, lengths)
     grid = deviation / draws.log_uniform(*resolution)
     return np.round(values / grid) * grid
 
 
 def unit(draws: Draws, values: np.ndarray, lengths: np.ndarray, *, scale: Positive = (0.01, 1e5)) -> np.ndarray:
-    """Multiply by a scale: series come in any unit."""
+    """Multiply by a scale: series have any unit."""
     return values * draws.log_uniform(*scale)
 
 
@@ -83,29 +83,29 @@ def missing(
     share: Positive = (0.01, 0.3),
     stretches: Count = (1, 6),
 ) -> np.ndarray:
-    """Lose values, half of the time in up to `stretches` pieces and half of the time one by one: they become NaN."""
-    lost_share, number = draws.log_uniform(*share), draws.integers(int(stretches[0]), int(stretches[1]))
-    lost = np.zeros(values.shape, bool)
+    """Set a share of the values to NaN: in half of the series in up to `stretches` gaps, in the others step by step."""
+    missing_share, number = draws.log_uniform(*share), draws.integers(int(stretches[0]), int(stretches[1]))
+    gaps = np.zeros(values.shape, bool)
     time = np.arange(values.shape[1])
-    for piece in range(int(stretches[1])):
+    for gap in range(int(stretches[1])):
         begin = draws.uniform() * lengths
-        lost |= (time >= begin) & (time < begin + lengths * lost_share / number) & (piece < number)
+        gaps |= (time >= begin) & (time < begin + lengths * missing_share / number) & (gap < number)
     single = np.zeros(values.shape, bool)
 
     def draw(row: int, rng: np.random.Generator) -> None:
-        single[row] = rng.random(values.shape[1], np.float32) < lost_share[row]
+        single[row] = rng.random(values.shape[1], np.float32) < missing_share[row]
 
     draws.each_row(draw)
-    return np.where(np.where(draws.chance(0.5), lost, single), np.nan, values)
+    return np.where(np.where(draws.chance(0.5), gaps, single), np.nan, values)
 
 
-def _inside(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def _is_inside(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.arange(values.shape[1]) < lengths
 
 
 def _moments(values: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation of each row within its length, the second 1 where it is 0: [n, 1], [n, 1]."""
-    inside = _inside(values, lengths)
+    inside = _is_inside(values, lengths)
     mean = values.sum(axis=1, where=inside, keepdims=True, dtype=np.float64) / lengths
     variance = np.square(values - mean).sum(axis=1, where=inside, keepdims=True) / lengths
     return mean, np.where(variance > 0, np.sqrt(variance), 1.0)
@@ -115,4 +115,4 @@ Effect = Callable[..., np.ndarray]
 EFFECTS: dict[str, Effect] = {
     effect.__name__: effect for effect in (skew, level, outliers, censoring, positive, rounding, unit, missing)
 }
-"""Every effect by its name, in the order in which they act."""
+"""Every effect by its name, in the order in which the bank applies them."""

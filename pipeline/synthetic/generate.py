@@ -1,8 +1,8 @@
-"""Synthetic series to disk: from a configuration to the files that it describes, and a picture of them."""
+"""Generate synthetic series as a configuration describes them, or draw a picture of the bank."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -12,80 +12,105 @@ import numpy as np
 
 from pipeline.config import Config
 from pipeline.core.errors import UserError
-from pipeline.data.arrow_store import Store
+from pipeline.core.progress import progress
+from pipeline.data.arrow_store import Store, write_store
 from pipeline.data.source import open_stores
 from pipeline.data.usable import check_values, unusable_series
 from pipeline.synthetic.bank import SYNTHETIC, Bank, open_bank
 from pipeline.synthetic.gallery import draw_gallery
 from pipeline.synthetic.mixup import Mixup, Pool
-from pipeline.synthetic.shards import Make, write_shards
+from pipeline.synthetic.patterns import dummy_series
+from pipeline.synthetic.shards import MakeSeries, write_shards
+
+logger = logging.getLogger("pipeline")
 
 
-def make_series(config: Config) -> Iterator[int]:
-    """Write the series of synthetic.source to its folder, and yield how many each file holds as it is done.
+def generate(config: Config, preview: bool = False) -> Path:
+    """Write the series of synthetic.generator, with a progress bar, or draw a gallery of the bank.
+
+    Args:
+        preview: draw a PNG file with one panel per prior instead of writing series.
+
+    Returns:
+        The file of the dummy series or of the gallery, or the folder of all other series.
 
     Raises:
-        UserError: the source is unknown, series are too short for it, or the folder is taken or cannot be written.
+        UserError: the generator is unknown, a key has no effect on it, its series are too short, or the output cannot
+            be written.
     """
-    synthetic = config.synthetic
-    make, settings = _mixing(config) if synthetic.source == "tsmixup" else _drawing(config)
-    yield from write_shards(
-        config.synthetic_path(),
+    if preview:
+        return _draw_preview(config)
+    config.synthetic.check_generator()
+    return _write_dummy(config) if config.synthetic.generator == "dummy" else _write_shards(config)
+
+
+def _draw_preview(config: Config) -> Path:
+    path, generator = config.report_path() / "bank.png", config.synthetic.generator
+    bank = open_bank("bank" if generator in ("dummy", "tsmixup") else generator, config.synthetic.bank)
+    bank.check_length(config.synthetic.length)
+    draw_gallery(bank, config.synthetic.length, config.chronos.seed, path)
+    logger.info("gallery: %s", path)
+    return path
+
+
+def _write_dummy(config: Config) -> Path:
+    dummy, path = config.training.dummy_data, config.dummy_path()
+    series = dummy_series(
+        dummy.n_samples, dummy.n_series, dummy.length, dummy.patterns, config.chronos.seed, dummy.num_processes
+    )
+    write_store(path, progress(series, dummy.n_samples, "series"))
+    logger.info("%d series of %d steps: %s", dummy.n_samples, dummy.length, path)
+    return path
+
+
+def _write_shards(config: Config) -> Path:
+    synthetic, path = config.synthetic, config.synthetic_path()
+    make, settings = _prepare_mixup(config) if synthetic.generator == "tsmixup" else _prepare_bank(config)
+    shards = write_shards(
+        path,
         make,
-        {"source": synthetic.source, **settings},
-        name=synthetic.source,
+        # The key is "source" in folders of earlier releases, which a later run continues.
+        {"source": synthetic.generator, **settings},
+        name=synthetic.generator,
         n_series=synthetic.n_series,
         shard_size=synthetic.shard_size,
         seed=config.chronos.seed,
         num_processes=synthetic.num_processes,
     )
-
-
-def preview(config: Config) -> Path:
-    """Draw a gallery of the bank, or of the one prior that is the source, one panel a prior, and return its file.
-
-    Raises:
-        UserError: the bank's file is wrong, its periods are longer than a series, or the picture cannot be written.
-    """
-    path = config.report_path() / "bank.png"
-    source = config.synthetic.source
-    bank = open_bank("bank" if source in ("dummy", "tsmixup") else source, config.synthetic.bank)
-    bank.check_length(config.synthetic.length)
-    draw_gallery(bank, config.synthetic.length, config.chronos.seed, path)
+    with progress(None, synthetic.n_series, "series") as bar:
+        for n_series in shards:
+            bar.update(n_series)
+    logger.info("%d series: %s", synthetic.n_series, path)
     return path
 
 
-def _drawing(config: Config) -> tuple[Make, dict[str, Any]]:
-    bank, length = open_bank(config.synthetic.source, config.synthetic.bank), config.synthetic.length
+def _prepare_bank(config: Config) -> tuple[MakeSeries, dict[str, Any]]:
+    """Return a function that draws series of the bank or a prior, and the settings that they depend on."""
+    bank, length = open_bank(config.synthetic.generator, config.synthetic.bank), config.synthetic.length
     bank.check_length(length)
-    return partial(_bank_series, bank, length), {"length": length, "bank": repr(bank)}
+    return partial(draw_bank_series, bank, length), {"length": length, "bank": repr(bank)}
 
 
-def _mixing(config: Config) -> tuple[Make, dict[str, Any]]:
-    sources: list[tuple[str | None, float]] = [(source.path, source.weight) for source in config.data.sources()] or [
-        (None, 1.0)
-    ]
-    if any(path is not None and path.startswith(SYNTHETIC) for path, _ in sources):
-        raise UserError("synthetic.source tsmixup mixes stored series; leave synthetic: sources out of data.train")
-    settings = config.synthetic.mixup
-    test_length = config.data.test_length
-    stores, usable = [], []
-    for path, weight in sources:
-        opened = open_stores(config, path)
-        n_series = sum(map(len, opened))
-        for store in opened:
+def _prepare_mixup(config: Config) -> tuple[MakeSeries, dict[str, Any]]:
+    """Return a function that draws mixtures of the series of data.train, and the settings that they depend on."""
+    settings, test_length = config.synthetic.mixup, config.data.test_length
+    stores, pools, weights = [], [], []
+    for path, source_weight in _mixup_sources(config):
+        source_stores = open_stores(config, path)
+        n_series = sum(map(len, source_stores))
+        for store in source_stores:
             stores.append(store)
-            pool = _pool(store, test_length)
+            pool = _make_pool(store, test_length)
             if len(pool.lengths):
-                usable.append((pool, weight * len(store) / n_series))
-    if not usable:
-        raise UserError("data.train: every series is constant or missing throughout; there is nothing to mix")
-    weights = [weight for _, weight in usable]
-    mixup = Mixup([pool for pool, _ in usable], weights, **asdict(settings))
+                pools.append(pool)
+                weights.append(source_weight * len(store) / n_series)
+    if not pools:
+        raise UserError("data.train: every series is constant or missing throughout; add series that vary")
+    mixup = Mixup(pools, weights, **asdict(settings))
     if mixup.longest() < settings.min_length:
         raise UserError(
             f"synthetic.mixup.min_length: no series has {settings.min_length} steps, the longest {mixup.longest()}; "
-            "lower it"
+            "set a smaller value"
         )
     identity = {
         "mixup": asdict(settings),
@@ -93,21 +118,34 @@ def _mixing(config: Config) -> tuple[Make, dict[str, Any]]:
         "data": [store.fingerprint for store in stores],
         "test_length": test_length,
     }
-    return partial(_mixed_series, mixup), identity
+    return partial(_draw_mixup_series, mixup), identity
 
 
-def _pool(store: Store, test_length: int) -> Pool:
+def _mixup_sources(config: Config) -> list[tuple[str | None, float]]:
+    """Return the path, None for the dummy data, and the weight of each source of data.train."""
+    sources = config.data.sources()
+    if any(source.path.startswith(SYNTHETIC) for source in sources):
+        raise UserError(
+            "synthetic.generator tsmixup mixes stored series; "
+            "remove the sources that begin with synthetic: from data.train"
+        )
+    return [(source.path, source.weight) for source in sources] or [(None, 1.0)]
+
+
+def _make_pool(store: Store, test_length: int) -> Pool:
+    """Return a pool of the usable series of a store, without their last `test_length` steps."""
     ends = np.maximum(store.lengths - test_length, 0)
     check_values(store, ends)
     usable = np.flatnonzero(~np.logical_or.reduce(list(unusable_series(store, ends, 1).values())))
     return Pool.of(store, usable, ends[usable])
 
 
-def _bank_series(bank: Bank, length: int, keys: np.ndarray) -> np.ndarray:
+def draw_bank_series(bank: Bank, length: int, keys: np.ndarray) -> np.ndarray:
+    """Draw one series of `length` steps for each key: float32, [n, length]."""
     return bank.draw(keys, np.full(len(keys), length), length)
 
 
-def _mixed_series(mixup: Mixup, keys: np.ndarray) -> list[np.ndarray]:
+def _draw_mixup_series(mixup: Mixup, keys: np.ndarray) -> list[np.ndarray]:
     lengths = mixup.draw_lengths(keys)
     values = mixup.draw(keys, lengths, int(lengths.max()))
     return [row[:length] for row, length in zip(values, lengths)]

@@ -1,13 +1,14 @@
-"""KernelSynth: draws from Gaussian processes whose kernels are random sums and products of a bank.
+"""KernelSynth: draws from Gaussian processes with random composite kernels.
 
-The recipe is that of the Chronos paper (Ansari et al., 2024, algorithm 2): up to five kernels of a bank of 33, combined
-from left to right by a random + or x, and one draw on a regular grid over [0, 1]. The draw here is as exact and far
-cheaper than one from the dense covariance, because nothing in the bank needs it:
+The method is algorithm 2 of the Chronos paper (Ansari et al., 2024). Up to five kernels of a bank of 33 are combined
+from left to right by a random + or x. A series is one draw on a regular grid over [0, 1].
 
-- Every composite is a sum of products of kernels of the bank, and draws of independent terms add up.
-- A smooth kernel has low rank: k = F' F with some 20 features F [rank, length], to the last bit that counts.
-- A product of kernels has the products of their features, row by row. With the factors in two halves A and B, a draw is
-  the sum over rows of (Z A) * B for a standard normal Z: nothing of the size of the product is made.
+The draws here are exact, but need no dense covariance:
+
+- A composite kernel is expanded into a sum of products of kernels. Draws of independent terms add up.
+- A smooth kernel has low rank: k = F' F with about 20 features F [rank, length], to float32 precision.
+- The features of a product are the products of the features. The factors are split into two halves with features A and
+  B. A draw is the sum over rows of (Z A) * B, with Z standard normal, so the features of the product are never made.
 - White noise is a diagonal, and so is any product with it.
 """
 
@@ -22,14 +23,17 @@ from typing import TypeAlias
 import numpy as np
 
 from pipeline.core.errors import UserError
-from pipeline.synthetic.draws import Draws, keys_of
+from pipeline.synthetic.draws import Draws, make_keys
 
-_TOLERANCE = 1e-9  # variance left out, as a share of the greatest: float32 rounds off more
+_TOLERANCE = 1e-9
+"""Variance left out, relative to the largest. The rounding of float32, about 1e-7, is larger."""
+_MAX_FEATURES_PER_STEP = 8
+"""Features per step above which a product is drawn densely. This limits memory and time on short grids."""
 
 
 @dataclass(frozen=True)
 class Periodic:
-    """exp(-2 sin^2(pi d / p)), where p is `steps` / length of the unit interval."""
+    """exp(-2 sin^2(pi d / p)), with the period p = `steps` / length in units of the interval."""
 
     steps: float
 
@@ -49,7 +53,7 @@ class DotProduct:
 
 @dataclass(frozen=True)
 class SquaredExponential:
-    """exp(-d^2 / (2 scale^2)), smooth to any order."""
+    """exp(-d^2 / (2 scale^2)): infinitely smooth."""
 
     scale: float
 
@@ -77,7 +81,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class White:
-    """`level` on the diagonal and nothing beside it."""
+    """`level` on the diagonal, 0 elsewhere: white noise."""
 
     level: float
 
@@ -85,8 +89,9 @@ class White:
 Smooth: TypeAlias = Periodic | DotProduct | SquaredExponential | RationalQuadratic | Constant
 Kernel: TypeAlias = Smooth | White
 Term: TypeAlias = tuple[Kernel, ...]
-"""Kernels that are multiplied."""
+"""Product of kernels."""
 
+# Bank of the paper (Ansari et al., 2024). Some periods occur twice, as in the published code.
 _PERIODS = (24, 48, 96, 168, 336, 672, 7, 14, 30, 60, 365, 730, 4, 26, 52, 4, 6, 12, 4, 40, 10)
 BANK: tuple[Kernel, ...] = (
     *map(Periodic, _PERIODS),
@@ -101,23 +106,23 @@ BANK: tuple[Kernel, ...] = (
 def kernel_synth(n_series: int, length: int = 1024, max_kernels: int = 5, seed: int = 0) -> np.ndarray:
     """Draw series from random Gaussian processes: float32, [n_series, length].
 
-    Series k is a function of (seed, k) alone, whatever `n_series` is.
+    Series k depends on (seed, k) only, not on `n_series`.
 
     Args:
-        length: steps in a series; the kernels' periods are in steps, their other scales in shares of the length.
-        max_kernels: a series combines between one and so many kernels.
+        length: steps in a series. Periods of kernels are in steps, their other scales relative to the length.
+        max_kernels: maximum number of kernels in a composite kernel.
 
     Raises:
         UserError: an argument is out of its range.
     """
-    for name, value, least in (("n_series", n_series, 0), ("length", length, 1), ("max_kernels", max_kernels, 1)):
-        if value < least:
-            raise UserError(f"kernel_synth: {name} must be at least {least}, got {value}")
-    return composite_draws(Draws(keys_of(seed, np.arange(n_series))), length, max_kernels)
+    for name, value, minimum in (("n_series", n_series, 0), ("length", length, 1), ("max_kernels", max_kernels, 1)):
+        if value < minimum:
+            raise UserError(f"kernel_synth: {name} must be at least {minimum}, got {value}")
+    return draw_composites(Draws(make_keys(seed, np.arange(n_series))), length, max_kernels)
 
 
-def composite_draws(draws: Draws, length: int, max_kernels: int) -> np.ndarray:
-    """Return one draw for each row, from a composite kernel of its own: float32, [n, length]."""
+def draw_composites(draws: Draws, length: int, max_kernels: int) -> np.ndarray:
+    """Draw one series per row, each from its own random composite kernel: float32, [n, length]."""
     values = np.empty((len(draws), length), np.float32)
 
     def draw(row: int, rng: np.random.Generator) -> None:
@@ -128,7 +133,7 @@ def composite_draws(draws: Draws, length: int, max_kernels: int) -> np.ndarray:
 
 
 def random_terms(max_kernels: int, rng: np.random.Generator) -> list[Term]:
-    """Combine up to `max_kernels` kernels of the bank from left to right by a random + or x; expand it into a sum."""
+    """Combine up to `max_kernels` kernels of the bank from left to right by a random + or x, expanded into a sum."""
     chosen = rng.integers(len(BANK), size=rng.integers(1, max_kernels, endpoint=True))
     terms: list[Term] = [(BANK[chosen[0]],)]
     for index, multiply in zip(chosen[1:], rng.integers(2, size=len(chosen) - 1)):
@@ -138,7 +143,7 @@ def random_terms(max_kernels: int, rng: np.random.Generator) -> list[Term]:
 
 
 def draw_terms(terms: Sequence[Term], length: int, rng: np.random.Generator) -> np.ndarray:
-    """Return one draw of the Gaussian process whose kernel is the sum of the terms: float32, [length]."""
+    """Draw from the Gaussian process whose kernel is the sum of the terms: float32, [length]."""
     total = np.zeros(length, np.float32)
     for term in terms:
         total += _draw_product(term, length, rng)
@@ -155,44 +160,44 @@ def _draw_product(term: Term, length: int, rng: np.random.Generator) -> np.ndarr
             variance *= kernel(x, x, length)
         return np.sqrt(variance) * rng.standard_normal(length, dtype=np.float32)
     by_rank = sorted(smooth, key=lambda kernel: len(_smooth_features(kernel, length)))
-    left, right = _features(by_rank[::2], length), _features(by_rank[1::2], length)
+    left, right = _product_features(by_rank[::2], length), _product_features(by_rank[1::2], length)
     if left is None or right is None:
         return _draw_dense(smooth, length, rng)
     weights = rng.standard_normal((len(left), len(right)), dtype=np.float32)
     return np.einsum("rt,rt->t", weights @ right, left)
 
 
-def _features(factors: Sequence[Smooth], length: int) -> np.ndarray | None:
-    """Return features of a product, float32 [rank, length]; None where a dense factorisation is cheaper.
+def _product_features(factors: Sequence[Smooth], length: int) -> np.ndarray | None:
+    """Return the features of a product of kernels: float32, [rank, length]; None if a dense factorization is cheaper.
 
-    Products of features that hold too little variance at every step to matter, all together, are left out.
+    Features with a variance below the tolerance at every step are left out.
     """
     features = np.ones((1, length), np.float32)
     for kernel in factors:
-        more = _smooth_features(kernel, length)
-        strength = np.square(features).max(axis=1)[:, None] * np.square(more).max(axis=1)
+        factor = _smooth_features(kernel, length)
+        strength = np.square(features).max(axis=1)[:, None] * np.square(factor).max(axis=1)
         first, second = np.nonzero(strength > _TOLERANCE * strength.max())
-        if len(first) > 8 * length:
+        if len(first) > _MAX_FEATURES_PER_STEP * length:
             return None
-        features = features[first] * more[second]
+        features = features[first] * factor[second]
     return features
 
 
 @lru_cache(maxsize=256)
 def _smooth_features(kernel: Smooth, length: int) -> np.ndarray:
-    """Return F with F' F the kernel on the grid, its rows orthogonal and falling: float32, [rank, length]."""
+    """Return F with F' F the kernel on the grid; rows are orthogonal, largest first: float32, [rank, length]."""
     x = _grid(length)
-    left = kernel(x, x, length)
-    enough = _TOLERANCE * left.max()
+    residual = kernel(x, x, length)  # the variance that the rows so far leave out
+    tolerance = _TOLERANCE * residual.max()
     rows: list[np.ndarray] = []
-    # Cholesky with pivots (Harbrecht et al., 2012), which meets only the columns that it takes.
-    while len(rows) < length and left.max() > enough:
-        pivot = int(left.argmax())
-        taken = np.array(rows).reshape(-1, length)
-        row = (kernel(x, x[pivot], length) - taken[:, pivot] @ taken) / np.sqrt(left[pivot])
+    # Pivoted Cholesky decomposition (Harbrecht et al., 2012), which evaluates only the columns of its pivots.
+    while len(rows) < length and residual.max() > tolerance:
+        pivot = int(residual.argmax())
+        previous = np.array(rows).reshape(-1, length)
+        row = (kernel(x, x[pivot], length) - previous[:, pivot] @ previous) / np.sqrt(residual[pivot])
         rows.append(row)
-        left = np.maximum(left - row**2, 0.0)
-        left[pivot] = 0.0
+        residual = np.maximum(residual - row**2, 0.0)
+        residual[pivot] = 0.0
     _, strength, directions = np.linalg.svd(np.array(rows), full_matrices=False)
     return (strength[:, None] * directions).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""TSMixup: series that are weighted sums of stretches of several real ones (Ansari et al., 2024, algorithm 1)."""
+"""TSMixup: weighted sums of segments of several real series (Ansari et al., 2024, algorithm 1)."""
 
 from __future__ import annotations
 
@@ -8,84 +8,96 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.data.arrow_store import Store
-from pipeline.synthetic.draws import Draws, keys_of, word
+from pipeline.synthetic.draws import Draws, hash_words, make_keys
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Series of a store that stretches are taken from, the longest first."""
+    """Series of a store that segments are taken from, the longest first."""
 
     store: Store
     offsets: np.ndarray
-    """int64, [m]: where each series begins in the store's values."""
+    """Position of the first value of each series in the values of the store: int64, [m]."""
     lengths: np.ndarray
-    """int64, [m], falling: how many steps of it may be used."""
+    """Number of steps of each series that may be used, in decreasing order: int64, [m]."""
 
     @classmethod
     def of(cls, store: Store, series: np.ndarray, ends: np.ndarray) -> Pool:
-        """Take the steps before `ends` [m] of the series [m]."""
+        """Make a pool of the steps before `ends` [m] of the series with indices `series` [m]."""
         order = np.argsort(-ends, kind="stable")
         return cls(store, store.offsets[series][order], ends[order])
 
 
 @dataclass(frozen=True)
 class Mixup:
-    """Sums of between one and `max_series` stretches, each over its mean absolute value, with Dirichlet weights."""
+    """Sums of one to `max_series` segments with Dirichlet weights, each segment divided by its mean absolute value."""
 
     pools: Sequence[Pool]
     weights: Sequence[float]
-    """Share of the stretches taken from each pool."""
+    """Share of the segments taken from each pool, relative to the other weights."""
     max_series: int = 3
+    """Maximum number of segments in a sum."""
     alpha: float = 1.5
-    """Concentration of the Dirichlet distribution of the weights of a sum."""
+    """Concentration of the Dirichlet distribution of the weights in a sum; 1.5 is that of the paper."""
     min_length: int = 128
+    """Minimum length of a sum, in steps."""
     max_length: int = 2048
+    """Maximum length of a sum, in steps."""
 
     def longest(self) -> int:
-        """Return the greatest length that a stretch can have."""
+        """Return the greatest length of a segment, in steps."""
         return min(self.max_length, max(int(pool.lengths[0]) for pool in self.pools))
 
     def series(self, n_series: int, length: int, seed: int) -> np.ndarray:
-        """Return sums of one length, the k-th a function of (seed, k) alone: float32, [n_series, length]."""
-        return self.draw(keys_of(seed, np.arange(n_series)), np.full(n_series, length), length)
+        """Draw sums of one length; the k-th depends on (seed, k) only: float32, [n_series, length]."""
+        return self.draw(make_keys(seed, np.arange(n_series)), np.full(n_series, length), length)
 
     def draw_lengths(self, keys: np.ndarray) -> np.ndarray:
-        """Return lengths uniform from `min_length` to `max_length`, neither beyond the longest series: int64, [n]."""
+        """Draw lengths uniform from `min_length` to `max_length`, both limited by the longest series: int64, [n]."""
         longest = self.longest()
-        return Draws(word(keys, 0)).integers(min(self.min_length, longest), longest)[:, 0]
+        return Draws(hash_words(keys, 0)).integers(min(self.min_length, longest), longest)[:, 0]
 
     def draw(self, keys: np.ndarray, lengths: np.ndarray, width: int) -> np.ndarray:
-        """Return one sum for each key, of `lengths` [n] steps, then 0: float32, [n, width]; NaN where a term is missing.
+        """Draw one sum for each key.
 
-        A stretch of l steps comes from a series drawn uniformly from those of at least l steps, in a pool drawn by weight
-        from those that have one. A stretch of zeros is added as it is.
+        A segment of l steps comes from a series drawn uniformly from those of a pool with at least l steps. The pool is
+        drawn by weight from the pools with such a series. A segment of zeros is added unscaled.
+
+        Args:
+            keys: uint64, [n].
+            lengths: steps of each sum, integers [n].
+            width: columns of the result, at least the greatest length.
+
+        Returns:
+            float32, [n, width]; NaN if a term is missing, 0 after a row's length.
         """
         draws = Draws(keys)
         number = draws.integers(1, self.max_series)
         share = draws.gamma(self.alpha, self.max_series)
         share[np.arange(self.max_series) >= number] = 0
         share /= share.sum(axis=1, keepdims=True)
-        long_enough = np.stack([np.searchsorted(-pool.lengths, -lengths, side="right") for pool in self.pools], axis=1)
-        bounds = (np.asarray(self.weights) * (long_enough > 0)).cumsum(axis=1)
+        # Number of series in each pool that are long enough: [n, pools]. The pools are sorted by decreasing length.
+        n_eligible = np.stack([np.searchsorted(-pool.lengths, -lengths, side="right") for pool in self.pools], axis=1)
+        bounds = (np.asarray(self.weights) * (n_eligible > 0)).cumsum(axis=1)
         values = [np.asarray(pool.store.values) for pool in self.pools]
         mixed = np.zeros((len(keys), width), np.float32)
         for term in range(self.max_series):
-            chosen = (draws.uniform(0, 1 - 1e-12) * bounds[:, -1:] >= bounds).sum(axis=1)
-            which, where = draws.uniform()[:, 0], draws.uniform()[:, 0]
+            pools = (draws.uniform(0, 1 - 1e-12) * bounds[:, -1:] >= bounds).sum(axis=1)
+            series_position, begin_position = draws.uniform()[:, 0], draws.uniform()[:, 0]
             used = np.flatnonzero(share[:, term] > 0)
-            stretches = np.zeros((len(used), width), np.float32)
+            segments = np.zeros((len(used), width), np.float32)
             for row, i in enumerate(used):
-                pool, length = self.pools[chosen[i]], lengths[i]
-                one = int(which[i] * long_enough[i, chosen[i]])
-                begin = pool.offsets[one] + int(where[i] * (pool.lengths[one] - length + 1))
-                stretches[row, :length] = values[chosen[i]][begin : begin + length]
-            mixed[used] += share[used, term : term + 1] / _mean_size(stretches, lengths[used, None]) * stretches
+                pool, length = self.pools[pools[i]], lengths[i]
+                series = int(series_position[i] * n_eligible[i, pools[i]])
+                begin = pool.offsets[series] + int(begin_position[i] * (pool.lengths[series] - length + 1))
+                segments[row, :length] = values[pools[i]][begin : begin + length]
+            mixed[used] += share[used, term : term + 1] / _mean_size(segments, lengths[used, None]) * segments
         return mixed
 
 
-def _mean_size(stretches: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Return the mean absolute value over the known steps of each row, 1 where it is 0: float32, [n, 1]."""
-    size = np.abs(stretches)
+def _mean_size(segments: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return the mean absolute value of the known steps of each row, or 1 if it is 0: float32, [n, 1]."""
+    size = np.abs(segments)
     missing = np.isnan(size)
     if missing.any():
         size[missing] = 0

@@ -1,7 +1,7 @@
-"""Series of trend, season and noise: hourly, as a handful of generating processes would emit them.
+"""Dummy series: hourly sums of trend, season and noise, drawn from a few generating processes.
 
-A *process* fixes the shape: which trend, which seasons with which harmonics, which noise. A *path* is one series of it,
-begun at a time of its own and with noise of its own. Path k is a function of (seed, k) alone, whoever draws it.
+A process fixes the trend, the seasons with their harmonics, and the distribution of the noise. A path is one series of
+a process, with its own start time and noise. Path k depends on (seed, k) only.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,32 +18,35 @@ from pipeline.core.series import Series
 FREQ = "h"
 START = np.datetime64("2020-01-01T00:00:00", "s")
 _PERIODS = (24, 12, 168)
-_PATHS_A_CHUNK = 256
+"""Seasons of hourly series, in steps: day, half a day, week."""
+_PATHS_PER_CHUNK = 256
+"""Paths that a worker draws at a time: enough that passing tasks and results takes little of the time."""
 _BURN_IN = 200
+"""Steps before the first value of autoregressive noise. Memory is at most 0.95, and 0.95^200 is below 1e-4."""
 
 Rng = np.random.Generator
 Component = Callable[[np.ndarray, Rng], np.ndarray]
-"""From the time of each step, [length], and the path's generator to the component's values, [length]."""
+"""Function from the time of each step [length] and the generator of the path to values [length]."""
 
 
 def dummy_series(
     n_samples: int, n_series: int, length: int, patterns: Sequence[str], seed: int, num_processes: int = 1
 ) -> Iterator[Series]:
-    """Yield `n_samples` series, paths of `n_series` processes in turn, the same for any `num_processes`."""
-    starts = range(0, n_samples, _PATHS_A_CHUNK)
-    chunks = [range(start, min(start + _PATHS_A_CHUNK, n_samples)) for start in starts]
+    """Yield `n_samples` paths of `n_series` processes in turn; the series do not depend on `num_processes`."""
+    starts = range(0, n_samples, _PATHS_PER_CHUNK)
+    chunks = [range(start, min(start + _PATHS_PER_CHUNK, n_samples)) for start in starts]
     draw = partial(_paths, n_series=n_series, length=length, patterns=tuple(patterns), seed=seed)
     if num_processes == 1:
         yield from chain.from_iterable(map(draw, chunks))
     else:
-        # A fork would inherit the threads of libraries that are loaded, and not all of them survive it.
+        # Forking with threads of loaded libraries can deadlock, so workers are spawned.
         with ProcessPoolExecutor(num_processes, get_context("spawn")) as pool:
             yield from chain.from_iterable(pool.map(draw, chunks))
 
 
 def dummy_array(n_samples: int, n_series: int, length: int, patterns: Sequence[str], seed: int) -> np.ndarray:
-    """Return the same series as one array: float32, [n_samples, length]."""
-    return np.stack([one.target for one in dummy_series(n_samples, n_series, length, patterns, seed)])
+    """Return the series of `dummy_series` as an array: float32, [n_samples, length]."""
+    return np.stack([series.target for series in dummy_series(n_samples, n_series, length, patterns, seed)])
 
 
 def _paths(chunk: range, n_series: int, length: int, patterns: tuple[str, ...], seed: int) -> list[Series]:
@@ -55,7 +58,7 @@ def _paths(chunk: range, n_series: int, length: int, patterns: tuple[str, ...], 
 
 def _path(k: int, process: int, length: int, patterns: tuple[str, ...], seed: int) -> np.ndarray:
     process_rng = np.random.default_rng([seed, 0, process])
-    # Drawn for all patterns in a fixed order, so that leaving one out changes no other.
+    # All patterns are drawn, in a fixed order, so that leaving one out does not change the others.
     components = {
         "trend": _trend(process_rng, length),
         "seasonal": _seasonal(process_rng, length),
@@ -69,7 +72,7 @@ def _path(k: int, process: int, length: int, patterns: tuple[str, ...], seed: in
 
 
 def _trend(rng: Rng, length: int) -> Component:
-    """Linear, damped (slope times (1 - d^t) / (1 - d), as in Gardner and McKenzie, 1985) or piecewise linear."""
+    """Draw a trend: linear, damped ((1 - d^t) / (1 - d^length); Gardner and McKenzie, 1985) or piecewise linear."""
     kind = rng.choice(["linear", "damped", "piecewise"])
     rise = rng.normal(0, 2)
     damping = 1 - rng.uniform(1, 5) / max(length, 6)
@@ -90,10 +93,10 @@ def _trend(rng: Rng, length: int) -> Component:
 
 
 def _seasonal(rng: Rng, length: int) -> Component:
-    """One or two seasons, each a Fourier series of one to five harmonics whose amplitudes fall like 1 / order."""
-    fitting = [period for period in _PERIODS if 2 * period <= length] or [max(2, length // 4)]
-    n_seasons = min(int(rng.integers(1, 3)), len(fitting))
-    periods = [fitting[0], *rng.permutation(fitting[1:])][:n_seasons]
+    """Draw one or two seasons: Fourier series of one to five harmonics whose amplitudes fall like 1 / order."""
+    fitting_periods = [period for period in _PERIODS if 2 * period <= length] or [max(2, length // 4)]
+    n_seasons = min(int(rng.integers(1, 3)), len(fitting_periods))
+    periods = [fitting_periods[0], *rng.permutation(fitting_periods[1:])][:n_seasons]
     waves = []
     for period in periods:
         for order in range(1, int(rng.integers(1, 6)) + 1):
@@ -106,7 +109,7 @@ def _seasonal(rng: Rng, length: int) -> Component:
 
 
 def _noise(rng: Rng) -> Component:
-    """White Gaussian, autoregressive of order one, or Student t with three to eight degrees of freedom."""
+    """Draw a kind of noise: white Gaussian, AR(1), or Student t with three to eight degrees of freedom."""
     kind = rng.choice(["white", "autoregressive", "heavy-tailed"])
     deviation = rng.uniform(0.05, 0.4)
     memory = rng.uniform(0.5, 0.95)

@@ -1,4 +1,4 @@
-"""Many series in files of a fixed number each, over several processes, continued where an earlier run was killed."""
+"""Write many series to files of a fixed number of series, in several processes; a later run continues a killed one."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import check_folder, read_json, write_json
+from pipeline.core.files import check_writable_folder, read_json, write_json
 from pipeline.core.series import Series
 from pipeline.data.arrow_store import write_store
-from pipeline.synthetic.draws import keys_of
+from pipeline.synthetic.draws import make_keys
 
 FREQ = "h"
 START = np.datetime64("2000-01-01T00:00:00", "s")
 _SETTINGS = "_settings.json"
-_SERIES_AT_ONCE = 256
+_BATCH_SIZE = 256
+"""Series drawn at once: large enough to share the cost of Python calls, small enough to limit memory."""
 
-
-Make: TypeAlias = Callable[[np.ndarray], Iterable[np.ndarray]]
-"""From keys [n] to n series, each float32 [length], each a function of its key alone."""
+MakeSeries: TypeAlias = Callable[[np.ndarray], Iterable[np.ndarray]]
+"""Function from keys [n] to n series, each float32 [length]. A series depends on its key only."""
 
 
 def write_shards(
     folder: str | Path,
-    make: Make,
+    make: MakeSeries,
     settings: Mapping[str, Any],
     *,
     name: str,
@@ -41,41 +41,38 @@ def write_shards(
     seed: int,
     num_processes: int = 1,
 ) -> Iterator[int]:
-    """Write series 0 to n_series - 1 to stores of `shard_size`, and yield how many each holds as it is done.
+    """Write series 0 to n_series - 1 to stores of `shard_size` series, and yield the number of series of each file.
 
-    Series k is a function of (seed, k) alone, and each file is written whole or not at all. Files that stand in the folder
-    already are kept, where they were made with the same settings.
+    Series k depends on (seed, k) only, and each file is written atomically. Existing files of the same settings are
+    kept; their series are yielded first, as one number.
 
     Args:
-        make: is pickled, once for every process.
-        settings: all that the series depend on beside `n_series`, `shard_size` and `seed`, as plain values.
-        name: series are named NAME-0, NAME-1, ...
+        folder: created if it does not exist.
+        make: draws the series; pickled once for every process.
+        settings: everything else that the series depend on, as JSON values.
+        name: prefix of the item IDs NAME-0, NAME-1, ... and of the file names.
 
     Raises:
-        UserError: the folder holds series of other settings, or cannot be written.
+        UserError: the folder contains series of other settings, or cannot be written.
     """
     folder = Path(folder)
-    check_folder(folder)
-    _claim(folder, {**settings, "n_series": n_series, "shard_size": shard_size, "seed": seed})
+    check_writable_folder(folder)
+    _claim_folder(folder, {**settings, "n_series": n_series, "shard_size": shard_size, "seed": seed})
     begins = range(0, n_series, shard_size)
-    shards = [
-        _Shard(
-            folder / f"{name}-{i:05d}-of-{len(begins):05d}.arrow", name, seed, begin, min(begin + shard_size, n_series)
-        )
-        for i, begin in enumerate(begins)
-    ]
+    paths = [folder / f"{name}-{i:05d}-of-{len(begins):05d}.arrow" for i in range(len(begins))]
+    shards = [_Shard(path, name, seed, begin, min(begin + shard_size, n_series)) for path, begin in zip(paths, begins)]
     missing = [shard for shard in shards if not shard.path.is_file()]
     yield sum(len(shard) for shard in shards) - sum(len(shard) for shard in missing)
     if num_processes == 1:
         for shard in missing:
             yield shard.write(make)
         return
-    # A fork would inherit the threads of libraries that are loaded, and not all of them survive it.
+    # Forking with threads of loaded libraries can deadlock, so workers are spawned.
     context = get_context("spawn")
-    with ProcessPoolExecutor(min(num_processes, max(1, len(missing))), context, _begin, (make,)) as pool:
+    with ProcessPoolExecutor(min(num_processes, max(1, len(missing))), context, _start_worker, (make,)) as pool:
         try:
-            for done in as_completed([pool.submit(_write, shard) for shard in missing]):
-                yield done.result()
+            for future in as_completed([pool.submit(_write_shard, shard) for shard in missing]):
+                yield future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -83,6 +80,8 @@ def write_shards(
 
 @dataclass(frozen=True)
 class _Shard:
+    """Series `begin` to `end` - 1, which are in one file."""
+
     path: Path
     name: str
     seed: int
@@ -92,41 +91,45 @@ class _Shard:
     def __len__(self) -> int:
         return self.end - self.begin
 
-    def write(self, make: Make) -> int:
+    def write(self, make: MakeSeries) -> int:
         write_store(self.path, self._series(make))
         return len(self)
 
-    def _series(self, make: Make) -> Iterator[Series]:
-        for first in range(self.begin, self.end, _SERIES_AT_ONCE):
-            numbers = np.arange(first, min(first + _SERIES_AT_ONCE, self.end))
-            for k, target in zip(numbers, make(keys_of(self.seed, numbers))):
+    def _series(self, make: MakeSeries) -> Iterator[Series]:
+        for first in range(self.begin, self.end, _BATCH_SIZE):
+            indices = np.arange(first, min(first + _BATCH_SIZE, self.end))
+            for k, target in zip(indices, make(make_keys(self.seed, indices))):
                 yield Series(f"{self.name}-{k}", START, FREQ, target)
 
 
-_of_process: dict[str, Make] = {}
+_worker_state: dict[str, MakeSeries] = {}
+"""The `make` of this worker process, which is too large to be sent with every shard."""
 
 
-def _begin(make: Make) -> None:
-    _of_process["make"] = make
+def _start_worker(make: MakeSeries) -> None:
+    _worker_state["make"] = make
     parent = parent_process()
     assert parent is not None
-    # A pool's process does not notice by itself when the one that began it is killed.
-    Thread(target=_end_with, args=(parent,), daemon=True).start()
+    # A worker of a pool does not notice by itself that its parent was killed.
+    Thread(target=_exit_after, args=(parent,), daemon=True).start()
 
 
-def _end_with(process: BaseProcess) -> None:
+def _exit_after(process: BaseProcess) -> None:
     process.join()
     os._exit(1)
 
 
-def _write(shard: _Shard) -> int:
-    return shard.write(_of_process["make"])
+def _write_shard(shard: _Shard) -> int:
+    return shard.write(_worker_state["make"])
 
 
-def _claim(folder: Path, settings: Mapping[str, Any]) -> None:
+def _claim_folder(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Save the settings in the folder and remove temporary files of a killed run."""
     file = folder / _SETTINGS
     if any(folder.glob("*.arrow")) and (not file.is_file() or read_json(file) != settings):
-        raise UserError(f"{folder} holds series of other settings; give another synthetic.output_path, or remove it")
+        raise UserError(
+            f"{folder} contains series of other settings; set another synthetic.output_path or remove the folder"
+        )
     write_json(file, settings)
-    for left_over in folder.glob(".*.arrow.*"):
-        left_over.unlink(missing_ok=True)
+    for temporary in folder.glob(".*.arrow.*"):
+        temporary.unlink(missing_ok=True)

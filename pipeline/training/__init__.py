@@ -1,1 +1,1 @@
-"""A run of the Trainer, from its recipe to the candidate that is saved."""
+"""Training: from prepared windows to the model that is saved. run.py tells the story."""

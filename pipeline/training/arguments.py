@@ -1,4 +1,4 @@
-"""From a configuration to the arguments of the Hugging Face Trainer, and the arithmetic that the machine is good at."""
+"""The arguments of the Hugging Face Trainer, from a configuration and the machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
 from pipeline.config import Config
-from pipeline.core.errors import UserError, one_line
+from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.files import to_serializable
 from pipeline.core.processes import Processes
 from pipeline.forecasting.forecaster import torch_device
@@ -23,8 +23,12 @@ from pipeline.training.recipe import Recipe
 from pipeline.windows.inputs import LABELS
 
 _EVALUATIONS = 10
-_NARROWEST_FOR_BF16_ON_CPU = 128  # below, the casts cost more than the products save
-_SET_ELSEWHERE = {
+"""Evaluations of a run: often enough to find the best checkpoint, and cheap beside training."""
+_MIN_WIDTH_FOR_BF16_ON_CPU = 128
+"""Measured: below this d_model the casts cost more than the matrix products save."""
+_LOGS = 20
+"""Lines of training loss in a run."""
+_CONFIGURED_BY = {
     "output_dir": "training.output_path",
     "max_steps": "training.max_steps",
     "num_train_epochs": "training.epochs",
@@ -39,9 +43,9 @@ _SET_ELSEWHERE = {
     "metric_for_best_model": "training.metric",
     "push_to_hub": "training.push_to_hub",
     "hub_model_id": "training.push_to_hub",
-    "hub_token": "the environment variable HF_TOKEN, as this would stand in what is saved",
+    "hub_token": "the environment variable HF_TOKEN, since a value here would be saved with the model",
 }
-_SCHEDULES_BY_SCORE = ("reduce_lr_on_plateau", "greedy")
+"""Arguments that a key of the configuration sets, or the environment."""
 _FIXED = (
     "remove_unused_columns",
     "label_names",
@@ -59,13 +63,14 @@ _FIXED = (
     "eval_on_start",
     "label_smoothing_factor",
     "accelerator_config",
-    "debug",  # which stops at the first NaN, and every missing value is one
-    "use_liger_kernel",  # which knows no Chronos model
+    "debug",  # stops at the first NaN, and every missing value is a NaN
+    "use_liger_kernel",  # supports no Chronos model
     "per_device_eval_batch_size",
     "eval_accumulation_steps",
     "bf16_full_eval",
     "fp16_full_eval",
 )
+"""Arguments that the pipeline depends on."""
 
 
 def training_arguments(
@@ -77,40 +82,27 @@ def training_arguments(
     width: int,
     with_validation: bool,
 ) -> TrainingArguments:
-    """Return the Trainer's arguments for a run.
+    """Return the Trainer's arguments.
 
     Args:
-        width: the model's d_model, which decides whether bfloat16 pays on a CPU.
+        run: the folder of the checkpoints.
+        width: the model's d_model, which decides whether bfloat16 is faster on a CPU.
+        with_validation: whether checkpoints are scored on validation windows.
 
     Raises:
-        UserError: an argument of training.trainer is wrong, or the machine cannot do what is asked for.
+        UserError: an argument of training.trainer is wrong, or the machine cannot do what is configured.
     """
-    training, own = config.training, config.training.trainer
-    _check_own(own)
-    accumulated = own.get("gradient_accumulation_steps", 1)
-    if not isinstance(accumulated, int) or accumulated < 1:
-        raise UserError(
-            f"training.trainer.gradient_accumulation_steps must be a whole number from 1 on, got {accumulated!r}"
-        )
-    shares = Processes().count * accumulated
-    if training.batch_size % shares:
-        raise UserError(
-            f"training.batch_size: {training.batch_size} windows cannot be shared evenly by {shares} "
-            "(processes times gradient_accumulation_steps)"
-        )
-    every = own.get("eval_steps", own.get("save_steps", max(1, recipe.steps // _EVALUATIONS)))
-    if not with_validation and own.get("lr_scheduler_type") in _SCHEDULES_BY_SCORE:
-        raise UserError(
-            f"training.trainer.lr_scheduler_type: {own['lr_scheduler_type']} goes by validation scores, of which a second "
-            "training has none; set training.refit false, and hold something out with training.validation_split"
-        )
+    training, overrides = config.training, config.training.trainer
+    _check_overrides(overrides)
+    shares = _count_shares(training.batch_size, overrides.get("gradient_accumulation_steps", 1))
+    every = overrides.get("eval_steps", overrides.get("save_steps", max(1, recipe.steps // _EVALUATIONS)))
     device = torch_device(config.chronos.device)
     settings: dict[str, Any] = {
         "output_dir": str(run.checkpoints),
         "max_steps": recipe.steps,
         "per_device_train_batch_size": training.batch_size // shares,
         "learning_rate": recipe.learning_rate,
-        "warmup_steps": recipe.warmup_share,
+        "warmup_steps": recipe.warmup_fraction,
         "seed": config.chronos.seed,
         "use_cpu": device == "cpu",
         "bf16": uses_bf16(training.precision, device, width),
@@ -120,13 +112,13 @@ def training_arguments(
         "prediction_loss_only": True,
         "ddp_find_unused_parameters": False,
         "dataloader_pin_memory": device != "cpu",
-        "logging_steps": max(1, recipe.steps // 20),
+        "logging_steps": max(1, recipe.steps // _LOGS),
         "report_to": "tensorboard",
-        "log_level_replica": "error",  # else louder than the first process
+        "log_level_replica": "error",  # the default is louder than the first process
         "disable_tqdm": not sys.stderr.isatty(),
         "save_strategy": "steps",
         "save_steps": every,
-        "save_total_limit": 3 if with_validation else 2,  # two, for where the last is torn
+        "save_total_limit": 3 if with_validation else 2,  # the kept one, the last one, and one if that is torn
     }
     if device == "cuda" and torch.cuda.get_device_capability() >= (8, 0):
         settings["tf32"] = True
@@ -139,33 +131,61 @@ def training_arguments(
             "greater_is_better": False,
         }
     try:
-        arguments = TrainingArguments(**to_serializable({**settings, **own}))
+        arguments = TrainingArguments(**to_serializable({**settings, **overrides}))
     except (TypeError, ValueError, ImportError, KeyError, AttributeError) as error:
-        raise UserError(f"training.trainer: {one_line(error)}") from error
-    if arguments.device.type != device:
-        raise UserError(
-            f"chronos.device: {device} is asked for, and accelerate launch was started for the {arguments.device.type}; "
-            "start it with another file of config/accelerate, or leave chronos.device at cpu"
-        )
-    # The Trainer would else take what `accelerate launch` was started with.
+        raise UserError(f"training.trainer: {to_one_line(error)}") from error
+    # Without this the Trainer would use the precision that `accelerate launch` was started with.
     arguments.mixed_precision = "bf16" if arguments.bf16 else "no"
-    missing = sorted(set(cast(list[str], arguments.report_to)) - set(get_available_reporting_integrations()) - {"none"})
-    if missing:
-        raise UserError(
-            f"training.trainer.report_to: {', '.join(missing)} is not installed; install it with pip, or leave it out"
-        )
-    if is_sharded(arguments) and training.method == "lora":
-        raise UserError("training.method lora: low-rank adapters are small enough for DDP; do not shard them with FSDP")
-    if arguments.n_gpu > 1:
-        raise UserError(
-            f"this one process sees {arguments.n_gpu} GPUs; start one process a GPU with accelerate launch, "
-            "or show it one with CUDA_VISIBLE_DEVICES=0"
-        )
+    _check_machine(arguments, device, training.method)
     return arguments
 
 
+def _count_shares(batch_size: int, accumulated: Any) -> int:
+    """Return the number of forward passes that share the windows of one optimizer step.
+
+    Raises:
+        UserError: the windows cannot be shared evenly.
+    """
+    if not isinstance(accumulated, int) or accumulated < 1:
+        raise UserError(
+            f"training.trainer.gradient_accumulation_steps must be a whole number of at least 1, got {accumulated!r}"
+        )
+    shares = Processes().count * accumulated
+    if batch_size % shares:
+        raise UserError(
+            f"training.batch_size: {batch_size} windows cannot be shared evenly by {shares} forward passes "
+            f"({Processes().count} processes x {accumulated} gradient_accumulation_steps); give a multiple"
+        )
+    return shares
+
+
+def _check_machine(arguments: TrainingArguments, device: str, method: str) -> None:
+    """Refuse a device, a tracker or a way of sharding that this process cannot use.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if arguments.device.type != device:
+        raise UserError(
+            f"chronos.device is {device}, but accelerate launch was started for {arguments.device.type}; "
+            "use another file of config/accelerate, or set chronos.device to cpu"
+        )
+    missing = sorted(set(cast(list[str], arguments.report_to)) - set(get_available_reporting_integrations()) - {"none"})
+    if missing:
+        raise UserError(
+            f"training.trainer.report_to: {', '.join(missing)} is not installed; install it with pip, or remove it"
+        )
+    if is_sharded(arguments) and method == "lora":
+        raise UserError("training.method lora does not work with FSDP; low-rank adapters are small enough for DDP")
+    if arguments.n_gpu > 1:
+        raise UserError(
+            f"this process sees {arguments.n_gpu} GPUs; start one process per GPU with accelerate launch, "
+            "or select one with CUDA_VISIBLE_DEVICES=0"
+        )
+
+
 def is_sharded(arguments: TrainingArguments) -> bool:
-    """Return whether FSDP is on, by an argument of the Trainer or by a configuration of Accelerate."""
+    """Return whether FSDP is on, by an argument of the Trainer or by Accelerate's configuration."""
     return bool(arguments.fsdp) or str_to_bool(os.environ.get("ACCELERATE_USE_FSDP", "false")) == 1
 
 
@@ -177,37 +197,45 @@ def is_compiled(arguments: TrainingArguments) -> bool:
 def uses_bf16(precision: str, device: str, width: int) -> bool:
     """Return whether to train in bfloat16 under autocast.
 
-    `auto` is yes on a GPU of compute capability 8.0 or more, and on a CPU with AVX512-BF16 or AMX for models at least 128
-    wide.
+    auto is true on a GPU of compute capability 8.0 or more, and on a CPU with AVX512-BF16 or AMX for a width of at
+    least 128.
     """
     if precision != "auto":
         return precision == "bf16"
     if device == "cuda":
         return torch.cuda.get_device_capability() >= (8, 0)
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return device == "cpu" and fast and width >= _NARROWEST_FOR_BF16_ON_CPU
+    return device == "cpu" and fast and width >= _MIN_WIDTH_FOR_BF16_ON_CPU
 
 
-def _check_own(own: dict[str, Any]) -> None:
-    known = {field.name: field.default for field in dataclasses.fields(TrainingArguments)}
-    whole = {field.name for field in dataclasses.fields(TrainingArguments) if field.type in (int, int | None)}
-    for key, value in own.items():
-        if key in _SET_ELSEWHERE:
-            raise UserError(f"training.trainer.{key}: set it with {_SET_ELSEWHERE[key]}")
+def _check_overrides(overrides: dict[str, Any]) -> None:
+    """Refuse fields of training.trainer that are unknown, set elsewhere, or of the wrong type.
+
+    Raises:
+        UserError: there is such a field; the message names it.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(TrainingArguments)}
+    integers = {field.name for field in dataclasses.fields(TrainingArguments) if field.type in (int, int | None)}
+    for key, value in overrides.items():
+        if key in _CONFIGURED_BY:
+            raise UserError(f"training.trainer.{key}: set it with {_CONFIGURED_BY[key]}")
         if key in _FIXED:
-            raise UserError(f"training.trainer.{key}: the pipeline depends on its value, so it cannot be set")
-        if key not in known:
+            raise UserError(f"training.trainer.{key} cannot be set, since the pipeline depends on it; remove it")
+        if key not in defaults:
             raise UserError(f"training.trainer.{key}: transformers.TrainingArguments has no such field")
-        if isinstance(known[key], bool):
-            right, kind = isinstance(value, bool), "true or false"
-        elif key in whole:
-            left_open = value is None and known[key] is None
-            right, kind = left_open or (isinstance(value, int) and not isinstance(value, bool)), "a whole number"
-        elif isinstance(known[key], (int, float)):
-            right, kind = isinstance(value, (int, float)) and not isinstance(value, bool), "a number"
+        default, is_number = defaults[key], isinstance(value, (int, float)) and not isinstance(value, bool)
+        if isinstance(default, bool):
+            valid, expected = isinstance(value, bool), "true or false"
+        elif key in integers:
+            unset = value is None and default is None
+            valid, expected = unset or (is_number and isinstance(value, int)), "a whole number"
+        elif isinstance(default, (int, float)):
+            valid, expected = is_number, "a number"
         else:
             continue
-        if not right:
-            raise UserError(f"training.trainer.{key} must be {kind}, got {value!r}")
-    if own.get("eval_steps", own.get("save_steps")) != own.get("save_steps", own.get("eval_steps")):
-        raise UserError("training.trainer: eval_steps and save_steps must be equal, so that the best can be saved")
+        if not valid:
+            raise UserError(f"training.trainer.{key} must be {expected}, got {value!r}")
+    if overrides.get("eval_steps", overrides.get("save_steps")) != overrides.get(
+        "save_steps", overrides.get("eval_steps")
+    ):
+        raise UserError("training.trainer: eval_steps and save_steps must be equal, so that every scored step is saved")

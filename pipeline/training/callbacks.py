@@ -1,4 +1,5 @@
-"""What is seen while a model trains: lines, a progress bar, and pictures of validation forecasts in TensorBoard."""
+"""Callbacks of the Trainer: log lines, the progress bar, TensorBoard pictures, sealed checkpoints and early
+stopping."""
 
 from __future__ import annotations
 
@@ -6,50 +7,59 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from accelerate import PartialState
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import ProgressCallback
 
-from pipeline.training.selection import SCORES, log_scores
+from pipeline.forecasting.plots import DrawnForecast, forecast_figure
+from pipeline.training.checkpointing import seal_checkpoint
+from pipeline.training.selection import SCORES
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from collections.abc import Mapping, Sequence
 
 logger = logging.getLogger(__name__)
 
 
-class Bar(ProgressCallback):
+def log_scores(name: str, scores: Mapping[str, float]) -> None:
+    """Log the scores of a candidate on the validation windows."""
+    logger.info("%s: validation WQL %.4f, MASE %.4f, loss %.4f", name, *(scores[score] for score in SCORES))
+
+
+class ProgressBar(ProgressCallback):
     """The Trainer's progress bar, without its lines of raw dictionaries."""
 
     def on_log(self, *args: Any, **kwargs: Any) -> None:
-        """Leave what is logged to `LogCallback`."""
+        """Leave the log to `LogCallback`."""
 
 
 class LogCallback(TrainerCallback):
-    """One plain line for each log and evaluation."""
+    """One line for each log of training and each evaluation."""
 
     def __init__(self) -> None:
-        self.begun: tuple[float, int] | None = None
+        self._begin: tuple[float, int] | None = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Start the clock."""
-        self.begun = time.monotonic(), state.global_step
+        self._begin = time.monotonic(), state.global_step
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict | None = None, **_: Any
     ) -> None:
-        """Print training losses and validation scores."""
+        """Log training losses and validation scores."""
         if logs is None or not state.is_world_process_zero:
             return
         if "eval_wql" in logs:
-            what = f"step {state.global_step}" if state.global_step else "base"
-            log_scores(what, {name: logs[f"eval_{name}"] for name in SCORES})
+            name = f"step {state.global_step}" if state.global_step else "base"
+            log_scores(name, {score: logs[f"eval_{score}"] for score in SCORES})
         elif "loss" in logs:
-            assert self.begun is not None
-            seconds, steps = time.monotonic() - self.begun[0], state.global_step - self.begun[1]
-            left = (state.max_steps - state.global_step) * seconds / steps
+            assert self._begin is not None
+            seconds, steps = time.monotonic() - self._begin[0], state.global_step - self._begin[1]
+            remaining = (state.max_steps - state.global_step) * seconds / steps
             logger.info(
                 "step %d of %d: loss %.4f, learning rate %.2e, %.0f windows/s, %s left",
                 state.global_step,
@@ -57,20 +67,58 @@ class LogCallback(TrainerCallback):
                 logs["loss"],
                 logs["learning_rate"],
                 logs["windows_per_second"],
-                timedelta(seconds=round(left)),
+                timedelta(seconds=round(remaining)),
             )
 
 
 class TensorBoardForecasts(TensorBoardCallback):
     """TensorBoard's log of losses and scores, with a picture of some validation forecasts at every evaluation."""
 
-    def __init__(self, logging_dir: str, pictured: Callable[[], Figure | None]) -> None:
+    def __init__(self, logging_dir: str, drawn: Callable[[], Sequence[DrawnForecast]]) -> None:
         super().__init__()
         self.logging_dir = logging_dir
-        self.pictured = pictured
+        self._drawn = drawn
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Draw what the last evaluation forecast."""
-        figure = self.pictured()
-        if figure is not None and self.tb_writer is not None:
-            self.tb_writer.add_figure("validation forecasts", figure, state.global_step)
+        """Draw forecasts of the last evaluation."""
+        drawn = self._drawn()
+        if drawn and self.tb_writer is not None:
+            self.tb_writer.add_figure("validation forecasts", forecast_figure(drawn), state.global_step)
+
+
+class CheckpointCallback(TrainerCallback):
+    """Seals every checkpoint once it is written, and finds the best one of a run that was moved."""
+
+    def __init__(self, after_save: Callable[[], None]) -> None:
+        """Take a function to call after every save."""
+        self._after_save = after_save
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Find the kept checkpoint in the folder of the run, which may have been moved, or have lost it."""
+        kept = Path(str(args.output_dir), f"checkpoint-{state.best_global_step}")
+        state.best_model_checkpoint = str(kept) if state.best_global_step and kept.is_dir() else None
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Seal the checkpoint when all processes have written their parts."""
+        PartialState().wait_for_everyone()
+        if args.should_save:
+            seal_checkpoint(Path(str(args.output_dir), f"checkpoint-{state.global_step}"))
+        self._after_save()
+
+
+class EarlyStopping(TrainerCallback):
+    """Ends training after a number of evaluations in a row without improvement, counted from the log."""
+
+    def __init__(self, metric: str, patience: int) -> None:
+        self._key = f"eval_{metric}"
+        self._patience = patience
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Count from the best evaluation so far, which may be that of the base."""
+        if self.is_over(state):
+            control.should_training_stop = True
+
+    def is_over(self, state: TrainerState) -> bool:
+        """Return whether the logged evaluations end the training: a resumed run may have nothing left to do."""
+        scores = [entry[self._key] for entry in state.log_history if self._key in entry]
+        return len(scores) > self._patience + scores.index(min(scores)) if scores else False

@@ -1,7 +1,7 @@
-"""The output folder of a training run: whether it is free, to be continued, or somebody else's; and its whole checkpoints.
+"""The output folder of a training run, and its sealed checkpoints.
 
-Inside: `checkpoints/` with run.json and the Trainer's checkpoints, `logs/`, `refit/` with both of the second training, and,
-once the run is finished, the native checkpoint itself, whose training_info.json is written last.
+It contains `checkpoints/` with run.json and the Trainer's checkpoints, `logs/`, `refit/` with both for the retraining,
+and, once the run is finished, the native checkpoint, whose training_info.json is written last.
 """
 
 import fcntl
@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import check_folder, read_json, report_disk_errors, sync, write_json
+from pipeline.core.files import check_writable_folder, fsync_files, read_json, report_disk_errors, write_json
+from pipeline.core.processes import Processes
 from pipeline.models.checkpoint import TRAINING_INFO
 
 _LOCK = ".lock"
@@ -27,7 +28,7 @@ _WRITTEN = (
     "checkpoints", "logs", "refit", "adapter", _STAGING, "config.json", "generation_config.json", "model*.safetensors*",
     TRAINING_INFO, "config.yaml", "README.md", "report.md", "training.png", "forecasts.png",
 )  # fmt: skip
-"""Patterns of all that a run writes; whatever else lies in its folder is the user's."""
+"""Patterns of the files that a run writes. All other files in its folder belong to the user."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class RunFolder:
 
     @property
     def refit(self) -> "RunFolder":
-        """Folder of the second training, on the held-out steps too."""
+        """Folder of the retraining on all data."""
         return RunFolder(self.path / "refit")
 
     @property
@@ -59,82 +60,101 @@ class RunFolder:
         """Refuse, before anything is read or written, a folder that this run may not write to.
 
         Raises:
-            UserError: it is a file, holds something that is no run, or a run that may be neither continued nor replaced.
+            UserError: it is a file, has other files than those of a run, or a run that may be neither continued nor
+                replaced.
         """
-        check_folder(self.path)
+        check_writable_folder(self.path)
         if not self.path.is_dir() or {entry.name for entry in self.path.iterdir()} <= {_LOCK, _STAGING}:
             return
         finished = (self.path / TRAINING_INFO).is_file()
         if not (finished or self._identity_file.is_file() or (self.path / _LOCK).is_file()):
-            raise UserError(f"training.output_path: {self.path} is not empty and holds no training run; choose another")
+            raise UserError(
+                f"training.output_path: {self.path} is not empty and has no training run; choose another path"
+            )
         if overwrite:
             return
         if finished:
             raise UserError(
-                f"training.output_path: {self.path} holds a finished run; "
-                "choose another path, or replace it with training.overwrite true"
+                f"training.output_path: {self.path} has a finished run; choose another path, or replace it "
+                "with training.overwrite true"
             )
         if not resume:
             raise UserError(
-                f"training.output_path: {self.path} holds an unfinished run; continue it with training.resume true, "
+                f"training.output_path: {self.path} has an unfinished run; continue it with training.resume true, "
                 "replace it with training.overwrite true, or choose another path"
             )
 
     def check_apart(self, base: Path) -> None:
-        """Refuse a folder that the base model lies in: writing the run there would delete it.
+        """Refuse a folder that contains the base model: writing the run would delete it.
 
         Raises:
-            UserError: it does.
+            UserError: the base is in this folder.
         """
         if base.resolve().is_relative_to(self.path.resolve()):
-            raise UserError(
-                f"training.output_path: the base model, {base}, lies in {self.path}; choose another path for what is trained"
-            )
+            raise UserError(f"training.output_path: the base model {base} is in {self.path}; choose another path")
+
+    def make_room(self, base: Path, *, overwrite: bool) -> None:
+        """Prepare the folder for a model that was trained elsewhere: delete the run in it if that may be replaced.
+
+        Raises:
+            UserError: the folder has other files, or a run that may not be replaced, or the base.
+        """
+        if Processes().rank:
+            return
+        self.check(resume=False, overwrite=overwrite)
+        self.check_apart(base)
+        if self.path.is_dir():
+            self.clear()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep any other run from this folder while the block runs; the lock ends with the process, however it ends.
+        """Lock the folder against other runs while the block runs. The lock ends with the process, however that ends.
 
         Raises:
             UserError: another run is writing to the folder, or it cannot be written.
         """
-        check_folder(self.path)
+        check_writable_folder(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path / _LOCK, "a", encoding="utf-8") as file:
-            # A loader's worker would hold the lock for as long as it takes to notice that this process was killed.
+            # A loader's worker would keep the lock until it notices that this process was killed.
             os.register_at_fork(after_in_child=file.close)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise UserError(
-                    f"training.output_path: another run is writing to {self.path}; wait for its end, or choose another path"
+                    f"training.output_path: another run is writing to {self.path}; "
+                    "wait until it ends, or choose another path"
                 ) from error
             except OSError as error:
                 raise UserError(
-                    f"training.output_path: {self.path} cannot be locked ({error.strerror}); choose a path on another disk"
+                    f"training.output_path: {self.path} cannot be locked ({error.strerror}); "
+                    "choose a path on another disk"
                 ) from error
             yield
 
     def claim(self, identity: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
-        """Make the folder this run's: start it anew, or make sure that what is there is the same run.
+        """Make the folder this run's: begin the run, or check that the unfinished run in it is the same.
 
-        With both `resume` and `overwrite`, an unfinished run is continued where it is the same one, and else replaced: the
-        command that replaces a run, itself killed, goes on where it stood.
+        With both `resume` and `overwrite`, an unfinished run is continued if it is the same and replaced otherwise. So
+        a command that replaces a run, and is killed, can be repeated to continue.
 
         Raises:
-            UserError: it holds a run of another configuration, or cannot be written.
+            UserError: the folder has a run of another configuration, or cannot be written.
         """
         if overwrite and not (resume and self._is_unfinished(identity)):
             self.clear()
         if not self._identity_file.is_file():
-            for left in (self.checkpoints, self.refit.path):  # of a run that nobody can name any more
-                shutil.rmtree(left, ignore_errors=True)
+            for leftover in (
+                self.checkpoints,
+                self.refit.path,
+            ):  # checkpoints without run.json belong to an unknown run
+                shutil.rmtree(leftover, ignore_errors=True)
             write_json(self._identity_file, identity)
             return
         differing = differing_keys(read_json(self._identity_file), identity)
         if differing:
             raise UserError(
-                f"training.output_path: {self.path} holds an unfinished run that differs in {', '.join(differing)}; "
+                f"training.output_path: {self.path} has an unfinished run that differs in {', '.join(differing)}; "
                 "choose another path, or replace it with training.overwrite true"
             )
         for folder in (self, self.refit):
@@ -143,9 +163,9 @@ class RunFolder:
                     shutil.rmtree(saved)
 
     def clear(self) -> None:
-        """Delete all that a run writes; what else lies there stays."""
+        """Delete the files that a run writes, and keep all others."""
         written = [entry for entry in self.path.iterdir() if any(fnmatchcase(entry.name, name) for name in _WRITTEN)]
-        # First what says that the run is finished, so that a folder half cleared is not taken for one.
+        # training_info.json first: it marks a finished run, and a folder that is half cleared is none.
         for entry in sorted(written, key=lambda entry: entry.name != TRAINING_INFO):
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
@@ -157,21 +177,22 @@ class RunFolder:
             return False
         try:
             return not differing_keys(read_json(self._identity_file), identity)
-        except UserError:  # of a broken file
+        except UserError:  # the file is broken
             return False
 
     def last_checkpoint(self) -> Path | None:
-        """Return the latest of the Trainer's checkpoints that was written to its end, None where there is none."""
+        """Return the Trainer's latest whole checkpoint; None if there is none."""
         return next((path for _, path in sorted(self._saved(), reverse=True) if is_sealed(path)), None)
 
     def _saved(self) -> list[tuple[int, Path]]:
-        """Return the Trainer's checkpoints by their steps, torn ones too."""
+        """Return the Trainer's checkpoints with their steps, torn ones included."""
         folders = [path for path in self.checkpoints.glob("checkpoint-*") if path.is_dir()]
         return [(int(name[1]), path) for path in folders if (name := _CHECKPOINT.fullmatch(path.name))]
 
     @contextmanager
     def publishing(self) -> Iterator[Path]:
-        """Yield a folder for the files of the finished checkpoint; they are moved in one by one, TRAINING_INFO last.
+        """Yield a folder for the files of the finished checkpoint, and move them in at the end, training_info.json
+        last.
 
         Raises:
             UserError: another run is writing to the folder, or it cannot be written.
@@ -182,7 +203,7 @@ class RunFolder:
             try:
                 staging.mkdir()
                 yield staging
-                sync(staging.rglob("*"))
+                fsync_files(staging.rglob("*"))
                 for file in sorted(staging.iterdir(), key=lambda file: file.name == TRAINING_INFO):
                     target = self.path / file.name
                     if target.is_dir():
@@ -193,13 +214,13 @@ class RunFolder:
 
 
 def seal_checkpoint(checkpoint: Path) -> None:
-    """Write down, once all files of a Trainer's checkpoint are on disk, which they are and how long."""
-    sync(_files(checkpoint))
+    """Write the names and sizes of a checkpoint's files to its seal, after they are on disk."""
+    fsync_files(_files(checkpoint))
     write_json(checkpoint / _SEAL, _sizes(checkpoint))
 
 
 def is_sealed(checkpoint: Path) -> bool:
-    """Return whether a checkpoint has what it had when it was sealed: neither torn while written nor while deleted."""
+    """Return whether a checkpoint has all files of its seal: it was torn neither while written nor while deleted."""
     try:
         return read_json(checkpoint / _SEAL).items() <= _sizes(checkpoint).items()
     except UserError:
@@ -218,9 +239,9 @@ def differing_keys(before: dict[str, Any], now: dict[str, Any], prefix: str = ""
     """Return the dotted keys in which two nested dictionaries differ."""
     keys = []
     for key in sorted(before.keys() | now.keys()):
-        one, other = before.get(key), now.get(key)
-        if isinstance(one, dict) and isinstance(other, dict):
-            keys += differing_keys(one, other, f"{prefix}{key}.")
-        elif one != other:
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            keys += differing_keys(old, new, f"{prefix}{key}.")
+        elif old != new:
             keys.append(f"{prefix}{key}")
     return keys

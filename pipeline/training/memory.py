@@ -1,4 +1,4 @@
-"""The memory that a training step takes: estimated beforehand, and found by trying where a GPU may be too small."""
+"""The memory of a training step: estimated before a run, and found by trial on a GPU."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 _ADAM_MOMENTS = 2
+"""Values that AdamW keeps for each trained weight."""
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Bytes that one process holds during a training step."""
+    """Bytes that one process uses during a training step."""
 
     weights: int
     gradients: int
@@ -31,7 +32,7 @@ class StepMemory:
 
     @property
     def total(self) -> int:
-        """The sum."""
+        """The total of all parts."""
         return self.weights + self.gradients + self.optimizer + self.activations
 
 
@@ -41,8 +42,9 @@ def step_memory(
     """Estimate the memory of a step with AdamW from forward passes over one window and over two.
 
     Args:
-        inputs_of: gives what the model takes of so many windows.
-        n_windows: how many a step has.
+        inputs_of: returns the model's inputs for a number of windows.
+        n_windows: windows of a forward pass.
+        bf16: whether the passes run in bfloat16 under autocast.
     """
     model.train()
     of_one, of_two = (_saved_bytes(model, inputs_of(count), bf16) for count in (1, 2))
@@ -51,19 +53,19 @@ def step_memory(
         weights=sum(parameter.nbytes for parameter in model.parameters()),
         gradients=trained,
         optimizer=_ADAM_MOMENTS * trained,
-        # Copies of weights, in another precision or joined, are of no window.
+        # Copies of the weights, in bfloat16 or joined, are saved once, whatever the number of windows.
         activations=of_one + (n_windows - 1) * (of_two - of_one),
     )
 
 
 def _saved_bytes(model: torch.nn.Module, inputs: dict[str, Any], bf16: bool) -> int:
-    """Return the bytes that a forward pass keeps for the backward one, the weights themselves left out."""
-    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    """Return the bytes that a forward pass saves for the backward pass, without the weights themselves."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     saved: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
+        if storage.data_ptr() not in weights:
             saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
@@ -77,10 +79,11 @@ def _saved_bytes(model: torch.nn.Module, inputs: dict[str, Any], bf16: bool) -> 
 
 
 def fit_batch(arguments: TrainingArguments, attempt: Callable[[int], None]) -> None:
-    """Lower the windows that a process takes at once until they fit, and accumulate as many more batches into a step.
+    """Lower the windows of a forward pass until a step fits into memory, and accumulate more passes into a step.
 
     Args:
-        attempt: takes a training step with so many windows, or raises torch.OutOfMemoryError.
+        arguments: changed in place; the windows of an optimizer step stay the same.
+        attempt: takes a training step with a number of windows, or raises torch.OutOfMemoryError.
 
     Raises:
         UserError: a single window does not fit.
@@ -98,12 +101,15 @@ def fit_batch(arguments: TrainingArguments, attempt: Callable[[int], None]) -> N
         if all(gather_object([fits])):
             return
         if size == 1:
-            raise UserError("one training window does not fit into memory; lower training.context_length, or use lora")
+            raise UserError(
+                "one training window does not fit into memory; lower training.context_length, or set "
+                "training.method lora"
+            )
         factor = next(divisor for divisor in range(2, size + 1) if size % divisor == 0)
         arguments.per_device_train_batch_size = size // factor
         arguments.gradient_accumulation_steps *= factor
         logger.warning(
-            "%d windows at once do not fit into memory: trying %d, accumulated %d times",
+            "%d windows per forward pass do not fit into memory; trying %d, accumulated %d times",
             size,
             arguments.per_device_train_batch_size,
             arguments.gradient_accumulation_steps,
@@ -111,7 +117,7 @@ def fit_batch(arguments: TrainingArguments, attempt: Callable[[int], None]) -> N
 
 
 def take_step(model: torch.nn.Module, inputs: dict[str, Any], device: torch.device, bf16: bool) -> None:
-    """Do all of a training step that takes memory, and leave the model as it was.
+    """Run the parts of a training step that take memory, and leave the weights as they are.
 
     Raises:
         torch.OutOfMemoryError: the device's memory is too small.

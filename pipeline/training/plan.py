@@ -1,83 +1,124 @@
-"""What a training run would do, in words, before it is begun."""
+"""The plan of a training run, for `train.py --dry_run`: what the run would do, with every `auto` filled in."""
 
 from __future__ import annotations
 
+import logging
+import math
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
+
 from pipeline.config import Config
-from pipeline.models.checkpoint import Family
-from pipeline.training.recipe import Recipe
+from pipeline.training.checkpointing import RunFolder
 
 if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
     from pipeline.training.memory import StepMemory
+    from pipeline.training.prepare import TrainingRun
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Plan:
     """The sizes of a run."""
 
-    config: Config
-    recipe: Recipe
-    family: Family
+    run: TrainingRun
+    arguments: TrainingArguments
     n_weights: int
     n_trained: int
-    context_length: int
-    prediction_length: int
-    n_series: int
-    """Series that training windows are drawn from; 0 where all are made as they are needed."""
-    windows_per_epoch: int | None
-    n_validation: int
-    evaluated_every: int
-    """Steps; 0 where nothing is held out."""
-    processes: int
-    batch: int
-    """Windows that a process takes at once."""
-    accumulated: int
-    refit: bool
-    bf16: bool
-    device: str
+    """Weights that are trained."""
     memory: StepMemory
 
+    @property
+    def n_series(self) -> int:
+        """Series that training windows are drawn from; 0 if all are synthetic."""
+        return sum(sampler.n_series for sampler in self.run.windows.samplers)
+
+    @property
+    def evaluated_every(self) -> int:
+        """Steps from one evaluation to the next; 0 if nothing is held out."""
+        every = float(self.arguments.eval_steps or 0)
+        return math.ceil(every * self.run.recipe.steps if every < 1 else every)
+
     def resolved(self) -> Config:
-        """Return the configuration with everything that was left to the pipeline filled in."""
+        """Return the configuration with every value that the pipeline chooses."""
+        config, windows = self.run.effective_config, self.run.windows
         training = replace(
-            self.config.training,
-            max_steps=self.recipe.steps,
-            learning_rate=self.recipe.learning_rate,
-            context_length=self.context_length,
-            prediction_length=self.prediction_length,
-            precision="bf16" if self.bf16 else "fp32",
+            config.training,
+            max_steps=self.run.recipe.steps,
+            learning_rate=self.run.recipe.learning_rate,
+            context_length=windows.context_length,
+            prediction_length=windows.prediction_length,
+            precision="bf16" if self.arguments.bf16 else "fp32",
         )
-        return replace(self.config, training=training)
+        return replace(config, training=training)
 
     def lines(self) -> Iterator[str]:
-        """Yield the plan, a line a fact."""
-        memory = self.memory
-        parts = (
-            f"{part} {_megabytes(getattr(memory, part))}"
-            for part in ("weights", "gradients", "optimizer", "activations")
-        )
-        epoch = "without an end" if self.windows_per_epoch is None else f"{self.windows_per_epoch:,} windows an epoch"
+        """Yield the plan, one fact a line."""
+        run, arguments = self.run, self.arguments
+        parts = ("weights", "gradients", "optimizer", "activations")
+        memory = ", ".join(f"{part} {_megabytes(getattr(self.memory, part))}" for part in parts)
+        per_epoch = run.windows.windows_per_epoch()
+        epoch = "without an end" if per_epoch is None else f"{per_epoch:,} windows an epoch"
+        series = f"{self.n_series:,} series" if self.n_series else "synthetic series"
+        precision = "bfloat16 under autocast" if arguments.bf16 else "float32"
+        n_validation = 0 if run.validation is None else len(run.validation)
+        validation = f"{n_validation:,} windows, every {self.evaluated_every} steps" if n_validation else "none"
+        refit = "none"
+        if run.all_windows is not None:
+            refit = f"on all data, the holdout included, for up to {run.recipe.steps} more steps"
         facts = {
-            "model": f"{self.family}, {self.n_weights:,} weights, {self.n_trained:,} of them trained",
-            "window": f"context {self.context_length}, horizon {self.prediction_length}",
-            "data": f"{f'{self.n_series:,} series' if self.n_series else 'synthetic series'}, {epoch}",
-            "training": self.recipe.words,
-            "step": f"{self.processes} process(es) x {self.batch} windows x {self.accumulated} accumulated, "
-            f"in {'bfloat16 under autocast' if self.bf16 else 'float32'} on {self.device}",
-            "validation": (
-                f"{self.n_validation:,} windows, every {self.evaluated_every} steps" if self.n_validation else "none"
-            ),
-            "refit": (
-                f"up to {self.recipe.steps} steps more, with the held-out steps among the others"
-                if self.refit
-                else "none"
-            ),
-            "memory": f"about {_megabytes(memory.total)} a process with AdamW: {', '.join(parts)}",
+            "model": f"{run.base.checkpoint.family}, {self.n_weights:,} weights, {self.n_trained:,} of them trained",
+            "window": f"context {run.windows.context_length}, horizon {run.windows.prediction_length}",
+            "data": f"{series}, {epoch}",
+            "training": run.recipe.description,
+            "step": f"{arguments.world_size} process(es) x {arguments.per_device_train_batch_size} windows x "
+            f"{arguments.gradient_accumulation_steps} accumulated, in {precision} on {arguments.device.type}",
+            "validation": validation,
+            "retraining": refit,
+            "memory": f"about {_megabytes(self.memory.total)} a process with AdamW: {memory}",
         }
         yield from (f"{name:<12}{fact}" for name, fact in facts.items())
+
+
+def make_plan(run: TrainingRun) -> Plan:
+    """Return the plan of a run; nothing is trained, and nothing is written to the run's folder.
+
+    Raises:
+        UserError: as training would.
+    """
+    from pipeline.training.fit import Phase, phase_arguments, trainable_model, widest_inputs
+    from pipeline.training.memory import step_memory
+
+    with tempfile.TemporaryDirectory(prefix="chronos-run-") as folder:
+        phase = Phase(run.windows, run.recipe.steps, RunFolder(Path(folder)), scored=run.validation is not None)
+        arguments = phase_arguments(run, phase)
+    model = trainable_model(run, arguments)
+    if arguments.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    inputs = partial(widest_inputs, run, model)
+    return Plan(
+        run=run,
+        arguments=arguments,
+        n_weights=sum(parameter.numel() for parameter in model.parameters()),
+        n_trained=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+        memory=step_memory(model, inputs, arguments.per_device_train_batch_size, arguments.bf16),
+    )
+
+
+def print_plan(run: TrainingRun) -> None:
+    """Log the resolved configuration of a run, and its plan."""
+    plan = make_plan(run)
+    logger.info(yaml.safe_dump(plan.resolved().as_dict(), sort_keys=False))
+    for line in plan.lines():
+        logger.info(line)
 
 
 def _megabytes(n_bytes: int) -> str:

@@ -1,23 +1,95 @@
-"""What a trained checkpoint says of itself: its model card and the report of its run."""
+"""The files of a finished run: the checkpoint, training_info.json, the report and the model card."""
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import yaml
 
+from pipeline.core.files import write_json
 from pipeline.core.tables import markdown_table
+from pipeline.forecasting.plots import forecast_figure, save_figure
+from pipeline.models.checkpoint import TRAINING_INFO
+from pipeline.training.result import TrainingResult
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_LIBRARIES = ("torch", "transformers", "accelerate", "chronos-forecasting", "peft", "numpy")
 _COLUMNS = ("candidate", "WQL", "MASE", "loss")
+_CAPTIONS = {
+    "training.png": "Training loss, and the validation scores of all checkpoints relative to the base's.",
+    "forecasts.png": "Forecasts of validation windows by the selected model, with the actual values.",
+}
+_INK, _MUTED, _BLUE = "#1f2430", "#8a8f98", "#3b6fb6"
 
 
-def training_card(info: dict[str, Any]) -> str:
-    """Return the model card of a trained checkpoint, in Markdown."""
+def write_files(result: TrainingResult, folder: Path, final_folder: Path) -> None:
+    """Write the checkpoint and everything that is saved beside it.
+
+    Args:
+        folder: an existing folder to write to.
+        final_folder: where the files are moved afterwards, which the report names.
+    """
+    from pipeline.models.adapt import save_adapter
+
+    result.model.save_pretrained(folder)
+    if result.adapter is not None:
+        save_adapter(result.adapter, folder / "adapter")
+    info = training_info(result)
+    pictures = {}
+    if result.history:
+        pictures["training.png"] = curve_figure(result.history)
+    if result.drawn:
+        pictures["forecasts.png"] = forecast_figure(result.drawn)
+    for name, figure in pictures.items():
+        save_figure(figure, folder / name)
+    texts = {
+        "report.md": run_report(info, result.run.recipe.description, list(pictures), final_folder / "config.yaml"),
+        "config.yaml": yaml.safe_dump(info["config"], sort_keys=False),
+        "README.md": model_card(info),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    write_json(folder / TRAINING_INFO, info)
+
+
+def training_info(result: TrainingResult) -> dict[str, Any]:
+    """Return the content of training_info.json."""
+    run, config = result.run, result.run.effective_config
+    # These two were asked for once, and done.
+    config = replace(config, training=replace(config.training, overwrite=False, push_to_hub=None))
+    return {
+        "verdict": result.verdict,
+        "base_model": run.base.name,
+        "steps": run.recipe.steps,
+        "steps trained": result.steps_trained,
+        "learning_rate": run.recipe.learning_rate,
+        "candidates": [candidate.row() for candidate in result.selection.candidates] if result.selection else [],
+        "comparison": result.comparison and asdict(result.comparison),
+        "refit": result.refit and result.refit.row(),
+        "history": result.history,
+        "identity": result.identity,
+        "variates": asdict(run.windows.variates),
+        "config": config.as_dict(),
+        "versions": {library: importlib.metadata.version(library) for library in _LIBRARIES},
+    }
+
+
+def model_card(info: dict[str, Any]) -> str:
+    """Return the model card of a trained checkpoint, in Markdown.
+
+    Args:
+        info: the content of training_info.json.
+    """
     config = info["config"]
     facts = {
-        "started from": info["base_model"],
+        "base model": info["base_model"],
         "steps": info["steps trained"],
         "learning rate": f"{info['learning_rate']:g}",
         "batch size": config["training"]["batch_size"],
@@ -35,43 +107,70 @@ def training_card(info: dict[str, Any]) -> str:
     )
 
 
-def run_report(info: dict[str, Any], words: str, pictures: Sequence[str], config: Path) -> str:
+def run_report(info: dict[str, Any], recipe: str, pictures: Sequence[str], config: Path) -> str:
     """Return the report of a training run, in Markdown.
 
     Args:
-        info: what training_info.json holds.
-        words: how long and how fast was trained, and why.
+        info: the content of training_info.json.
+        recipe: a sentence on the steps and the learning rate.
         pictures: names of PNG files beside the report: `training.png`, `forecasts.png`.
         config: file of the configuration.
     """
-    captions = {
-        "training.png": "Training loss, and the validation scores of all checkpoints over the base's.",
-        "forecasts.png": "Forecasts of the candidate that won on validation windows, and the actual values.",
-    }
-    drawn = "".join(f"![{captions[name]}]({name})\n\n{captions[name]}\n\n" for name in pictures)
+    drawn = "".join(f"![{_CAPTIONS[name]}]({name})\n\n{_CAPTIONS[name]}\n\n" for name in pictures)
     rates = [entry["windows_per_second"] for entry in info["history"] if "windows_per_second" in entry]
     speed = f"{np.median(rates):,.0f} windows a second (median)." if rates else ""
     early = "" if info["steps trained"] == info["steps"] else f" It stopped after {info['steps trained']} steps."
     versions = [{"library": name, "version": version} for name, version in info["versions"].items()]
     return (
         f"# Training run from {info['base_model']}\n\n{info['verdict']}\n\n"
-        f"{words[0].upper()}{words[1:]}.{early} {speed}\n\n{drawn}{_candidates(info)}"
-        f"## To do it again\n\n```bash\npython scripts/train.py --config {config} --training.output_path NEW\n```\n\n"
-        "in the folder that it was started in, with the same data, base and versions:\n\n"
+        f"{recipe[0].upper()}{recipe[1:]}.{early} {speed}\n\n{drawn}{_candidates(info)}"
+        f"## Repeat the run\n\n```bash\npython scripts/train.py --config {config} --training.output_path NEW\n```\n\n"
+        "Run it in the folder in which the run was started, with the same data, base and versions:\n\n"
         f"{markdown_table(versions, ('library', 'version'))}"
     )
 
 
 def _candidates(info: dict[str, Any]) -> str:
-    """Return the section of what was compared, nothing where nothing was."""
+    """Return the section on the candidates; empty if nothing was held out."""
     if not info["candidates"]:
         return ""
-    text = f"## Candidates on the validation windows\n\n{markdown_table(info['candidates'], _COLUMNS)}\n"
-    if info["refit"] is None:
-        return text
-    seen = markdown_table([info["refit"]["scores on steps it has seen"]], _COLUMNS[1:])
-    return (
-        f"{text}None of them had seen the steps that it is scored on. The one that won was then trained again as it was "
-        f"({info['refit']['steps']} steps), those steps among the others; what came of it is "
-        f"{'saved' if info['refit']['saved'] else 'not saved'}. On the same windows, which it has seen:\n\n{seen}\n"
+    text = (
+        f"## Candidates on the validation windows\n\n{markdown_table(info['candidates'], _COLUMNS)}\n"
+        "No candidate had seen the steps that it is scored on.\n"
     )
+    if info["refit"] is None:
+        return text + "\n"
+    seen = markdown_table([info["refit"]["scores on seen windows"]], _COLUMNS[1:])
+    return (
+        f"{text}The winner was then retrained on all data for {info['refit']['steps']} steps. The retrained model is "
+        f"{'saved' if info['refit']['saved'] else 'not saved, since it scores worse'}. Its scores on the same windows, "
+        f"which it has seen:\n\n{seen}\n"
+    )
+
+
+def curve_figure(history: Sequence[dict[str, Any]]) -> Figure:
+    """Draw the training loss, and the validation scores relative to the base's, by step.
+
+    Args:
+        history: the entries that the Trainer logged.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3.4), layout="constrained")
+    loss, score = figure.subplots(1, 2)
+    trained = [(entry["step"], entry["loss"]) for entry in history if "loss" in entry]
+    loss.plot(*zip(*trained) if trained else ((), ()), color=_INK, linewidth=1.2)
+    loss.set_title("training loss", loc="left", fontsize=10, color=_INK)
+    scored = [entry for entry in history if "eval_wql" in entry]
+    for key, label, color in (("eval_loss", "loss", _INK), ("eval_wql", "WQL", _BLUE), ("eval_mase", "MASE", _MUTED)):
+        base = scored[0][key] if scored else 1.0
+        relative = [entry[key] / base if base > 0 else float("nan") for entry in scored]
+        score.plot([entry["step"] for entry in scored], relative, color=color, label=label, marker=".")
+    score.axhline(1.0, color=_MUTED, linewidth=0.8, linestyle=":")
+    score.set_title("validation score relative to the base's", loc="left", fontsize=10, color=_INK)
+    score.legend(fontsize=9, frameon=False)
+    for axis in (loss, score):
+        axis.set_xlabel("step", fontsize=9, color=_MUTED)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8, colors=_MUTED)
+    return figure

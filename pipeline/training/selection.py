@@ -1,165 +1,174 @@
-"""What may be saved at the end of training: the base, checkpoints, and blends of one of them with the base."""
+"""Selection: which weights a run saves. Pure functions of the scores on the validation windows.
+
+The candidates are the base (step 0), every checkpoint, and blends of one checkpoint with the base. docs/design.md says
+how the rules were chosen, and docs/experiments holds the runs that they were compared on.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-import torch
-from torch import nn
-
-from pipeline.training.trainer import ScoringTrainer
+from pipeline.evaluation.comparison import Comparison
 
 SCORES = ("wql", "mase", "loss")
-AGREEMENT = 0.2
-"""Share of a checkpoint's largest gain over the base, of its three, that the smallest must have for the scores to agree."""
+MIN_GAIN_FRACTION = 0.8
+"""A run that retrains on all data keeps the latest checkpoint with this share of the best checkpoint's gain over the
+base: more data bear more steps. Chosen on the ten real sets, among 0.5 to 1."""
+MIN_AGREEMENT = 0.2
+"""Minimum ratio of the smallest to the largest relative gain in WQL, MASE and loss for the metrics to agree."""
 CHANCE = 0.02
-"""Part of the base's scores by which gains may differ anyway, as they do by chance."""
+"""Relative gains that differ by less agree: so much is chance on a few hundred windows."""
 MAX_ALPHA = 0.5
-"""How much of the way to a checkpoint is gone at most where they do not."""
-logger = logging.getLogger(__name__)
+"""Maximum interpolation weight of a checkpoint when the metrics disagree. Chosen with the two above on 51 runs."""
+
+Reason = Literal["best", "longest", "disagree", "base"]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Weights that may be saved, base + share (the model at `step` - base), and their scores on the validation windows."""
+    """Weights that may be saved, base + alpha (checkpoint at `step` - base), with their scores on the validation
+    windows."""
 
     step: int
-    share: float
-    scores: dict[str, float]
+    alpha: float
+    scores: Mapping[str, float]
 
     @property
     def name(self) -> str:
-        """What it is called in reports."""
-        if self.share == 0:
+        """The candidate's name in reports."""
+        if self.alpha == 0:
             return "base"
-        return f"step {self.step}" if self.share == 1 else f"base + {self.share:g} (step {self.step} - base)"
+        return f"step {self.step}" if self.alpha == 1 else f"base + {self.alpha:g} (step {self.step} - base)"
 
     def row(self) -> dict[str, Any]:
-        """Return name and scores as they stand in training_info.json."""
-        return {"candidate": self.name, **shown(self.scores)}
+        """Return the name and the scores as training_info.json has them."""
+        return {"candidate": self.name, **score_columns(self.scores)}
 
 
-class Blend:
-    """A model's weights anywhere between those of its base and those it has been trained to.
+@dataclass(frozen=True)
+class Selection:
+    """The candidate that is saved, or retrained on all data, and why it was selected."""
 
-    Of low-rank adapters the second factor is scaled, which scales what they add; the first is made finite at the base, where
-    zero times what it has become would be no number.
-    """
-
-    def __init__(self, model: nn.Module, base: nn.Module) -> None:
-        self.trained = {
-            name: (parameter, parameter.detach().clone())
-            for name, parameter in model.named_parameters()
-            if parameter.requires_grad
-        }
-        start = dict(base.named_parameters())
-        self.start = {}
-        for name, (_, tuned) in self.trained.items():
-            if "lora_A" in name:
-                self.start[name] = tuned.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-            elif "lora_B" in name:
-                self.start[name] = torch.zeros_like(tuned)
-            else:
-                self.start[name] = start[name].detach().to(tuned.device, copy=True)
-
-    @torch.no_grad()
-    def set(self, share: float) -> None:
-        """Set the weights to base + share (trained - base); at 0 and 1 they are those of either, to the last bit."""
-        for name, (parameter, tuned) in self.trained.items():
-            start = self.start[name]
-            parameter.copy_(start if share == 0 else tuned if share == 1 else start.lerp(tuned, share))
-
-
-def choose(
-    trainer: ScoringTrainer, model: Any, base: Any, blends: Sequence[float], metric: str, *, careful: bool
-) -> tuple[list[Candidate], Candidate]:
-    """Return all candidates, the base first, and the one that won, whose weights the model has then.
-
-    It is the best of the base, the checkpoint that the Trainer holds, which it has loaded into the model, and the blends of
-    that one; where none beat the base, blends are of the last step.
-
-    Args:
-        careful: whether a checkpoint whose scores do not agree gives way to the best of its blends that go half of the way
-            at most and beat the base.
-    """
-    state = trainer.state
-    scored = [
-        Candidate(int(entry["step"]), float(entry["step"] > 0), {name: entry[f"eval_{name}"] for name in SCORES})
-        for entry in state.log_history
-        if "eval_wql" in entry
-    ]
-    # Where the best checkpoint was lost, torn when the run was killed, the model has the weights of the last step too.
-    held = int(state.best_global_step or 0) if state.best_model_checkpoint else 0
-    held = held or state.global_step
-    mixed, blend = [], Blend(model, base)
-    for share in blends:
-        blend.set(share)
-        mixed.append(Candidate(held, share, trainer.score(model)))
-        log_scores(mixed[-1].name, mixed[-1].scores)
-    at_hand = [candidate for candidate in scored if candidate.step in (0, held)] + mixed
-    winner = min(at_hand, key=lambda candidate: candidate.scores[metric])
-    if careful and winner.share == 1 and not _agree(winner, scored[0]):
-        half = [one for one in mixed if one.share <= MAX_ALPHA and one.scores[metric] < scored[0].scores[metric]]
-        winner = min(half, key=lambda candidate: candidate.scores[metric], default=winner)
-    blend.set(winner.share)
-    return scored + mixed, winner
-
-
-def _agree(candidate: Candidate, base: Candidate) -> bool:
-    """Return whether the scores that are defined gain parts of the base's that are not too unlike."""
-    gains = [1 - candidate.scores[name] / base.scores[name] for name in SCORES if base.scores[name] > 0]
-    return max(gains) - min(gains) <= CHANCE or min(gains) >= AGREEMENT * max(gains)
+    candidates: Sequence[Candidate]
+    """All candidates, the base first."""
+    winner: Candidate
+    reason: Reason
+    """best: it has the best score. longest: its gain is nearly the best, after more steps. disagree: the metrics
+    disagree on the checkpoint, so a blend near the base takes its place. base: no candidate beat the base."""
 
 
 @dataclass(frozen=True)
 class Refit:
-    """What came of training the winner again, on the held-out steps too."""
+    """The winner, retrained on all data for the same number of steps."""
 
     winner: Candidate
-    scores: dict[str, float]
-    """On the validation windows, which it has seen: they prove nothing but that it learned them as well as the winner."""
+    scores: Mapping[str, float]
+    """Scores on the validation windows, which the retrained model has seen: a check that training worked, no
+    estimate."""
     saved: bool
+    """Whether it is saved: it scores no worse than the winner on the windows that it has seen."""
 
     def row(self) -> dict[str, Any]:
-        """Return it as it stands in training_info.json."""
-        seen = {"scores on steps it has seen": shown(self.scores), "saved": self.saved}
-        return {"steps": self.winner.step, "share": self.winner.share, **seen}
+        """Return the retraining as training_info.json has it."""
+        seen = {"scores on seen windows": score_columns(self.scores), "saved": self.saved}
+        return {"steps": self.winner.step, "alpha": self.winner.alpha, **seen}
 
 
-def verdict(winner: Candidate, candidates: Sequence[Candidate], metric: str, refit: Refit | None) -> str:
-    """Say in a few sentences what is saved, and why.
+def candidates_from_log(log_history: Sequence[Mapping[str, Any]]) -> list[Candidate]:
+    """Return the base and the checkpoints that the Trainer's log has scores of, in the order of their steps."""
+    return [
+        Candidate(int(entry["step"]), float(entry["step"] > 0), {name: entry[f"eval_{name}"] for name in SCORES})
+        for entry in log_history
+        if "eval_wql" in entry
+    ]
+
+
+def checkpoint_to_keep(scored: Sequence[Candidate], metric: str, *, will_refit: bool) -> Candidate:
+    """Return the checkpoint that is blended with the base, or the base where no checkpoint has a lower score.
 
     Args:
-        candidates: all of them, the base first.
+        scored: the base, then checkpoints by step.
+        metric: the score to compare by.
+        will_refit: whether the winner is retrained on all data: then the latest checkpoint that has `MIN_GAIN_FRACTION`
+            of the best one's gain is kept, else the best one.
     """
-    (name,), before, after = shown({metric: 0.0}), candidates[0].scores[metric], winner.scores[metric]
-    if winner.share == 0:
-        return f"No candidate beat the base (validation {name} {before:.4g}), so the base itself is saved."
-    what = f"The checkpoint of {winner.name}" if winner.share == 1 else f"The blend {winner.name}"
-    less = 100 * (1 - after / before)
-    decimals, digits = (1, 4) if less >= 1 else (4, 8)
-    better = f"validation {name} {after:.{digits}g} where the base has {before:.{digits}g}, {less:.{decimals}f}% lower."
+    base = scored[0]
+    best = min(scored, key=lambda candidate: candidate.scores[metric])
+    if best is base or not will_refit:
+        return best
+    bound = base.scores[metric] - MIN_GAIN_FRACTION * (base.scores[metric] - best.scores[metric])
+    return next(
+        candidate
+        for candidate in reversed(scored)
+        if candidate is best or candidate.scores[metric] <= max(bound, best.scores[metric])
+    )
+
+
+def select(
+    scored: Sequence[Candidate], kept: Candidate, blends: Sequence[Candidate], metric: str, *, cap_blends: bool
+) -> Selection:
+    """Select the winner among the base, the kept checkpoint and its blends.
+
+    Args:
+        scored: the base, then checkpoints by step.
+        kept: the checkpoint whose weights are there to be saved.
+        blends: blends of the kept checkpoint with the base.
+        metric: the score to compare by.
+        cap_blends: whether a checkpoint whose metrics disagree gives way to its best blend of at most `MAX_ALPHA`.
+    """
+    base, candidates = scored[0], [*scored, *blends]
+    winner = min((base, kept, *blends), key=lambda candidate: candidate.scores[metric])
     best = min(candidates, key=lambda candidate: candidate.scores[metric])
-    if refit is not None and best.scores[metric] < after:
-        why = "what is trained on more data bears more steps"
-        if best.step == winner.step:
-            why = "its WQL, MASE and loss disagree, so that half of the way is gone at most"
-        better += f" Step {best.step} has {best.scores[metric]:.{digits}g}, but {why}."
-    if refit is None:
-        return f"{what} is saved: {better}"
-    if refit.saved:
-        return f"{what} won: {better} What is saved was trained in the same way again, on the held-out steps too."
-    return f"{what} is saved: {better} Trained again, on the held-out steps too, it came out worse on them."
+    if winner is base:
+        return Selection(candidates, base, "base")
+    if cap_blends and winner is kept and not _metrics_agree(kept.scores, base.scores):
+        near = [blend for blend in blends if blend.alpha <= MAX_ALPHA and blend.scores[metric] < base.scores[metric]]
+        if near:
+            return Selection(candidates, min(near, key=lambda blend: blend.scores[metric]), "disagree")
+    return Selection(candidates, winner, "best" if winner.scores[metric] <= best.scores[metric] else "longest")
 
 
-def log_scores(name: str, scores: dict[str, float]) -> None:
-    """Say how a candidate did on the validation windows."""
-    logger.info("%s: validation WQL %.4f, MASE %.4f, loss %.4f", name, *(scores[score] for score in SCORES))
+def _metrics_agree(scores: Mapping[str, float], base: Mapping[str, float]) -> bool:
+    """Return whether the relative gains in the metrics that are defined are alike."""
+    gains = [1 - scores[name] / base[name] for name in SCORES if base[name] > 0]
+    return max(gains) - min(gains) <= CHANCE or min(gains) >= MIN_AGREEMENT * max(gains)
 
 
-def shown(scores: dict[str, float]) -> dict[str, float]:
-    """Return scores by the names that they are printed with."""
+def describe(selection: Selection | None, comparison: Comparison | None, refit: Refit | None, metric: str) -> str:
+    """Say in a few sentences whether training helped and which model is saved.
+
+    Args:
+        selection: None where nothing was held out.
+        comparison: the winner beside the base on the validation windows; None where WQL is not defined.
+        refit: None where the winner was not retrained.
+        metric: the score that candidates were compared by.
+    """
+    if selection is None:
+        return "Nothing was held out, so nothing was compared: the last step is saved."
+    base, winner = selection.candidates[0], selection.winner
+    (name,) = score_columns({metric: 0.0})
+    if winner is base:
+        return f"No: no candidate has a lower {name} than the base on the validation windows. The base itself is saved."
+    change = 100 * (1 - winner.scores[metric] / base.scores[metric])
+    by_metric = f"{name} {change:.1f}% lower than the base's"
+    result = f"Fine-tuned: {by_metric} on the validation windows."
+    if comparison is not None:
+        answer = "Yes" if comparison.low > 0 else "No" if comparison.high < 0 else "Unclear"
+        result = f"{answer}: {comparison.describe()}, against the base on the validation windows."
+    details = [f"Selected: {winner.name}, by {name} ({change:.1f}% lower)."]
+    if selection.reason == "longest":
+        details.append("It has nearly the best gain, after more steps, which more data bear.")
+    if selection.reason == "disagree":
+        details.append("WQL, MASE and loss disagree on the checkpoint, so its blend with the base takes its place.")
+    if refit is not None and refit.saved:
+        details.append("Saved: the same, retrained on all data; no score is held out for it.")
+    elif refit is not None:
+        details.append("Retrained on all data it scores worse, so it is saved as it was selected.")
+    return " ".join([result, *details])
+
+
+def score_columns(scores: Mapping[str, float]) -> dict[str, float]:
+    """Return scores by the names of their columns: WQL, MASE, loss."""
     return {name if name == "loss" else name.upper(): score for name, score in scores.items()}

@@ -1,4 +1,4 @@
-"""The Hugging Face Trainer with one addition: validation scores every candidate by its real forecasts, as WQL and MASE."""
+"""The Hugging Face Trainer with one addition: an evaluation scores the model by its forecasts, as WQL and MASE."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,29 +19,28 @@ from torch.distributed.checkpoint.state_dict import (
     get_model_state_dict,
     set_model_state_dict,
 )
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
 from pipeline.core.errors import UserError
-from pipeline.core.metrics import WQL_LEVELS, Forecast, WindowErrors, forecast_errors
+from pipeline.core.metrics import WQL_LEVELS, ForecastFunction, WindowErrors
+from pipeline.core.processes import Processes
 from pipeline.core.series import History, target_rows
+from pipeline.evaluation.backtest import backtest
 from pipeline.forecasting.forecaster import Forecaster
-from pipeline.forecasting.plots import DrawnForecast, forecast_figure
-from pipeline.training.checkpointing import seal_checkpoint
+from pipeline.forecasting.plots import DrawnForecast
+from pipeline.training.selection import candidates_from_log, checkpoint_to_keep
 from pipeline.windows.inputs import WindowDataset
-from pipeline.windows.sampling import ValidationWindows
+from pipeline.windows.validation_windows import ValidationWindows
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-MIN_GAIN_FRACTION = 0.8
-"""Share of the best checkpoint's gain over the base that the one trained longest must have where it is trained again."""
-_BATCH = 64
-_PICTURED = 6
+_BATCH_SIZE = 64
+"""Validation windows a forward pass. Sampled forecasts depend on it, so it is the same on every machine."""
+_N_DRAWN = 6
+_LEVELS_DRAWN = (0.1, 0.5, 0.9)
 _UNDEFINED = {
-    "wql": "all their targets are 0",
+    "wql": "all targets are 0",
     "mase": "no history is longer than a season and changes over one",
-    "loss": "all their contexts are constant",
+    "loss": "all contexts are constant",
 }
 
 
@@ -49,94 +48,162 @@ class ScoringTrainer(Trainer):
     """A stock Trainer whose evaluation gives `loss`, and `wql` and `mase` of the model's own forecasts."""
 
     def __init__(
-        self,
-        *args: Any,
-        validation: ValidationWindows | None,
-        scheduled_steps: int,
-        trained_again: bool,
-        **kwargs: Any,
+        self, *args: Any, validation: ValidationWindows | None, scheduled_steps: int, will_refit: bool, **kwargs: Any
     ) -> None:
+        """Take the arguments of the Trainer, and beside them:
+
+        Args:
+            validation: the windows that candidates are scored on.
+            scheduled_steps: steps that the learning rate is scheduled over, however early training ends.
+            will_refit: whether the winner is retrained on all data.
+        """
         super().__init__(*args, **kwargs)
-        self.scheduled_steps = scheduled_steps
-        self.trained_again = trained_again
-        """Whether the winner will be trained again, with the held-out steps among the others."""
-        # T5's forward takes any keyword, so the Trainer leaves it to divide the loss by accumulation steps and processes,
-        # and T5 does not. `compute_loss` does.
-        self.model_accepts_loss_kwargs = False
         self.validation = validation
-        self.pictured: list[DrawnForecast] = []
-        # What shards the model keeps the weights of each module apart, and forecasts need them together.
+        self.scheduled_steps = scheduled_steps
+        self.will_refit = will_refit
+        # T5's forward takes any keyword, so the Trainer would leave it to T5 to divide the loss by accumulation steps
+        # and processes, which T5 does not do. `compute_loss` does.
+        self.model_accepts_loss_kwargs = False
+        self.drawn: list[DrawnForecast] = []
+        """Forecasts of some validation windows by the model that was scored last; on the first process only."""
+        self._clock: tuple[float, int] | None = None
+        # FSDP keeps the weights of each module apart, and forecasts need them together.
         self._unsharded = None
         self._best_is_loaded = False
         if self.is_fsdp_enabled:
             self._unsharded = copy.deepcopy(self.model)
             _share_embeddings(self.model)
-        self._logged_at: tuple[float, int] | None = None
+
+    def score(self, model: Any) -> tuple[dict[str, float], WindowErrors]:
+        """Score a model, which must be the same on every process, on the validation windows.
+
+        The stock loop fills the last batches with windows that it has seen. Here each window counts once, and the
+        batches are the same for any number of processes.
+
+        Returns:
+            `loss`, `wql` and `mase`: infinite for a diverged model, NaN where no window defines them; and the errors of
+            all windows.
+        """
+        assert self.validation is not None
+        model.eval()
+        # Chronos-2's loader draws random numbers, and an evaluation must not change what training draws.
+        with torch.random.fork_rng(devices=[]):
+            loss = self._validation_loss(self.validation, model)
+            # Nothing can be sampled from a diverged token model.
+            forecast = _no_forecast if math.isinf(loss) else forecast_function(model, self.args.seed)
+            errors = backtest(self.validation, forecast, _BATCH_SIZE, Processes(), self.args.device.type)
+            if self.args.process_index == 0 and forecast is not _no_forecast:
+                self.drawn = _draw(self.validation, forecast)
+        datasets, group = np.unique(self.validation.row_keys()[0], return_inverse=True)
+        by_dataset = errors.scores_by(group, len(datasets))
+        wql, mase = (_mean_of_defined(by_dataset[name]) for name in ("WQL", "MASE"))
+        return {"loss": loss, "wql": wql, "mase": mase}, errors
+
+    def _validation_loss(self, validation: ValidationWindows, model: Any) -> float:
+        """Return the mean loss of the windows that training could have drawn; infinite if a batch has none."""
+        starts = range(0, len(validation), _BATCH_SIZE)
+        batches = [range(start, min(start + _BATCH_SIZE, len(validation))) for start in starts]
+        parts = []
+        for number in range(self.args.process_index, len(batches), self.args.world_size):
+            learnable = validation.learnable(batches[number])
+            parts.append((number, self._batch_loss(model, learnable) if learnable else 0.0, len(learnable)))
+        _, losses, counts = zip(*sorted(gather_object(parts)))
+        if not sum(counts):
+            return math.nan
+        return float(np.nan_to_num(np.average(losses, weights=counts), nan=math.inf, posinf=math.inf))
+
+    def _batch_loss(self, model: Any, indices: list[int]) -> float:
+        inputs = self._prepare_inputs(cast(WindowDataset, self.eval_dataset).__getitems__(indices))
+        with torch.no_grad(), self.compute_loss_context_manager():
+            return float(cast(torch.Tensor, self.compute_loss(model, inputs)))
+
+    def evaluation_loop(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> EvalLoopOutput:
+        """Score the model as it is.
+
+        Raises:
+            UserError: no validation window defines the score that candidates are compared by.
+        """
+        assert self.validation is not None
+        scores, metric = self.score(self.unwrapped_model())[0], str(self.args.metric_for_best_model)
+        if math.isnan(scores[metric]):
+            raise UserError(
+                f"training.metric {metric}: no validation window defines it ({_UNDEFINED[metric]}); "
+                "choose another metric, or hold out more with training.validation_split"
+            )
+        named = {f"{metric_key_prefix}_{name}": value for name, value in scores.items()}
+        return EvalLoopOutput(np.empty(0), label_ids=None, metrics=named, num_samples=len(self.validation))
+
+    def check_settings(self) -> None:
+        """Make the optimizer, the schedule and the loader once, so that wrong settings are refused before training.
+
+        Raises:
+            TypeError, ValueError, ImportError, KeyError, AttributeError: of transformers or torch, for a wrong setting.
+        """
+        self.create_optimizer_and_scheduler(self.scheduled_steps)
+        self.get_train_dataloader()
+        self.optimizer = self.lr_scheduler = None
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, and say beside a training loss how many windows a second came since the last one."""
+        """Log, and add to a training loss the windows a second since the last log."""
         if "loss" in logs:
-            assert self._logged_at is not None
-            seconds, steps = time.monotonic() - self._logged_at[0], self.state.global_step - self._logged_at[1]
+            assert self._clock is not None
+            seconds, steps = time.monotonic() - self._clock[0], self.state.global_step - self._clock[1]
             windows = steps * self.args.train_batch_size * self.args.gradient_accumulation_steps
             logs["windows_per_second"] = windows * self.args.world_size / seconds
-        self._logged_at = time.monotonic(), self.state.global_step
+        self.restart_clock()
         super().log(logs, start_time)
 
+    def restart_clock(self) -> None:
+        """Measure windows a second from now on."""
+        self._clock = time.monotonic(), self.state.global_step
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Take a step as the stock Trainer does; the first one starts the clock."""
+        if self._clock is None:
+            self.restart_clock()
+        return super().training_step(*args, **kwargs)
+
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Lay out the learning rate over `scheduled_steps`, however early training is to end."""
+        """Schedule the learning rate over `scheduled_steps`, however early training is to end."""
         return super().create_scheduler(self.scheduled_steps, optimizer)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None, **_: Any
     ) -> Any:
-        """Return the model's loss; of tokens, so that each counts alike over all processes and accumulated batches."""
+        """Return the model's loss; for tokens weighted so that each counts alike over processes and accumulated
+        batches."""
         assert not return_outputs
         loss = cast(torch.Tensor, super().compute_loss(model, inputs))
         if num_items_in_batch is None:
             return loss
         shares = self.args.world_size * self.current_gradient_accumulation_steps
-        own = self._count_tokens([inputs])
-        return loss.nan_to_num() * (own * shares / torch.clamp(num_items_in_batch, min=1)).to(loss.device)
+        n_tokens = self._count_tokens([inputs])
+        return loss.nan_to_num() * (n_tokens * shares / torch.clamp(num_items_in_batch, min=1)).to(loss.device)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Any:
+        # Private: the Trainer's own count reads `labels` alone and does not gather it unless an argument says so.
         if "labels" not in batch_samples[0]:
-            return None  # the other families average over windows, of which every share has as many
+            return None  # the other families average over windows, and every share has as many
         return self.accelerator.gather(self._count_tokens(batch_samples).to(device)).sum()
 
     def _count_tokens(self, batches: list) -> torch.Tensor:
         shifted = int(self._loss_shifts_labels)
         return torch.stack([batch["labels"][:, shifted:].ne(-100).sum() for batch in batches]).sum()
 
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Take a step as the stock Trainer does, from the first one on against the clock."""
-        self._logged_at = self._logged_at or (time.monotonic(), self.state.global_step)
-        return super().training_step(*args, **kwargs)
-
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """Hold, where the winner is trained again, the latest that has enough of the best one's gain over the base."""
-        is_best = super()._determine_best_metric(metrics, trial)
-        if not self.trained_again:
-            return is_best
-        key = f"eval_{self.args.metric_for_best_model}"
-        base = next(entry[key] for entry in self.state.log_history if key in entry)
-        score, best = metrics[key], cast(float, self.state.best_metric)
-        if score < base and score <= max(best, base - MIN_GAIN_FRACTION * (base - best)):
-            self.state.best_global_step = self.state.global_step
-        return is_best
-
-    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        super()._save_checkpoint(*args, **kwargs)
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            seal_checkpoint(Path(str(self.args.output_dir), f"checkpoint-{self.state.global_step}"))
-        self._logged_at = time.monotonic(), self.state.global_step  # it comes after a log, and is no training
+        # Private: no public hook says which checkpoint is kept when older ones are deleted.
+        metric = str(self.args.metric_for_best_model)
+        kept = checkpoint_to_keep(candidates_from_log(self.state.log_history), metric, will_refit=self.will_refit)
+        self.state.best_metric, self.state.best_global_step = kept.scores[metric], kept.step or None
+        return kept.step == self.state.global_step
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
-        """Say nothing: a tied weight is saved under one of its names, and the checkpoint is whole, or it had no seal."""
+        # Private, and only a message: a tied weight is saved under one of its names, which the Trainer takes for a
+        # loss.
+        pass
 
     def unwrapped_model(self) -> Any:
-        """Return the model itself, without what distributes it; of a sharded one a copy with all weights, on every rank."""
+        """Return the model without DDP; of a sharded one a copy with all weights, on every process."""
         if self._unsharded is None:
             return self.accelerator.unwrap_model(self.model)
         if not self._best_is_loaded:
@@ -145,6 +212,7 @@ class ScoringTrainer(Trainer):
         return self._unsharded.to(self.args.device)
 
     def _load_best_model(self) -> None:
+        # Private: the stock way loads into the sharded model, which nobody forecasts with.
         if self._unsharded is None:
             super()._load_best_model()
         elif self.state.best_model_checkpoint is not None:
@@ -152,146 +220,33 @@ class ScoringTrainer(Trainer):
             self._best_is_loaded = True
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        # Private: under FSDP the stock way broadcasts every weight and fails on tied ones, so each process reads the
+        # file.
         if self._unsharded is None:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
-            # Every rank reads the file itself, and each tied weight once: the stock way broadcasts, and stumbles over them.
             sharded = cast(torch.nn.Module, model or self.model)
             saved = _weights(resume_from_checkpoint)
-            own = {name: saved[name] for name, _ in sharded.named_parameters()}
-            set_model_state_dict(sharded, cast(dict, own), options=StateDictOptions(full_state_dict=True, strict=False))
-
-    def score(self, model: Any) -> dict[str, float]:
-        """Score a model, which must be the same on every rank: `loss`, `wql` and `mase`; a diverged one's are infinite, and
-        NaN is what no validation window defines.
-
-        The stock loop fills the ranks' last batches with windows that it has already seen. Here each validation window
-        counts once, and batch b goes to rank b modulo the number of ranks: the batches, and with them a token model's
-        sampled forecasts, are the same for any number.
-        """
-        assert self.validation is not None
-        model.eval()
-        forecast = forecaster_of(model, self.args.seed)
-        starts = range(0, len(self.validation), _BATCH)
-        batches = [range(start, min(start + _BATCH, len(self.validation))) for start in starts]
-        own = batches[self.args.process_index :: self.args.world_size]
-        parts = [(batch.start, *self._of_batch(self.validation, model, forecast, batch)) for batch in own]
-        _, losses, counts, errors = zip(*sorted(gather_object(parts), key=lambda part: part[0]))
-        wql, mase = self._scores(self.validation, WindowErrors.concatenate(errors))
-        loss = float(np.average(losses, weights=counts)) if sum(counts) else math.nan
-        return {"loss": loss, "wql": wql, "mase": mase}
-
-    def picture(self) -> Figure | None:
-        """Draw some of the forecasts of the last evaluation; None on ranks that had none of them."""
-        return forecast_figure(self.pictured) if self.pictured else None
-
-    def picture_of(self, model: Any) -> Figure:
-        """Draw some validation forecasts of a model."""
-        assert self.validation is not None
-        model.eval()
-        self._errors(self.validation, forecaster_of(model, self.args.seed), range(min(_BATCH, len(self.validation))))
-        return forecast_figure(self.pictured)
-
-    def evaluation_loop(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> EvalLoopOutput:
-        """Score the model as it stands.
-
-        Raises:
-            UserError: no validation window defines what candidates are compared by.
-        """
-        assert self.validation is not None
-        scores, metric = self.score(self.unwrapped_model()), str(self.args.metric_for_best_model)
-        if math.isnan(scores[metric]):
-            raise UserError(
-                f"training.metric {metric}: none of the held-out windows defines it ({_UNDEFINED[metric]}); "
-                "take another metric, or hold out more with training.validation_split"
-            )
-        named = {f"{metric_key_prefix}_{name}": value for name, value in scores.items()}
-        return EvalLoopOutput(np.empty(0), label_ids=None, metrics=named, num_samples=len(self.validation))
-
-    def _of_batch(
-        self, validation: ValidationWindows, model: Any, forecast: Forecast, batch: range
-    ) -> tuple[float, int, WindowErrors]:
-        """Return the mean loss of the windows that training could have drawn, how many they are, and the errors of all."""
-        learnable = validation.learnable(batch)
-        loss = self._loss(model, learnable) if learnable else 0.0
-        # A diverged token model cannot be sampled from, and its loss says so without an exception.
-        if math.isnan(loss):
-            loss, forecast = math.inf, _no_forecast
-        return loss, len(learnable), self._errors(validation, forecast, batch)
-
-    def _loss(self, model: Any, indices: list[int]) -> float:
-        inputs = self._prepare_inputs(cast(WindowDataset, self.eval_dataset).__getitems__(indices))
-        with torch.no_grad(), self.compute_loss_context_manager():
-            return float(cast(torch.Tensor, self.compute_loss(model, inputs)))
-
-    def _errors(self, validation: ValidationWindows, forecast: Forecast, batch: range) -> WindowErrors:
-        # The model sees all the history that it can take, as it will in use, however short its training windows are.
-        histories = validation.histories(batch)
-        target, quantiles = validation.targets(batch), forecast(histories, validation.prediction_length)
-        if batch.start == 0:
-            self.pictured = _drawn(validation, target_rows(histories), target, quantiles)
-        return forecast_errors(histories, target, quantiles, validation.seasons(batch))
-
-    @staticmethod
-    def _scores(validation: ValidationWindows, errors: WindowErrors) -> tuple[float, float]:
-        """Return WQL and MASE, each the mean over the data sets that define it."""
-        datasets = validation.windows[:, 0].repeat(len(validation.variates.targets))
-        names, group = np.unique(datasets, return_inverse=True)
-        scores = errors.scores_by(group, len(names))
-        wql, mase = (_mean_of_defined(scores[name]) for name in ("WQL", "MASE"))
-        return wql, mase
+            named = {name: saved[name] for name, _ in sharded.named_parameters()}
+            options = StateDictOptions(full_state_dict=True, strict=False)
+            set_model_state_dict(sharded, cast(dict, named), options=options)
 
 
-class BaseIsFirstBest(TrainerCallback):
-    """Makes the base the candidate to beat: best checkpoint, early stopping and `best_metric` all start from its score."""
-
-    def __init__(self, metric: str) -> None:
-        self.metric = metric
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Find the best checkpoint where it lies now: a run that is continued may have been moved, or have lost it."""
-        best = Path(str(args.output_dir), f"checkpoint-{state.best_global_step}")
-        state.best_model_checkpoint = str(best) if state.best_global_step and best.is_dir() else None
-
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Take the score of step 0, before anything is trained, as the best so far."""
-        if state.global_step == 0:
-            state.best_metric = kwargs["metrics"][f"eval_{self.metric}"]
-
-
-class Patience(TrainerCallback):
-    """Ends training after so many evaluations in a row that were no improvement; what has been logged says how many."""
-
-    def __init__(self, metric: str, evaluations: int) -> None:
-        self.metric = metric
-        self.evaluations = evaluations
-
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Count from the best evaluation so far, that of the base among them."""
-        if self.is_lost(state):
-            control.should_training_stop = True
-
-    def is_lost(self, state: TrainerState) -> bool:
-        """Return whether training is over, by the evaluations logged: a resumed run may have nothing left to do."""
-        scores = [entry[f"eval_{self.metric}"] for entry in state.log_history if f"eval_{self.metric}" in entry]
-        return len(scores) > self.evaluations + scores.index(min(scores)) if scores else False
-
-
-def forecaster_of(model: Any, seed: int) -> Forecast:
-    """Return the function by which a model, with adapters or without, forecasts quantiles."""
+def forecast_function(model: Any, seed: int) -> ForecastFunction:
+    """Return the function by which a model, with or without adapters, forecasts quantiles."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     base.eval()
     forecaster = Forecaster.of_model(base, seed)
 
     def forecast(histories: Sequence[History], prediction_length: int) -> np.ndarray:
-        with _as_saved(base):
+        with _without_autocast(base):
             return forecaster.predict_quantiles(histories, prediction_length)
 
     return forecast
 
 
 @contextmanager
-def _as_saved(model: Any) -> Iterator[None]:
+def _without_autocast(model: Any) -> Iterator[None]:
     """Take away the bfloat16 that Accelerate wraps around a model's forward: the checkpoint forecasts without it."""
     wrapped = model.__dict__.pop("forward", None) if hasattr(model, "_original_forward") else None
     try:
@@ -321,20 +276,12 @@ def _share_embeddings(model: Any) -> None:
             getattr(model, part).embed_tokens = model.shared
 
 
-def _drawn(
-    validation: ValidationWindows, histories: Sequence[np.ndarray], target: np.ndarray, quantiles: np.ndarray
-) -> list[DrawnForecast]:
-    low, median, high = (WQL_LEVELS.index(level) for level in (0.1, 0.5, 0.9))
-    chosen = np.linspace(0, len(histories) - 1, min(_PICTURED, len(histories))).astype(int)
-    n_targets = len(validation.variates.targets)
-    return [
-        DrawnForecast(
-            validation.name(i // n_targets),
-            histories[i],
-            quantiles[i, :, median],
-            quantiles[i, :, low],
-            quantiles[i, :, high],
-            target[i],
-        )
-        for i in chosen
-    ]
+def _draw(validation: ValidationWindows, forecast: ForecastFunction) -> list[DrawnForecast]:
+    """Forecast some windows, spread evenly over all, to be drawn: the first target of each."""
+    chosen = np.unique(np.linspace(0, len(validation) - 1, _N_DRAWN).astype(int)).tolist()
+    histories, n_targets = validation.histories(chosen), len(validation.variates.targets)
+    quantiles = forecast(histories, validation.prediction_length)[::n_targets]
+    targets, rows = validation.targets(chosen)[::n_targets], target_rows(histories)[::n_targets]
+    low, median, high = (quantiles[:, :, WQL_LEVELS.index(level)] for level in _LEVELS_DRAWN)
+    names = map(validation.name, chosen)
+    return [DrawnForecast(*drawn) for drawn in zip(names, rows, median, low, high, targets)]

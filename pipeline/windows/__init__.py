@@ -1,1 +1,1 @@
-"""From stores and banks to what the Trainer reads."""
+"""Training and validation windows of stores and synthetic banks, and the model inputs made of them."""

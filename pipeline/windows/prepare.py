@@ -1,4 +1,4 @@
-"""From series to windows: what training draws from, and what candidates are scored on."""
+"""Training and validation windows of a run's training sets."""
 
 from __future__ import annotations
 
@@ -9,164 +9,182 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import Config, MixupConfig
+from pipeline.config import Config
 from pipeline.core.errors import UserError, first_few
-from pipeline.core.files import fingerprint
 from pipeline.core.series import UNIVARIATE
 from pipeline.data.arrow_store import Store
 from pipeline.models.checkpoint import Family
 from pipeline.synthetic.bank import Bank
 from pipeline.synthetic.mixup import Mixup
-from pipeline.windows.sampling import (
-    MixupSampler,
-    SeriesSampler,
-    Source,
-    SyntheticSampler,
-    TrainingWindows,
-    ValidationWindows,
-    held_out,
-)
-from pipeline.windows.splits import Split, pool_of, split_store
+from pipeline.windows.samplers import MixupSampler, Sampler, SeriesSampler, SyntheticSampler
+from pipeline.windows.splits import Split, split_store, training_pool
 from pipeline.windows.training_sets import TrainingSet
+from pipeline.windows.training_windows import TrainingWindows
+from pipeline.windows.validation_windows import ValidationWindows, synthetic_holdout
 
 _VALIDATION_WINDOWS = {"t5": 64, "gpt2": 64, "bolt": 512, "chronos-2": 512}
-_ADVISED_SERIES, _ADVISED_HORIZONS = 100, 3
+"""Default of training.validation_windows by family. Set by hand: sampled forecasts of token models are slow, and fewer
+windows make the scores noisier."""
+_RECOMMENDED_SERIES, _RECOMMENDED_HORIZONS = 100, 3
+"""Rule of thumb for enough training data: number of series, and their median length in horizons."""
 logger = logging.getLogger(__name__)
 
 
-def training_windows(
+def make_windows(
     sets: Sequence[TrainingSet], config: Config, family: Family, context_length: int, prediction_length: int
 ) -> tuple[TrainingWindows, ValidationWindows | None]:
-    """Part series into training and validation windows, the second None where nothing is held out.
+    """Split series into training and validation windows; the second is None if training.validation_split is 0.
+
+    Args:
+        context_length: maximum number of steps in a context.
+        prediction_length: steps of the horizon.
 
     Raises:
-        UserError: no series can be trained on, or they do not fit each other or the model's family.
+        UserError: no series can be trained on, or the variates do not fit each other or the model's family.
     """
-    training, seed = config.training, config.chronos.seed
     _check_variates(sets, config, family)
+    training, seed = config.training, config.chronos.seed
     lengths = {"context_length": context_length, "prediction_length": prediction_length}
-    made = {
-        i: _made(one.series, training.min_past, lengths) for i, one in enumerate(sets) if isinstance(one.series, Bank)
-    }
-    most = training.validation_windows or _VALIDATION_WINDOWS[family]
-    share = max(1, most // len(sets))
-    splits = {
-        i: _split(one.series, one.name, config, lengths, share)
-        for i, one in enumerate(sets)
-        if isinstance(one.series, Store)
-    }
-    sources: list[Source] = [SeriesSampler(split, training.min_past) for split in splits.values()]
-    weights = [sets[i].weight for i in splits]
-    if config.data.mixup:
-        if not splits:
-            raise UserError("data.mixup: there are no series to mix; name some in data.train")
-        pools = [pool_of(split) for split in splits.values()]
-        mixup = Mixup(pools, weights, **dataclasses.asdict(config.synthetic.mixup))
-        sources, weights = [MixupSampler(list(splits.values()), mixup, training.min_past)], [sum(weights)]
-    if splits:
-        known = np.concatenate([split.train_ends[split.usable] for split in splits.values()])
-        warning = few_data(known, prediction_length)
-        if warning:
-            logger.warning(warning)
+    max_windows = training.validation_windows or _VALIDATION_WINDOWS[family]
+    max_per_set = max(1, max_windows // len(sets))
+
+    synthetic = _synthetic_samplers(sets, training.min_past, context_length + prediction_length)
+    splits = _split_stores(sets, config, prediction_length, max_per_set)
+    samplers, weights = zip(*_real_samplers(splits, config), *synthetic)
     windows = TrainingWindows(
-        [*sources, *made.values()],
-        [*weights, *(sets[i].weight for i in made)],
-        drop_prob=training.drop_prob,
-        seed=seed,
-        batch_size=training.batch_size,
-        **lengths,
+        samplers, weights, drop_prob=training.drop_prob, seed=seed, batch_size=training.batch_size, **lengths
     )
     if training.validation_split == 0:
         return windows, None
-    held = [held_out(source, share, seed=seed, **lengths) for source in made.values()]
-    validation = ValidationWindows([*splits.values(), *held], **lengths, max_windows=most)
+    holdouts = [split for split, _ in splits]
+    holdouts += [synthetic_holdout(sampler, max_per_set, seed=seed, **lengths) for sampler, _ in synthetic]
+    validation = ValidationWindows(holdouts, max_windows=max_windows, **lengths)
     if not len(validation):
-        raise UserError("no held-out step is known, so nothing can be validated; set training.validation_split 0")
+        raise UserError(
+            "training.validation_split: the holdout has no known value, so it cannot be scored; "
+            "set training.validation_split 0"
+        )
     return windows, validation
 
 
-def identity_of(windows: TrainingWindows) -> list[dict[str, Any]]:
-    """Return what tells the data of one run from those of another."""
-    shares = np.diff(windows.bounds, prepend=0.0)
+def data_identity(windows: TrainingWindows) -> list[dict[str, Any]]:
+    """Return the hash and the share of each sampler, which a resumed run must have in common with the first one."""
     return [
-        {"fingerprint": _fingerprint(source), "share": round(float(share), 6), "stores": _stores(source)}
-        for source, share in zip(windows.sources, shares)
+        {"fingerprint": sampler.fingerprint, "share": round(float(share), 6), "stores": sampler.store_fingerprints}
+        for sampler, share in zip(windows.samplers, windows.shares)
     ]
 
 
-def _made(bank: Bank, min_past: int, lengths: dict[str, int]) -> SyntheticSampler:
-    bank.check_length(sum(lengths.values()))
-    return SyntheticSampler(bank, min_past)
-
-
-def _split(store: Store, name: str, config: Config, lengths: dict[str, int], max_windows: int) -> Split:
-    training = config.training
-    split = split_store(
-        store,
-        training.validation_split,
-        lengths["prediction_length"],
-        training.min_past,
-        config.data.test_length,
-        max_windows,
-    )
-    where = name or store.path or "the array"
-    for reason, series in split.unusable.items():
-        names = first_few([store.item_ids[index] for index in series])
-        logger.warning("%s: %d of %d series are %s and are skipped: %s", where, len(series), len(store), reason, names)
-    if not len(split.usable):
-        reasons = "; ".join(f"{len(series)} are {reason}" for reason, series in split.unusable.items())
-        raise UserError(
-            f"data.train: no series of {where} can be trained on ({reasons}); give longer series that change, "
-            "or lower data.test_length, training.min_past or training.validation_split"
-        )
-    return split
-
-
-def few_data(lengths: np.ndarray, prediction_length: int) -> str | None:
-    """Say in words that there are too few series, or too short ones, to expect much; None where there are enough.
+def describe_shortage(lengths: np.ndarray, prediction_length: int) -> str | None:
+    """Return a warning if there are fewer or shorter series than recommended, else None.
 
     Args:
         lengths: training steps of each series, [n].
     """
-    median = float(np.median(lengths))
-    said = []
-    if len(lengths) < _ADVISED_SERIES:
-        said.append(f"{len(lengths)} series where {_ADVISED_SERIES} or more are advised")
-    advised = _ADVISED_HORIZONS * prediction_length
-    if median < advised:
-        said.append(f"a median of {median:g} training steps where {advised}, {_ADVISED_HORIZONS} horizons, are advised")
-    return f"few data to learn from: {' and '.join(said)}; the base may well be kept" if said else None
+    shortages = []
+    if len(lengths) < _RECOMMENDED_SERIES:
+        shortages.append(f"{len(lengths)} series ({_RECOMMENDED_SERIES} or more are recommended)")
+    median, recommended = float(np.median(lengths)), _RECOMMENDED_HORIZONS * prediction_length
+    if median < recommended:
+        shortages.append(
+            f"a median of {median:g} training steps ({recommended} or more, {_RECOMMENDED_HORIZONS} horizons, "
+            "are recommended)"
+        )
+    if not shortages:
+        return None
+    return f"little training data: {' and '.join(shortages)}; training may not improve on the base"
 
 
 def _check_variates(sets: Sequence[TrainingSet], config: Config, family: Family) -> None:
-    of_each = [one.series.variates if isinstance(one.series, Store) else UNIVARIATE for one in sets]
-    variates = of_each[0]
-    if any(other != variates for other in of_each):
-        raise UserError("data.train: its sources differ in targets, covariates or categories; give them as one table")
+    """Check that all sets have the same variates, and that the model and data.mixup support them.
+
+    Raises:
+        UserError: they do not.
+    """
+    variates, *others = [entry.series.variates if isinstance(entry.series, Store) else UNIVARIATE for entry in sets]
+    if any(other != variates for other in others):
+        raise UserError(
+            "data.train: the sources differ in their targets, covariates or categories; give them in one table"
+        )
     if len(variates) > 1 and family != "chronos-2":
         raise UserError(
-            f"data: {', '.join(variates.names[1:])} beside {variates.targets[0]}: covariates and several targets are "
-            f"for Chronos-2, and the base is a {family} model; name one target alone, or take a Chronos-2"
+            f"data: the series have {', '.join(variates.names[1:])} beside {variates.targets[0]}, which a {family} "
+            "model cannot use. Choose a Chronos-2 base, or set data.target to one column and leave out the covariates"
         )
     if len(variates) > 1 and config.data.mixup:
-        raise UserError("data.mixup: series with covariates or several targets cannot be mixed")
+        raise UserError("data.mixup: series with covariates or several targets cannot be mixed; set data.mixup false")
 
 
-def _fingerprint(source: Source) -> str:
-    if isinstance(source, SyntheticSampler):
-        return fingerprint([], source.bank)
-    if isinstance(source, MixupSampler):
-        settings = [getattr(source.mixup, field.name) for field in dataclasses.fields(MixupConfig)]
-        return fingerprint([], source.mixup.weights, settings, _stores(source))
-    return _stores(source)[0]
+def _synthetic_samplers(
+    sets: Sequence[TrainingSet], min_past: int, length: int
+) -> list[tuple[SyntheticSampler, float]]:
+    """Return the sampler and the weight of each bank.
+
+    Raises:
+        UserError: a season of a bank is longer than a window of `length` steps.
+    """
+    samplers = []
+    for series, weight, _ in sets:
+        if isinstance(series, Bank):
+            series.check_length(length)
+            samplers.append((SyntheticSampler(series, min_past), weight))
+    return samplers
 
 
-def _stores(source: Source) -> list[str]:
-    """Return the fingerprints of the stores whose series a source shows."""
-    match source:
-        case MixupSampler():
-            return [split.store.fingerprint for split in source.splits]
-        case SeriesSampler():
-            return [source.split.store.fingerprint]
-        case _:
-            return []
+def _split_stores(
+    sets: Sequence[TrainingSet], config: Config, prediction_length: int, max_windows: int
+) -> list[tuple[Split, float]]:
+    """Return the split and the weight of each store, and warn if there are few series or short ones.
+
+    Raises:
+        UserError: no series of a store can be trained on.
+    """
+    splits = [
+        (_split(series, name, config, prediction_length, max_windows), weight)
+        for series, weight, name in sets
+        if isinstance(series, Store)
+    ]
+    if splits:
+        lengths = np.concatenate([split.train_ends[split.usable] for split, _ in splits])
+        if warning := describe_shortage(lengths, prediction_length):
+            logger.warning(warning)
+    return splits
+
+
+def _split(store: Store, name: str, config: Config, prediction_length: int, max_windows: int) -> Split:
+    """Split a store, and warn about the series that cannot be trained on.
+
+    Raises:
+        UserError: no series can be trained on.
+    """
+    training = config.training
+    split = split_store(
+        store, training.validation_split, prediction_length, training.min_past, config.data.test_length, max_windows
+    )
+    source = name or store.path or "the array"
+    for reason, series in split.unusable.items():
+        names = first_few([store.item_ids[index] for index in series])
+        logger.warning("%s: %d of %d series are %s and are skipped: %s", source, len(series), len(store), reason, names)
+    if not len(split.usable):
+        reasons = "; ".join(f"{len(series)} are {reason}" for reason, series in split.unusable.items())
+        raise UserError(
+            f"data.train: no series of {source} can be trained on ({reasons}); give longer series that are not "
+            "constant, or lower data.test_length, training.min_past or training.validation_split"
+        )
+    return split
+
+
+def _real_samplers(splits: Sequence[tuple[Split, float]], config: Config) -> list[tuple[Sampler, float]]:
+    """Return a sampler and a weight for each split, or for all splits together if data.mixup is set.
+
+    Raises:
+        UserError: data.mixup is set, and there are no series to mix.
+    """
+    min_past = config.training.min_past
+    if not config.data.mixup:
+        return [(SeriesSampler(split, min_past), weight) for split, weight in splits]
+    if not splits:
+        raise UserError("data.mixup: there are no series to mix; name some in data.train")
+    members, weights = [split for split, _ in splits], [weight for _, weight in splits]
+    mixup = Mixup([training_pool(split) for split in members], weights, **dataclasses.asdict(config.synthetic.mixup))
+    return [(MixupSampler(members, mixup, min_past), sum(weights))]

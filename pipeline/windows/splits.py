@@ -1,4 +1,4 @@
-"""Where training, validation and testing end in each series, and which series there is something to learn from."""
+"""The split of each series into training, validation and test steps, and the series that can be trained on."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from pipeline.synthetic.mixup import Pool
 
 @dataclass(frozen=True)
 class Split:
-    """Where training and validation end in each series of a store."""
+    """The ends of training and validation in each series of a store."""
 
     store: Store
     train_ends: np.ndarray
     """int64, [n]: training uses the steps before it."""
     ends: np.ndarray
-    """int64, [n]: validation uses the steps from `train_ends` to it; what lies behind is for testing."""
+    """int64, [n]: the holdout is the steps from `train_ends` to it. Later steps are for testing."""
     usable: np.ndarray
-    """Indices of the series that training windows are drawn from."""
+    """Positions in the store of the series that training windows are drawn from, int64, [m]."""
     unusable: dict[str, list[int]]
-    """Indices of the others, by the reason in words."""
+    """Positions of the other series, by the reason, which completes the sentence "the series are ..."."""
     min_past: int
-    """Steps of history that a training window has at least."""
+    """Minimum number of steps of history in a training window."""
 
     def include_holdout(self) -> Split:
-        """Return the same series with the held-out steps left to training.
+        """Return a split of the same series in which the holdout is training steps.
 
         Raises:
-            UserError: a series holds an infinite value, or one too large, among them.
+            UserError: the holdout has an infinite value, or one that is too large.
         """
         return _split_at(self.store, self.ends, self.ends, self.min_past)
 
@@ -46,19 +46,23 @@ def split_store(
 ) -> Split:
     """Hold out the end of every series: `validation_split` of its steps, at least one horizon, at most half the series.
 
-    No more is held out than `max_windows` windows take that are spread evenly over the series: the newest steps teach most.
-    The last `test_length` steps are left out before. A series is unusable for training where what remains is shorter than
-    `min_past` and one step, or all its targets are constant, missing or too small throughout.
+    A series cannot be trained on if its training steps are fewer than `min_past` + 1, or if all its targets are
+    constant, missing or too small.
+
+    Args:
+        test_length: steps at the end of every series that are left out for testing, before the holdout.
+        max_windows: number of validation windows that are scored. The holdout is limited to their number per series,
+            because the newest steps teach most (docs/experiments/training-windows.md).
 
     Raises:
-        UserError: a series holds an infinite value, or one too large.
+        UserError: a series has an infinite value, or one that is too large.
     """
     ends = np.maximum(store.lengths - test_length, 0)
     wanted = np.maximum((validation_split * ends).astype(np.int64), prediction_length)
     if max_windows is not None:
         wanted = np.minimum(wanted, -(-max_windows // len(store)) * prediction_length)
-    held_out = np.minimum(wanted, ends // 2) if validation_split > 0 else np.zeros_like(ends)
-    return _split_at(store, ends - held_out, ends, min_past)
+    n_held_out = np.minimum(wanted, ends // 2) if validation_split > 0 else np.zeros_like(ends)
+    return _split_at(store, ends - n_held_out, ends, min_past)
 
 
 def _split_at(store: Store, train_ends: np.ndarray, ends: np.ndarray, min_past: int) -> Split:
@@ -74,6 +78,6 @@ def _split_at(store: Store, train_ends: np.ndarray, ends: np.ndarray, min_past: 
     )
 
 
-def pool_of(split: Split) -> Pool:
-    """Return the training steps of the usable series, for TSMixup."""
+def training_pool(split: Split) -> Pool:
+    """Return the training steps of the usable series, as a pool for TSMixup."""
     return Pool.of(split.store, split.usable, split.train_ends[split.usable])

@@ -1,4 +1,4 @@
-"""What data.train names: series in stores, and banks that make them, each with its weight."""
+"""The training sets of data.train: stores and synthetic banks, each with its weight."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from pipeline.synthetic.bank import SYNTHETIC, Bank, open_bank
 
 
 class TrainingSet(NamedTuple):
-    """Series that training windows are drawn from, and how often."""
+    """Series that training windows are drawn from, and their weight."""
 
     series: Store | Bank
     weight: float
     name: str = ""
-    """What the user calls it."""
+    """Source of the series in data.train."""
 
 
 def open_training_data(config: Config) -> list[TrainingSet]:
-    """Open all that data.train names, or the generated dummy data.
+    """Open all sources of data.train, or the generated dummy data.
 
-    A folder of stores, such as generate_data.py writes, is opened where it lies, each file by its share of the series.
+    A folder of stores, such as generate_data.py writes, is opened without conversion. The weight of the folder is split
+    by the number of series of each store.
 
     Raises:
-        UserError: a source is missing or wrong.
+        UserError: a source is missing or invalid.
     """
     sources = config.data.sources()
     if not sources:
@@ -33,11 +34,10 @@ def open_training_data(config: Config) -> list[TrainingSet]:
     sets: list[TrainingSet] = []
     for source in sources:
         if source.path.startswith(SYNTHETIC):
-            sets.append(
-                TrainingSet(open_bank(source.path.removeprefix(SYNTHETIC), config.synthetic.bank), source.weight)
-            )
-            continue
-        stores = open_stores(config, source.path)
-        n_series = sum(map(len, stores))
-        sets += [TrainingSet(store, source.weight * len(store) / n_series, source.path) for store in stores]
+            bank = open_bank(source.path.removeprefix(SYNTHETIC), config.synthetic.bank)
+            sets.append(TrainingSet(bank, source.weight))
+        else:
+            stores = open_stores(config, source.path)
+            n_series = sum(map(len, stores))
+            sets += [TrainingSet(store, source.weight * len(store) / n_series, source.path) for store in stores]
     return sets

@@ -1,13 +1,16 @@
-"""Chronos-Bolt's attention in fewer operations, beside the stock layers."""
-
 import copy
 
 import pytest
 import torch
 
 from pipeline.config import LoraConfig
-from pipeline.models.adapt import with_adapters
-from pipeline.models.bolt_attention import JointProjection, OneQuery, OnlyToken, use_short_attention
+from pipeline.models.adapt import add_adapters
+from pipeline.models.bolt_attention import (
+    FusedSelfAttention,
+    SingleQueryCrossAttention,
+    SingleTokenSelfAttention,
+    use_bolt_attention,
+)
 from pipeline.models.cpu import use_cpu_layers
 from pipeline.models.load import read_model
 
@@ -18,7 +21,7 @@ TARGET = CONTEXT[:, -64:].flip(1)
 
 @pytest.fixture
 def stock(nano):
-    """A Bolt model whose weights are all of some size, so that each of them matters."""
+    """A Bolt model of two layers with large random weights, so that each of them matters."""
     model = read_model(nano["bolt"]).float()
     torch.manual_seed(0)
     for weight in model.parameters():
@@ -26,55 +29,54 @@ def stock(nano):
     return model.train()
 
 
-def gradients(model):
+def loss_and_gradients(model):
     model.zero_grad()
     loss = model(context=CONTEXT.clone(), target=TARGET.clone()).loss
     loss.backward()
     return loss, {name: weight.grad for name, weight in model.named_parameters() if weight.requires_grad}
 
 
-def forms(model):
-    return [type(module) for module in model.modules() if type(module) in (JointProjection, OneQuery, OnlyToken)]
-
-
-def test_loss_and_gradients_are_those_of_the_stock_layers(stock):
-    own = copy.deepcopy(stock)
-    use_cpu_layers(own)
-    assert set(forms(own)) == {JointProjection, OneQuery, OnlyToken}
+def test_loss_and_gradients_equal_those_of_the_stock_layers(stock):
+    fast = copy.deepcopy(stock)
+    use_cpu_layers(fast)
+    layers = {type(module) for module in fast.modules()}
+    assert {FusedSelfAttention, SingleQueryCrossAttention, SingleTokenSelfAttention} <= layers
     stock.set_attn_implementation("eager")
-    torch.testing.assert_close(gradients(own), gradients(stock), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(loss_and_gradients(fast), loss_and_gradients(stock), rtol=1e-3, atol=1e-4)
 
 
-def test_query_and_key_of_an_only_token_are_trained_by_noughts(stock):
-    use_short_attention(stock)
-    _, of = gradients(stock)
+def test_query_and_key_of_a_single_token_get_zero_gradients(stock):
+    use_bolt_attention(stock)
+    _, gradients = loss_and_gradients(stock)
     for block in range(len(stock.decoder.block)):
-        for part in ("q", "k"):
-            assert of[f"decoder.block.{block}.layer.0.SelfAttention.{part}.weight"].abs().max() == 0
-        assert of[f"decoder.block.{block}.layer.0.SelfAttention.v.weight"].abs().max() > 0
+        layer = f"decoder.block.{block}.layer.0.SelfAttention"
+        assert gradients[f"{layer}.q.weight"].abs().max() == 0 and gradients[f"{layer}.k.weight"].abs().max() == 0
+        assert gradients[f"{layer}.v.weight"].abs().max() > 0
 
 
-def test_dropped_weights_average_to_the_attention_without(stock):
-    """Of one linear layer of attention the mean over many draws is the value without dropout."""
-    use_short_attention(stock)
-    only, query = stock.decoder.block[0].layer[0].SelfAttention, stock.decoder.block[0].layer[1].EncDecAttention
-    x, encoded = torch.randn(1, 1, only.d_model), torch.randn(1, 9, only.d_model)
-    for layer, inputs in ((only, {}), (query, {"key_value_states": encoded})):
+def test_attention_with_dropout_averages_to_attention_without(stock):
+    """A layer is linear in its dropped weights, so that many draws average to the result without dropout."""
+    use_bolt_attention(stock)
+    token, cross = stock.decoder.block[0].layer[0].SelfAttention, stock.decoder.block[0].layer[1].EncDecAttention
+    x, encoded = torch.randn(1, 1, token.d_model), torch.randn(1, 9, token.d_model)
+    for layer, inputs in ((token, {}), (cross, {"key_value_states": encoded})):
         with torch.no_grad():
             expected = layer(x, **inputs)[0]
             layer.dropout = 0.25
-            many = {name: value.expand(20_000, -1, -1) for name, value in inputs.items()}
-            drawn = layer(x.expand(20_000, -1, -1), **many)[0]
-        error = drawn.std(0) / 20_000**0.5
+            repeated = {name: value.expand(20_000, -1, -1) for name, value in inputs.items()}
+            draws = layer(x.expand(20_000, -1, -1), **repeated)[0]
+        error = draws.std(0) / 20_000**0.5
         assert error.min() > 0
-        assert ((drawn.mean(0) - expected[0]).abs() < 5 * error).all()
+        assert ((draws.mean(0) - expected[0]).abs() < 5 * error).all()
 
 
 def test_low_rank_adapters_act_as_on_the_stock_layers(stock):
-    adapted = with_adapters(stock, "bolt", LoraConfig())
+    adapted = add_adapters(stock, "bolt", LoraConfig())
     for name, weight in adapted.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.3)
-    own = copy.deepcopy(adapted)
-    use_cpu_layers(own)
-    torch.testing.assert_close(gradients(own.train()), gradients(adapted.train()), rtol=1e-3, atol=1e-4)
+    fast = copy.deepcopy(adapted)
+    use_cpu_layers(fast)
+    torch.testing.assert_close(
+        loss_and_gradients(fast.train()), loss_and_gradients(adapted.train()), rtol=1e-3, atol=1e-4
+    )

@@ -1,66 +1,84 @@
-"""Short runs of nano models, and what they leave in their folders."""
+"""Short training runs of tiny models, and what they leave in their folders."""
 
 import json
 import shutil
 from dataclasses import replace
+from functools import cache
 
 import torch
 from safetensors.torch import load_file
 from support.series import long_frame
 
-from pipeline.config import Config
-from pipeline.data.source import open_source
+from pipeline.config import Config, TrainingConfig
+from pipeline.data.arrow_store import store_from_arrays
 from pipeline.train_model import ChronosTrainer
 from pipeline.training.checkpointing import RunFolder
 
-SHORT = {"max_steps": 6, "batch_size": 8, "context_length": 48, "prediction_length": 16, "learning_rate": 1e-3}
+SHORT = {"max_steps": 4, "batch_size": 8, "context_length": 64, "prediction_length": 16, "learning_rate": 1e-3}
+"""Settings of a short run. The others that make it fast are in `short_config`."""
 
 
-def trained(base, output, tmp_path, **training):
-    """Train on six seasonal series and save to `output`."""
-    trainer = ChronosTrainer(str(base))
-    config = Config()
-    trainer.config = replace(config, training=replace(config.training, **{**SHORT, **training}))
-    trainer.run_folder = RunFolder(output)
-    trainer.run_folder.check(trainer.config.training.resume, trainer.config.training.overwrite)
-    store = open_source(long_frame(), tmp_path / "cache")
-    trainer.train_model(trainer.prepare_training_data([store]))
+@cache
+def seasonal_store():
+    """Return the store of six seasonal series, which is in memory."""
+    return store_from_arrays([rows["target"].to_numpy() for _, rows in long_frame().groupby("item_id")], "D")
+
+
+def short_config(**training):
+    """Return the configuration of a short run: no blends, no retraining, and no TensorBoard, whose pictures are slow."""
+    fast = {"validation_windows": 6, "blends": [], "refit": False}
+    trainer = {"report_to": "none", "eval_steps": 2, **training.pop("trainer", {})}
+    return Config(training=TrainingConfig(**{**SHORT, **fast, **training, "trainer": trainer}))
+
+
+def prepared(base, output=None, data=None, **training):
+    """Return a trainer with the configuration of a short run, and its windows."""
+    trainer = ChronosTrainer(str(base), config=short_config(**training), run_folder=output)
+    return trainer, trainer.prepare_training_data([seasonal_store()] if data is None else data)
+
+
+def trained(base, output, data=None, pictures=False, **training):
+    """Train a short run, on six seasonal series if no others are given, and save it; pictures are left out by default."""
+    trainer, windows = prepared(base, output, data, **training)
+    trainer.train_model(windows, epochs=trainer.config.training.epochs)
+    if not pictures:
+        trainer.result = replace(trainer.result, drawn=[], history=[])
     trainer.save_trained_model(str(output))
     return trainer
 
 
+def unfinish(output):
+    """Make a finished run an unfinished one, as a kill before its end leaves it."""
+    (output / "training_info.json").unlink()
+
+
 def weights(folder):
+    """Return the tensors of a checkpoint folder by name."""
     return load_file(folder / "model.safetensors")
 
 
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+def same(tensors, others):
+    """Return whether two checkpoints have the same weights to the last bit."""
+    return tensors.keys() == others.keys() and all(torch.equal(tensors[name], others[name]) for name in tensors)
 
 
 def info(folder):
+    """Return the training_info.json of a finished run."""
     return json.loads((folder / "training_info.json").read_text())
 
 
-def scored(monkeypatch, *wql):
-    """Let the validation scores of one model after the other be these."""
-    from pipeline.training.trainer import ScoringTrainer
-
-    scores = iter(wql)
-    monkeypatch.setattr(ScoringTrainer, "score", lambda *_: dict.fromkeys(("loss", "wql", "mase"), next(scores)))
-
-
-def history(checkpoint):
-    """What the Trainer logged until a checkpoint."""
+def log_history(checkpoint):
+    """Return the Trainer's log up to a checkpoint."""
     return json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
 
 
 def logged(output, key):
-    """The values that the Trainer logged under a key, step by step."""
-    return [entry[key] for entry in history(RunFolder(output).last_checkpoint()) if key in entry]
+    """Return the values that the Trainer logged under a key, by step."""
+    return [entry[key] for entry in log_history(RunFolder(output).last_checkpoint()) if key in entry]
 
 
 def without_dropout(source, base):
-    """A copy of a checkpoint without dropout, whose draws differ between batches and ranks."""
+    """Copy a checkpoint without dropout, whose draws differ between batches and ranks."""
     shutil.copytree(source, base)
     config = json.loads((base / "config.json").read_text())
     off = {key: 0.0 for key in ("dropout_rate", "resid_pdrop", "embd_pdrop", "attn_pdrop") if key in config}

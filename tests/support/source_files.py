@@ -3,32 +3,59 @@
 import gzip
 import json
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
+import pytest
 from support.series import long_frame
 
+from pipeline.core.errors import UserError
+
 FRAME = long_frame(n_series=3, length=20).assign(target=lambda frame: frame["target"].round(3))
+VALID_ROWS = [f"A,2020-01-{day:02d},{day}" for day in range(1, 6)]
+FORMATS = ["csv", "csv semicolons", "tsv", "csv bom", "csv quoted", "csv.gz", "parquet", "parquet nested", "feather"]
+FORMATS += ["feather v1", "jsonl", "jsonl gluonts", "json.gz", "parts", "gluonts", "datasets", "datasets dict", "frame"]
+FORMATS += ["arrow file", "ipc file", "arrow stream", "arrow zstd", "jsonl nested", "parquetparts", "xlsx"]
+
+
+def refused(*facts):
+    """Expect a UserError whose message has these facts, as regular expressions, in this order."""
+    return pytest.raises(UserError, match="(?s)" + ".*".join(facts))
+
+
+def write_csv(folder, *rows, header="item_id,timestamp,target", name="s.csv"):
+    """Write lines of a CSV file, and return its path."""
+    path = folder / name
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return str(path)
+
+
+def write_json(folder, rows):
+    """Write rows as a JSON Lines file, and return its path."""
+    path = folder / "s.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    return str(path)
 
 
 def gluonts_rows(frame):
-    for name, one in frame.groupby("item_id", sort=False):
-        target = ["NaN" if np.isnan(value) else value for value in one["target"]]
-        yield {"item_id": name, "start": str(one["timestamp"].iloc[0]), "target": target}
+    """One record per series, with NaN as a string."""
+    for name, rows in frame.groupby("item_id", sort=False):
+        target = ["NaN" if np.isnan(value) else value for value in rows["target"]]
+        yield {"item_id": name, "start": str(rows["timestamp"].iloc[0]), "target": target}
 
 
-def nested(frame):
+def to_nested(frame):
+    """One row per series, with lists of timestamps and values."""
     rows = [
-        {"item_id": name, "timestamp": one["timestamp"].tolist(), "target": one["target"].tolist()}
-        for name, one in frame.groupby("item_id", sort=False)
+        {"item_id": name, "timestamp": rows["timestamp"].tolist(), "target": rows["target"].tolist()}
+        for name, rows in frame.groupby("item_id", sort=False)
     ]
     return pa.Table.from_pylist(rows)
 
 
-def write(kind, folder, frame=FRAME):
-    """Write a frame in some format, and return what opens it."""
+def write_source(kind, folder, frame=FRAME):
+    """Write a frame in one of `FORMATS`, and return what `open_source` takes."""
     path = folder / f"s.{kind.split()[0]}"
     lines = [json.dumps(row) for row in json.loads(frame.to_json(orient="records", date_format="iso"))]
     match kind:
@@ -49,16 +76,16 @@ def write(kind, folder, frame=FRAME):
         case "parquet":
             frame.to_parquet(path)
         case "parquet nested":
-            pa.parquet.write_table(nested(frame), path)
+            pa.parquet.write_table(to_nested(frame), path)
         case "feather":
             pyarrow.feather.write_feather(frame, path)
-        case "feather one":
+        case "feather v1":
             pyarrow.feather.write_feather(frame, path, version=1)
         case "arrow file" | "ipc file" | "arrow stream" | "arrow zstd":
             table = pa.Table.from_pandas(frame, preserve_index=False)
             options = pa.ipc.IpcWriteOptions(compression="zstd" if "zstd" in kind else None)
-            maker = pa.ipc.new_file if "file" in kind else pa.ipc.new_stream
-            with maker(str(path), table.schema, options=options) as writer:
+            new_writer = pa.ipc.new_file if "file" in kind else pa.ipc.new_stream
+            with new_writer(str(path), table.schema, options=options) as writer:
                 writer.write_table(table, max_chunksize=7)
         case "jsonl":
             path.write_text("\n".join(lines))
@@ -68,7 +95,7 @@ def write(kind, folder, frame=FRAME):
             with gzip.open(path, "wt") as file:
                 file.write("\n".join(lines))
         case "jsonl nested":
-            rows = nested(frame.assign(timestamp=frame["timestamp"].astype(str))).to_pylist()
+            rows = to_nested(frame.assign(timestamp=frame["timestamp"].astype(str))).to_pylist()
             path.write_text("\n".join(map(json.dumps, rows)))
         case "parquetparts":
             path.mkdir()
@@ -86,23 +113,21 @@ def write(kind, folder, frame=FRAME):
             (path / "train" / "data.json").write_text(rows)
             (path / "test" / "data.json").write_text("never read")
         case "datasets":
-            datasets.Dataset(nested(frame)).save_to_disk(path)
+            import datasets
+
+            datasets.Dataset(to_nested(frame)).save_to_disk(path)
         case "datasets dict":
-            datasets.DatasetDict({"train": datasets.Dataset(nested(frame))}).save_to_disk(path)
+            import datasets
+
+            datasets.DatasetDict({"train": datasets.Dataset(to_nested(frame))}).save_to_disk(path)
         case "frame":
             return frame
     return str(path)
 
 
-KINDS = ["csv", "csv semicolons", "tsv", "csv bom", "csv quoted", "csv.gz", "parquet", "parquet nested", "feather"]
-KINDS += ["feather one", "jsonl", "jsonl gluonts", "json.gz", "parts", "gluonts", "datasets", "datasets dict", "frame"]
-KINDS += ["arrow file", "ipc file", "arrow stream", "arrow zstd", "jsonl nested", "parquetparts", "xlsx"]
-
-
-def csv_of(tmp_path, *rows, header="item_id,timestamp,target"):
-    path = tmp_path / "s.csv"
-    path.write_text("\n".join([header, *rows]) + "\n")
-    return str(path)
-
-
-GOOD = [f"A,2020-01-{day:02d},{day}" for day in range(1, 6)]
+def to_dict(store):
+    """The frequency, start and values of each series, by item ID."""
+    return {
+        name: (store.freq, store.starts[index], store.target(index).tolist())
+        for index, name in enumerate(store.item_ids)
+    }

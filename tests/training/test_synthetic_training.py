@@ -12,8 +12,10 @@ from pipeline.config import Config, DataConfig, MixupConfig, SyntheticConfig, We
 from pipeline.core.errors import UserError
 from pipeline.synthetic.bank import Bank, open_bank
 from pipeline.train_model import ChronosTrainer
-from pipeline.windows.sampling import MixupSampler, SyntheticSampler, TrainingWindows, held_out
+from pipeline.windows.samplers import MixupSampler, SyntheticSampler
 from pipeline.windows.training_sets import open_training_data
+from pipeline.windows.training_windows import TrainingWindows
+from pipeline.windows.validation_windows import synthetic_holdout
 
 LENGTHS = {"context_length": 96, "prediction_length": 16}
 SHORT = ["--training.max_steps", 3, "--training.context_length", 48, "--training.prediction_length", 8]
@@ -70,7 +72,7 @@ def test_the_context_is_what_comes_before_the_target():
 
 def test_held_out_series_are_no_training_windows_and_of_one_size():
     source = SyntheticSampler(open_bank("fractal"), min_past=8)
-    split = held_out(source, 100, **LENGTHS, seed=0)
+    split = synthetic_holdout(source, 100, **LENGTHS, seed=0)
     context, _ = TrainingWindows([source], [1.0], **LENGTHS, drop_prob=0.0, seed=0).batch(range(3000))
 
     def form(series):
@@ -104,7 +106,7 @@ def test_real_and_synthetic_sources_are_drawn_by_weight(nano, tmp_path):
 
 def test_a_folder_of_shards_is_opened_where_it_lies(run_script, tmp_path, nano):
     code, out, err = run_script(
-        "generate_data", "--synthetic.source", "bank", "--synthetic.n_series", 25, "--synthetic.shard_size", 10,
+        "generate_data", "--synthetic.generator", "bank", "--synthetic.n_series", 25, "--synthetic.shard_size", 10,
         "--synthetic.length", 120,
     )  # fmt: skip
     assert code == 0 and "25 series: data/synthetic/bank" in out, err
@@ -123,7 +125,7 @@ def test_mixup_takes_the_place_of_the_series(nano, tmp_path):
         paths=replace(Config().paths, data_dir=str(tmp_path)),
     )
     (training, validation), trainer = prepared(nano, open_training_data(config), config)
-    assert [type(source) for source in training.sources] == [MixupSampler]
+    assert [type(source) for source in training.samplers] == [MixupSampler]
     context, _ = training.batch(range(300))
     assert np.abs(np.nanmean(context, axis=1) - 1).max() < 0.2 and np.nanmean(validation.batch([0])[0]) > 5
     (plain, _), _ = prepared(nano, open_training_data(config), replace(config, data=replace(config.data, mixup=False)))
@@ -156,7 +158,7 @@ def test_tsmixup_in_files_leaves_out_the_steps_for_testing(run_script, tmp_path)
     last = frame.groupby("item_id").cumcount() >= 48
     frame.loc[last, "target"] += 1e6
     frame.to_csv(tmp_path / "s.csv", index=False)
-    arguments = ["--synthetic.source", "tsmixup", "--data.train", "s.csv", "--synthetic.n_series", 20]
+    arguments = ["--synthetic.generator", "tsmixup", "--data.train", "s.csv", "--synthetic.n_series", 20]
     lengths = ["--data.test_length", 12, "--synthetic.mixup.min_length", 20]
     assert run_script("generate_data", *arguments, *lengths)[0] == 0
     (one,) = open_training_data(replace(Config(), data=DataConfig(train="data/synthetic/tsmixup")))
@@ -166,7 +168,7 @@ def test_tsmixup_in_files_leaves_out_the_steps_for_testing(run_script, tmp_path)
 
 
 def test_tsmixup_is_written_by_the_script(run_script, csv):
-    arguments = ["--synthetic.source", "tsmixup", "--data.train", csv, "--synthetic.n_series", 30]
+    arguments = ["--synthetic.generator", "tsmixup", "--data.train", csv, "--synthetic.n_series", 30]
     code, _, err = run_script("generate_data", *arguments)
     assert code == 2 and "synthetic.mixup.min_length: no series has 128 steps, the longest 120" in err
     code, _, err = run_script("generate_data", *arguments, "--synthetic.length", 64)
@@ -183,7 +185,7 @@ def test_the_preview_is_drawn(run_script, tmp_path):
     assert (tmp_path / "data" / "reports" / "bank.png").stat().st_size > 10_000
     assert not (tmp_path / "data" / "dummy").exists()
     whole = (tmp_path / "data" / "reports" / "bank.png").stat().st_size
-    code, out, err = run_script("generate_data", "--preview", "--synthetic.source", "sarima")
+    code, out, err = run_script("generate_data", "--preview", "--synthetic.generator", "sarima")
     assert code == 0 and (tmp_path / "data" / "reports" / "bank.png").stat().st_size < whole / 4, err
 
 
@@ -194,19 +196,22 @@ def test_the_preview_is_drawn(run_script, tmp_path):
         (["--synthetic.n_series", 0], "synthetic.n_series"),
         (["--synthetic.mixup.min_length", -1], "synthetic.mixup.min_length"),
         (["--synthetic.mixup.min_length", 500, "--synthetic.mixup.max_length", 200], "synthetic.mixup.max_length"),
-        (["--synthetic.source", "arima"], "no prior 'arima'"),
-        (["--synthetic.source", "bank", "--synthetic.bank", "zero.yaml"], "sum to 0"),
+        (["--synthetic.generator", "arima"], "no prior 'arima'"),
+        (["--synthetic.generator", "bank", "--synthetic.bank", "zero.yaml"], "sum to 0"),
         (
-            ["--synthetic.source", "bank", "--synthetic.bank", "long.yaml", "--synthetic.length", 100],
+            ["--synthetic.generator", "bank", "--synthetic.bank", "long.yaml", "--synthetic.length", 100],
             "longer than a series",
         ),
         (["--preview", "--synthetic.bank", "long.yaml", "--synthetic.length", 100], "longer than a series"),
-        (["--synthetic.source", "tsmixup", "--data.train", "synthetic:bank"], "mixes stored series"),
+        (["--synthetic.generator", "tsmixup", "--data.train", "synthetic:bank"], "mixes stored series"),
         (
             ["--synthetic.n_series", 5, "--synthetic.length", 9],
             "synthetic.n_series, synthetic.length would have no effect",
         ),
-        (["--synthetic.source", "growth", "--synthetic.bank", "long.yaml"], "no prior 'growth'; known are sarima"),
+        (
+            ["--synthetic.generator", "growth", "--synthetic.bank", "long.yaml"],
+            "no prior 'growth'; choose one of sarima",
+        ),
     ],
 )
 def test_bad_input_is_refused_in_one_line_and_leaves_nothing(run_script, tmp_path, arguments, said):

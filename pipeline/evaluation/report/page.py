@@ -1,307 +1,232 @@
-"""The page of scores: one HTML file that opens from disk, with no network and no script."""
+"""The page of a report: one HTML file that opens from disk, without network and scripts. Its layout is in page.html."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from html import escape
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from pipeline import __version__
 from pipeline.core.metrics import INTERVALS, SCORES
 from pipeline.core.tables import Row
-from pipeline.evaluation.backtest import Example
 from pipeline.evaluation.baselines import SEASONAL_NAIVE, STATISTICAL
-from pipeline.evaluation.ranking import Evaluations, Rank, undefined
+from pipeline.evaluation.examples import Example
+from pipeline.evaluation.ranking import RANKED_BY, Evaluations, Rank, datasets_without_ratio
 from pipeline.evaluation.report import charts
 
 _LIBRARIES = ("chronos-forecasting", "torch", "transformers", "numpy")
-_STYLE = """
-:root { color-scheme: light dark; --page: #ffffff; --card: #f6f7f9; LIGHT }
-@media (prefers-color-scheme: dark) { :root { --page: #12151c; --card: #1b202b; DARK } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem clamp(1rem, 4vw, 3rem) 4rem; max-width: 76rem; background: var(--page);
-  color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .4rem; }
-h2 { font-size: 1.15rem; margin: 2.6rem 0 .4rem; }
-p { margin: .3rem 0 .9rem; max-width: 46rem; }
-p.note, figcaption, summary span { color: var(--muted); font-size: .9rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
-th, td { padding: .3rem .9rem .3rem 0; text-align: right; border-bottom: 1px solid var(--rule); }
-th { color: var(--muted); font-weight: 500; }
-th:first-child, td:first-child, td.text, th.text { text-align: left; }
-td.best { font-weight: 650; }
-td small { color: var(--muted); }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); gap: 1rem 1.6rem; }
-figure { margin: 0; min-width: 0; }
-svg { width: 100%; height: auto; display: block; }
-svg text { font-family: system-ui, sans-serif !important; }
-.legend { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; font-size: .9rem; margin: .2rem 0 .8rem; }
-.legend i { display: inline-block; width: .8em; height: .8em; border-radius: 50%; margin-right: .4em; }
-details { margin: .6rem 0; }
-summary { cursor: pointer; font-weight: 550; }
-pre { background: var(--card); padding: .8rem 1rem; border-radius: .5rem; overflow-x: auto; font-size: .85rem; }
-"""
+_CURVES = {"loss": "training loss", "WQL": "validation WQL", "MASE": "validation MASE"}
+"""Columns of the table `training`, with the titles of their charts."""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """All that the page shows."""
+    """The content of a report."""
 
     ranks: list[Rank]
+    tied: list[str]
+    """Models that the first of the ranking does not clearly beat."""
     evaluations: Evaluations
-    scores: list[Row]
-    calibration: list[Row]
-    steps: list[Row]
+    tables: Mapping[str, list[Row]]
+    """By the names of `TABLES`."""
     examples: list[Example]
-    curves: list[Row]
-    """`model, step`, and of each step what is known of `loss`, `WQL` and `MASE`."""
+    """Forecasts of the shown model."""
+    conclusions: list[str]
+    """Whether fine-tuning helped, one answer for each fine-tuned model."""
+    warnings: list[str]
+    """Reasons why scores may be too good."""
     command: str
-    """What makes the report again."""
-    warnings: list[str] = field(default_factory=list)
-    """What the scores must not be read without."""
+    """The command that repeats the evaluation."""
 
 
-def score_page(found: Findings) -> str:
+class _Cell(NamedTuple):
+    """A cell of a table."""
+
+    text: str
+    style: str = ""
+    """CSS class."""
+    note: str = ""
+    """Small text behind the cell's text."""
+
+
+def render_page(findings: Findings) -> str:
     """Return the page as HTML."""
-    models = [one.model for one in found.ranks]
-    labels = _labels(models)
-    own = [model for model in models if model != SEASONAL_NAIVE]
-    colours = {model: charts.colour_of(own.index(model) if model in own else None) for model in models}
-    page = _Page(found, models, labels, colours)
-    light, dark = (" ".join(f"{name}: {pair[k]};" for name, pair in charts.COLOURS.items()) for k in (0, 1))
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>Forecast scores</title>\n'
-        f"<style>{_STYLE.replace('LIGHT', light).replace('DARK', dark)}</style>\n</head>\n<body>\n"
-        + "\n".join(page.sections())
-        + "\n</body>\n</html>\n"
+    models = [entry.model for entry in findings.ranks]
+    labels, colors, datasets = label_models(models), _color_models(models), list(findings.evaluations)
+    first_evaluations = [next(iter(by_model.values())) for by_model in findings.evaluations.values()]
+    calibrated = [model for model in models if model != SEASONAL_NAIVE]
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
     )
-
-
-@dataclass(frozen=True)
-class _Page:
-    found: Findings
-    models: list[str]
-    labels: dict[str, str]
-    colours: dict[str, str]
-
-    def sections(self) -> list[str]:
-        return [
-            self._verdict(),
-            self._ranking(),
-            self._by_set(),
-            self._calibration(),
-            self._by_step(),
-            self._examples(),
-            self._curves(),
-            self._again(),
-        ]
-
-    def _verdict(self) -> str:
-        evaluations, first = self.found.evaluations, self.found.ranks[0]
-        n_series = sum(int(next(iter(of_set.values())).scores()["series"]) for of_set in evaluations.values())
-        over = f"{len(evaluations)} data sets" if len(evaluations) > 1 else f"{next(iter(evaluations))}"
-        estimate = first.relative["WQL"]
-        sure = (
-            f" (95% interval {_number(estimate.low)} to {_number(estimate.high)})" if np.isfinite(estimate.low) else ""
-        )
-        if np.isnan(estimate.value):
-            said = "Nobody can be said to be better than repeating the last season: its own WQL is 0 or not defined."
-        elif first.model == SEASONAL_NAIVE:
-            said = "No model is better than repeating the last season."
-        else:
-            said = (
-                f"<b>{escape(self.labels[first.model])}</b> forecasts best: its WQL is {_number(estimate.value)} of "
-                f"seasonal naive's{sure}."
-            )
-        scale, drawn = ("geometric mean over the data sets", "data sets")
-        if len(evaluations) == 1:
-            scale, drawn = "of the one data set", "series"
-        return (
-            "<h1>Forecast scores</h1>\n"
-            + "".join(f"<p><b>{escape(warning)}</b></p>\n" for warning in self.found.warnings)
-            + f"<p>{len(self.models)} forecasters on {escape(over)}, {n_series:,} series. {said}</p>\n"
-            f'<p class="note">Relative scores are over seasonal naive\'s, {scale}: below 1 is better than repeating the '
-            f"last season. Intervals are 95% bootstrap intervals over {drawn}.{self._left_out()}</p>"
-        )
-
-    def _left_out(self) -> str:
-        of_score = undefined(self.found.evaluations, SEASONAL_NAIVE)
-        return "".join(
-            f" Relative {score} leaves out {escape(', '.join(names))}: there seasonal naive's is 0 or not defined."
-            for score, names in of_score.items()
-            if names
-        )
-
-    def _ranking(self) -> str:
-        head = ["model", "relative WQL", "relative MASE", "wins by WQL", "wins by MASE"]
-        rows = []
-        for one in self.found.ranks:
-            cells = [(escape(self.labels[one.model]), "text")]
-            for score in ("WQL", "MASE"):
-                value = one.relative[score]
-                sure = np.isfinite(value.low) and value.low < value.high
-                between = f" <small>{_number(value.low)}–{_number(value.high)}</small>" if sure else ""
-                cells.append((f"{_number(value.value)}{between}", ""))
-            rows.append(cells + [(_percent(one.win_rate[score]), "") for score in ("WQL", "MASE")])
-        drawn = [charts.ranking_chart(self.found.ranks, self.labels, score, self.colours) for score in ("WQL", "MASE")]
-        unit = "data set" if len(self.found.evaluations) > 1 else "series"
-        return (
-            f"<h2>Ranking</h2>\n{_table(head, rows)}\n"
-            f'<p class="note">A win is a lower score than another forecaster\'s on the same {unit}; a tie is half a '
-            "win.</p>\n"
-            f"{_charts(drawn)}"
-        )
-
-    def _by_set(self) -> str:
-        by_place = {(row["data set"], row["model"]): row for row in self.found.scores}
-        head = ["data set", *(escape(self.labels[model]) for model in self.models)]
-        rows = []
-        for dataset in self.found.evaluations:
-            values = [by_place[dataset, model]["relative WQL"] for model in self.models]
-            best = np.nanmin(values) if np.isfinite(values).any() else None
-            cells = [(_number(value), "best" if value == best else "") for value in values]
-            rows.append([(escape(dataset), "text"), *cells])
-        full = []
-        for row in self.found.scores:
-            if row["data set"] in self.found.evaluations:
-                cells = [(escape(row["data set"]), "text"), (escape(self.labels[row["model"]]), "text")]
-                cells += [
-                    (_percent(row[score]) if "coverage" in score else _number(row[score]), "") for score in SCORES
-                ]
-                full.append([*cells, (f"{row['series']:,}", ""), (f"{row['windows']:,}", "")])
-        names = [f"inside {score.removeprefix('coverage_')}%" if "coverage" in score else score for score in SCORES]
-        return (
-            "<h2>By data set</h2>\n<p class='note'>WQL over seasonal naive's; the lowest is bold.</p>\n"
-            f"{_table(head, rows)}\n<details><summary>All scores</summary>\n"
-            + _table(["data set", "model", *names, "series", "windows"], full, texts=2)
-            + "</details>"
-        )
-
-    def _calibration(self) -> str:
-        shares = {
-            model: _mean_over_sets([row for row in self.found.calibration if row["model"] == model])
-            for model in self.models
-            if model != SEASONAL_NAIVE
-        }
-        if not shares:
-            return ""
-        coverage = {
-            model: [
-                float(np.nanmean([row[f"coverage_{interval}"] for row in self._of_model(model)]))
-                for interval in INTERVALS
-            ]
-            for model in shares
-        }
-        drawn = [
-            charts.calibration_chart(shares, self.labels, self.colours),
-            charts.coverage_chart(coverage, self.labels, self.colours),
-        ]
-        return (
-            "<h2>Calibration</h2>\n<p>Of the targets, a tenth ought to lie below the 0.1-quantile, and eight tenths inside "
-            "the 80% interval. On the dotted line they do; mean over data sets.</p>\n"
-            f"{self._legend(shares)}\n{_charts(drawn)}"
-        )
-
-    def _by_step(self) -> str:
-        drawn = []
-        for dataset in self.found.evaluations:
-            rows = [row for row in self.found.steps if row["data set"] == dataset]
-            errors = {model: [row["MASE"] for row in rows if row["model"] == model] for model in self.models}
-            drawn.append(charts.step_chart(dataset, errors, self.labels, self.colours))
-        return f"<h2>Error by step of the horizon</h2>\n{self._legend(self.models)}\n{_charts(drawn)}"
-
-    def _examples(self) -> str:
-        if not self.found.examples:
-            return ""
-        model = shown_model(self.found.ranks)
-        blocks = []
-        for position, dataset in enumerate(self.found.evaluations):
-            drawn = [
-                charts.example_chart(one, self.colours[model]) for one in self.found.examples if one.task == dataset
-            ]
-            opened = " open" if position == 0 else ""
-            blocks.append(f"<details{opened}><summary>{escape(dataset)}</summary>\n{_charts(drawn)}</details>")
-        return (
-            f"<h2>Forecasts of {escape(self.labels[model])}</h2>\n<p>The best, the median and the worst window of each data "
-            "set by MASE: history in grey, actual values in the text's colour, median and 80% interval in colour.</p>\n"
-            + "\n".join(blocks)
-        )
-
-    def _curves(self) -> str:
-        blocks = []
-        for model in self.models:
-            rows, drawn = [row for row in self.found.curves if row["model"] == model], []
-            for what, key in (("training loss", "loss"), ("validation WQL", "WQL"), ("validation MASE", "MASE")):
-                known = [(row["step"], row[key]) for row in rows if row[key] is not None]
-                if len(known) > 1:
-                    steps, values = zip(*known)
-                    drawn.append(charts.curve_chart(model, steps, values, what))
-            if drawn:
-                blocks.append(f"<h2>Training of {escape(self.labels[model])}</h2>\n{_charts(drawn)}")
-        return "\n".join(blocks)
-
-    def _again(self) -> str:
-        versions = {"chronos-native": __version__, **{name: version(name) for name in _LIBRARIES}}
-        versions["Python"] = platform.python_version()
-        named = [
-            f"{escape(self.labels[model])}: {escape(model)}" for model in self.models if self.labels[model] != model
-        ]
-        where = f'<p class="note">{"; ".join(named)}</p>\n' if named else ""
-        return (
-            f"<h2>To make this again</h2>\n<pre>{escape(self.found.command)}</pre>\n{where}"
-            f'<p class="note">{", ".join(f"{name} {number}" for name, number in versions.items())}. The numbers are in the '
-            "CSV files beside this page.</p>"
-        )
-
-    def _of_model(self, model: str) -> list[Row]:
-        return [row for row in self.found.scores if row["model"] == model and row["data set"] in self.found.evaluations]
-
-    def _legend(self, models: Any) -> str:
-        entries = (
-            f'<span><i style="background: var({self.colours[model]})"></i>{escape(self.labels[model])}</span>'
-            for model in models
-        )
-        return f'<div class="legend">{"".join(entries)}</div>'
+    page = environment.get_template("page.html").render(
+        findings=findings,
+        models=models,
+        labels=labels,
+        colors=colors,
+        theme=charts.COLORS,
+        datasets_text=f"{len(datasets)} data sets" if len(datasets) > 1 else datasets[0],
+        is_single=len(datasets) == 1,
+        n_series=sum(int(evaluation.scores()["series"]) for evaluation in first_evaluations),
+        verdict=_verdict(findings, labels),
+        left_out=datasets_without_ratio(findings.evaluations, SEASONAL_NAIVE),
+        ranking=_ranking_rows(findings, labels),
+        ranking_charts=[charts.ranking_chart(findings.ranks, labels, score, colors) for score in RANKED_BY],
+        by_dataset=_dataset_rows(findings, models),
+        score_names=[f"inside {name.removeprefix('coverage_')}%" if _is_share(name) else name for name in SCORES],
+        all_scores=_score_rows(findings, labels),
+        calibrated=calibrated,
+        calibration_charts=_calibration_charts(findings, calibrated, labels, colors) if calibrated else [],
+        step_charts=_step_charts(findings, models, labels, colors),
+        shown=shown_model(findings.ranks),
+        example_charts=_example_charts(findings, colors[shown_model(findings.ranks)]),
+        training_charts=_training_charts(findings, models),
+        paths=[model for model in models if labels[model] != model],
+        versions={
+            "chronos-native": __version__,
+            **{name: version(name) for name in _LIBRARIES},
+            "Python": platform.python_version(),
+        },
+    )
+    return page.lstrip()  # of the blank lines of the macros
 
 
 def shown_model(ranks: Sequence[Rank]) -> str:
-    """Return the model whose forecasts are drawn: the best that is no baseline, or the best."""
-    own = [one.model for one in ranks if one.model not in (SEASONAL_NAIVE, *STATISTICAL)]
-    return (own or [ranks[0].model])[0]
+    """Return the model whose forecasts are drawn: the first of the ranking that is not a baseline, or the first."""
+    models = [entry.model for entry in ranks]
+    return next((model for model in models if model not in (SEASONAL_NAIVE, *STATISTICAL)), models[0])
 
 
-def _labels(models: Sequence[str]) -> dict[str, str]:
-    """Return the last part of each model's path, or the whole where two have one."""
-    last = [Path(model).name for model in models]
-    return {model: name if last.count(name) == 1 else model for model, name in zip(models, last)}
+def label_models(models: Sequence[str]) -> dict[str, str]:
+    """Return a label for each model: the last part of its path, or the whole path if two have the same last part."""
+    names = [Path(model).name for model in models]
+    return {model: name if names.count(name) == 1 else model for model, name in zip(models, names)}
 
 
-def _mean_over_sets(rows: Sequence[Row]) -> np.ndarray:
-    levels = sorted({row["level"] for row in rows})
-    return np.array(
-        [np.nanmean([row["share at or below"] for row in rows if row["level"] == level]) for level in levels]
+def _color_models(models: Sequence[str]) -> dict[str, str]:
+    """Return the CSS variable of each model's color."""
+    own = [model for model in models if model != SEASONAL_NAIVE]
+    return {model: charts.color_variable(own.index(model) if model in own else None) for model in models}
+
+
+def _verdict(findings: Findings, labels: Mapping[str, str]) -> Markup:
+    """Say which model has the lowest relative WQL, and which models are tied with it."""
+    first = findings.ranks[0]
+    estimate = first.relative["WQL"]
+    tied = ", ".join(labels[model] for model in findings.tied)
+    ties = Markup(" Tied with it (the paired 95% interval includes zero): {}.").format(tied) if tied else ""
+    if np.isnan(estimate.value):
+        return Markup("There is no ranking, since the WQL of seasonal naive is 0 or not defined.")
+    if first.model == SEASONAL_NAIVE:
+        return Markup("No model is better than seasonal naive.") + ties
+    interval = ""
+    if np.isfinite(estimate.low):
+        interval = f" (95% interval {_number(estimate.low)} to {_number(estimate.high)})"
+    claim = "has the lowest WQL" if findings.tied else "forecasts best: its WQL is"
+    return Markup("<b>{}</b> {}").format(labels[first.model], claim) + (
+        f"{',' if findings.tied else ''} {_number(estimate.value)} of that of seasonal naive{interval}." + ties
     )
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]], texts: int = 1) -> str:
-    names = "".join(f'<th{" class=text" if i < texts else ""}>{name}</th>' for i, name in enumerate(head))
-    body = "\n".join(
-        "<tr>" + "".join(f'<td{f" class={kind}" if kind else ""}>{cell}</td>' for cell, kind in row) + "</tr>"
-        for row in rows
-    )
-    return f'<div class="scroll"><table><thead><tr>{names}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
+def _ranking_rows(findings: Findings, labels: Mapping[str, str]) -> list[list[_Cell]]:
+    rows = []
+    for entry in findings.ranks:
+        cells = [_Cell(labels[entry.model], "text", "tied with the best" if entry.model in findings.tied else "")]
+        for score in RANKED_BY:
+            estimate = entry.relative[score]
+            has_interval = np.isfinite(estimate.low) and estimate.low < estimate.high
+            interval = f"{_number(estimate.low)}–{_number(estimate.high)}" if has_interval else ""
+            cells.append(_Cell(_number(estimate.value), note=interval))
+        rows.append(cells + [_Cell(_percent(entry.win_rate[score])) for score in RANKED_BY])
+    return rows
 
 
-def _charts(drawn: Sequence[str]) -> str:
-    return '<div class="charts">' + "\n".join(f"<figure>{one}</figure>" for one in drawn) + "</div>"
+def _dataset_rows(findings: Findings, models: Sequence[str]) -> list[list[_Cell]]:
+    """Return the relative WQL of each model on each data set."""
+    scores = {(row["data set"], row["model"]): row for row in findings.tables["scores"]}
+    rows = []
+    for dataset in findings.evaluations:
+        values = [scores[dataset, model]["relative WQL"] for model in models]
+        best = np.nanmin(values) if np.isfinite(values).any() else None
+        cells = [_Cell(_number(value), "best" if value == best else "") for value in values]
+        rows.append([_Cell(dataset, "text"), *cells])
+    return rows
+
+
+def _score_rows(findings: Findings, labels: Mapping[str, str]) -> list[list[_Cell]]:
+    """Return all scores of each data set and model, without the rows of means."""
+    rows = []
+    for row in _rows_of_datasets(findings):
+        cells = [_Cell(row["data set"], "text"), _Cell(labels[row["model"]], "text")]
+        cells += [_Cell((_percent if _is_share(score) else _number)(row[score])) for score in SCORES]
+        rows.append([*cells, _Cell(f"{row['series']:,}"), _Cell(f"{row['windows']:,}")])
+    return rows
+
+
+def _calibration_charts(
+    findings: Findings, models: Sequence[str], labels: dict[str, str], colors: dict[str, str]
+) -> list[str]:
+    shares, coverage = {}, {}
+    for model in models:
+        rows = [row for row in findings.tables["calibration"] if row["model"] == model]
+        levels = sorted({row["level"] for row in rows})
+        shares[model] = np.array(
+            [np.nanmean([row["share at or below"] for row in rows if row["level"] == level]) for level in levels]
+        )
+        scores = [row for row in _rows_of_datasets(findings) if row["model"] == model]
+        coverage[model] = [float(np.nanmean([row[f"coverage_{interval}"] for row in scores])) for interval in INTERVALS]
+    return [charts.calibration_chart(shares, labels, colors), charts.coverage_chart(coverage, labels, colors)]
+
+
+def _step_charts(
+    findings: Findings, models: Sequence[str], labels: dict[str, str], colors: dict[str, str]
+) -> list[str]:
+    drawn = []
+    for dataset in findings.evaluations:
+        rows = [row for row in findings.tables["scores_by_step"] if row["data set"] == dataset]
+        errors = {model: [row["MASE"] for row in rows if row["model"] == model] for model in models}
+        drawn.append(charts.step_chart(dataset, errors, labels, colors))
+    return drawn
+
+
+def _example_charts(findings: Findings, color: str) -> dict[str, list[str]]:
+    """Return the charts of the examples by data set."""
+    return {
+        dataset: [charts.example_chart(example, color) for example in findings.examples if example.task == dataset]
+        for dataset in findings.evaluations
+    }
+
+
+def _training_charts(findings: Findings, models: Sequence[str]) -> dict[str, list[str]]:
+    """Return the training curves by model, for models that have some."""
+    drawn: dict[str, list[str]] = {}
+    for model in models:
+        rows = [row for row in findings.tables["training"] if row["model"] == model]
+        for column, title in _CURVES.items():
+            points = [(row["step"], row[column]) for row in rows if row[column] is not None]
+            if len(points) > 1:
+                steps, values = zip(*points)
+                drawn.setdefault(model, []).append(charts.curve_chart(model, steps, values, title))
+    return drawn
+
+
+def _rows_of_datasets(findings: Findings) -> list[Row]:
+    return [row for row in findings.tables["scores"] if row["data set"] in findings.evaluations]
+
+
+def _is_share(score: str) -> bool:
+    return score.startswith("coverage")
 
 
 def _number(value: float | None) -> str:

@@ -1,24 +1,24 @@
-"""The models inside the package, pretrained by this project on synthetic series alone: `builtin:NAME`."""
+"""The models inside the package, `builtin:NAME`, which this project pretrained on synthetic series."""
 
 from pathlib import Path
 
 from pipeline.core.errors import UserError
 
-PREFIX = "builtin:"
-_HERE = Path(__file__).parent
+BUILTIN = "builtin:"
+_FOLDER = Path(__file__).parent
 
 
 def builtin_names() -> list[str]:
-    """Return what models there are."""
-    return sorted(f"{PREFIX}{file.parent.name}" for file in _HERE.glob("*/config.json"))
+    """Return the names of the models inside the package, with the prefix."""
+    return sorted(f"{BUILTIN}{file.parent.name}" for file in _FOLDER.glob("*/config.json"))
 
 
 def builtin_folder(name: str) -> Path:
     """Return the checkpoint folder of `builtin:NAME`.
 
     Raises:
-        UserError: there is no such model.
+        UserError: the package has no model of that name.
     """
     if name not in builtin_names():
-        raise UserError(f"there is no model {name} inside; there is {', '.join(builtin_names())}")
-    return _HERE / name.removeprefix(PREFIX)
+        raise UserError(f"unknown model {name}. The package contains {', '.join(builtin_names())}")
+    return _FOLDER / name.removeprefix(BUILTIN)

@@ -1,0 +1,51 @@
+"""Forecasts in batches: the one loop that forecast files, `predict`, the backtest and fev share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from pipeline.core.series import History
+
+Indices = TypeVar("Indices", range, np.ndarray)
+Output = TypeVar("Output")
+
+
+@dataclass(frozen=True)
+class Batch(Generic[Indices, Output]):
+    """One batch with its forecasts."""
+
+    indices: Indices
+    """Items or windows of the batch, [n]."""
+    histories: list[History]
+    """Histories that the forecasts start from, the same number for each item or window."""
+    output: Output
+    """The return value of the forecast function."""
+
+
+def split_batches(indices: Indices, batch_size: int) -> list[Indices]:
+    """Return consecutive batches of `batch_size` indices; the last one may be smaller.
+
+    Sampled forecasts depend on the batch, so the same indices must always give the same batches.
+    """
+    return [indices[first : first + batch_size] for first in range(0, len(indices), batch_size)]
+
+
+def forecast_batches(
+    histories: Callable[[Indices], list[History]],
+    forecast: Callable[[list[History]], Output],
+    batches: Iterable[Indices],
+) -> Iterator[Batch[Indices, Output]]:
+    """Forecast one batch after the other, so that only the histories of one batch are in memory.
+
+    Args:
+        histories: returns the histories of a batch.
+        forecast: forecasts the histories of a batch.
+        batches: indices of the items or windows of each batch.
+    """
+    for indices in batches:
+        rows = histories(indices)
+        yield Batch(indices, rows, forecast(rows))

@@ -1,0 +1,178 @@
+"""Requests: horizon, quantile levels and known covariates of the forecasts of a store, checked against the model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline.config import Config, InferenceConfig
+from pipeline.core.errors import UserError, first_few
+from pipeline.core.series import History, Panel
+from pipeline.data.arrow_store import Store, store_from_arrays
+from pipeline.data.frequency import UNKNOWN, timestamps
+from pipeline.data.future import FutureCovariates, open_future
+from pipeline.data.numbers import array_to_float32
+from pipeline.forecasting.forecaster import Forecaster
+from pipeline.models.checkpoint import read_training_info
+
+_MAX_CHECKED_SERIES = 10_000
+"""Maximum number of series that are checked for an early end, so that opening a large store stays fast."""
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """Settings of the forecasts of a store."""
+
+    prediction_length: int
+    """Steps of the horizon."""
+    levels: Sequence[float]
+    """Quantile levels, each between 0 and 1."""
+    context_length: int | None = None
+    """Maximum number of history steps that the model sees; None for all."""
+    batch_size: int = 64
+    """Items a forward pass."""
+    target_names: Sequence[str] | None = None
+    """Names of the targets in the table; None for the names in the store."""
+    future: FutureCovariates | None = None
+    """Known covariates at the steps to forecast."""
+    max_part_size: int = 4096
+    """Maximum number of items that are forecast between two writes; an interrupted forecast loses no more."""
+
+    def __post_init__(self) -> None:
+        if self.prediction_length < 1:
+            raise UserError(f"prediction_length must be at least 1, got {self.prediction_length}")
+
+    @staticmethod
+    def from_config(inference: InferenceConfig, prediction_length: int) -> Request:
+        """Return the request of a configuration, without covariates."""
+        return Request(prediction_length, inference.quantiles, inference.context_length, inference.batch_size)
+
+    def histories(self, store: Store, indices: Iterable[int]) -> list[History]:
+        """Return the values from which the forecast of each item of a store starts."""
+        return [self._history(store, int(index)) for index in indices]
+
+    def _history(self, store: Store, index: int) -> History:
+        rows = store.rows(index)[:, -(self.context_length or max(1, store.lengths[index])) :]
+        if len(store.variates) == 1:
+            return rows[0]
+        future = np.full((len(rows), self.prediction_length), np.nan, np.float32)
+        if self.future is not None:
+            future[-len(store.variates.known) :] = self.future.values(index)
+        return Panel(rows, future, store.variates)
+
+
+def make_request(
+    config: Config, forecaster: Forecaster, store: Store, prediction_length: int, future_df: pd.DataFrame | None = None
+) -> Request:
+    """Return the request of a configuration for a store, checked against the model.
+
+    Args:
+        future_df: known covariates at the steps to forecast; None takes them from inference.future_path.
+
+    Raises:
+        UserError: the table of known covariates is wrong, or the model does not take a variate or category of the data.
+    """
+    named, targets = config.data.variates().targets, store.variates.targets
+    future = open_future(config, store, prediction_length, future_df)
+    _check_categories(forecaster, store, future)
+    request = replace(
+        Request.from_config(config.inference, prediction_length),
+        # A store may have been converted under another name of its only target.
+        target_names=named if len(named) == len(store.variates) == 1 else targets,
+        future=future,
+    )
+    check_request(forecaster, store, request)
+    return request
+
+
+def check_request(forecaster: Forecaster, store: Store, request: Request) -> None:
+    """Refuse variates that the model does not take, and warn about forecasts beyond its training.
+
+    Raises:
+        UserError: the store has covariates or several targets, and the model takes one target only.
+    """
+    if len(store.variates) > 1 and forecaster.family != "chronos-2":
+        raise UserError(
+            f"data: {', '.join(store.variates.names[1:])} beside {store.variates.targets[0]}: only Chronos-2 takes "
+            f"covariates and several targets, and this is a {forecaster.family} model; name one column in data.target"
+        )
+    _warn_about_early_ends(store, request.prediction_length)
+    if request.prediction_length > forecaster.horizon:
+        logger.info(
+            "the horizon of %d steps exceeds the model's %d, so later steps are forecast from earlier forecasts",
+            request.prediction_length,
+            forecaster.horizon,
+        )
+    extrapolated = forecaster.extrapolated_levels(request.levels)
+    if extrapolated:
+        logger.warning(
+            "quantile levels %s are outside the trained levels, so they are extrapolated by a normal distribution",
+            ", ".join(map(str, extrapolated)),
+        )
+
+
+def _warn_about_early_ends(store: Store, prediction_length: int) -> None:
+    """Warn about series that end more than the horizon before the latest series."""
+    if store.freq == UNKNOWN:
+        return
+    starts, lengths = store.starts[:_MAX_CHECKED_SERIES], store.lengths[:_MAX_CHECKED_SERIES]
+    last_steps = timestamps(starts, store.freq, lengths[:, None] + [[-1, prediction_length - 1]])  # known, forecast
+    ended = last_steps[:, 1] < last_steps[:, 0].max()
+    if ended.any():
+        index = int(ended.argmax())
+        logger.warning(
+            "%d series end so early that all their forecasts are in the past, such as %s, which ends at %s; remove "
+            "series that are no longer observed",
+            np.count_nonzero(ended),
+            store.item_ids[index],
+            last_steps[index, 0],
+        )
+
+
+def _check_categories(forecaster: Forecaster, store: Store, future: FutureCovariates | None) -> None:
+    """Refuse categories of covariates that the model was not trained with, and warn about missing covariates.
+
+    A model that was trained elsewhere, or without covariates, takes any.
+
+    Raises:
+        UserError: there is such a category.
+    """
+    trained = read_training_info(forecaster.model).get("variates", {}) if forecaster.model else {}
+    missing = [name for role in ("past", "known") for name in trained.get(role, ()) if name not in store.variates.names]
+    if missing:
+        logger.warning("the model was trained with the covariates %s, which the data lack", first_few(missing))
+    for name, categories in trained.get("categories", {}).items():
+        given = set(store.variates.categories.get(name, ()))
+        if future is not None:
+            given |= future.categories.get(name, set())
+        unseen = sorted(given - set(categories))
+        if unseen:
+            raise UserError(
+                f"the covariate {name} has the categories {first_few(unseen)}, which the model was not trained with. "
+                f"It knows {first_few(categories)}. Use these names, or retrain the model"
+            )
+
+
+def array_store(context: np.ndarray) -> Store:
+    """Return an array of series, [batch, length] or [length], as a store in memory.
+
+    Raises:
+        UserError: the context is not such an array.
+    """
+    if isinstance(context, pd.DataFrame):
+        raise UserError("predict takes an array or a store; use predict_df for a DataFrame")
+    if isinstance(context, (str, Path)):
+        raise UserError(f"{context} is a path; open it with open_source of pipeline.data.source, and pass the store")
+    try:
+        context = np.asanyarray(context)
+    except ValueError as error:
+        raise UserError("the series have unequal lengths; pad them with NaN on the left, or pass a store") from error
+    if context.ndim not in (1, 2):
+        raise UserError(f"context must have the shape [batch, length], got {list(context.shape)}")
+    return store_from_arrays(array_to_float32(np.atleast_2d(context), "context"))

@@ -1,0 +1,200 @@
+"""Load a base model from anywhere, convert it to a native Chronos checkpoint, and save it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from logging import getLogger
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import __version__
+from pipeline.config import BaseModelConfig, Config
+from pipeline.core.errors import UserError
+from pipeline.core.files import atomic_folder, check_writable_folder, read_json, write_json
+from pipeline.models.builtin import BUILTIN
+from pipeline.models.checkpoint import MODEL_INFO, PIPELINE_CLASSES, model_family, model_horizon, read_checkpoint
+from pipeline.models.create import convert_to_token_model, scratch_model
+from pipeline.models.find import S3, find_model
+from pipeline.models.load import conversions_needed, read_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+SCRATCH = "scratch:"
+_TITLE = "# Base model: "
+logger = getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A model in memory and its origin."""
+
+    model: PreTrainedModel
+    name: str
+    """Hub ID, folder, s3:// prefix, `builtin:NAME` or `scratch:SIZE`."""
+    revision: str | None = None
+    """Branch, tag or commit on the Hub, as the user named it."""
+    commit: str | None = None
+    """Commit on the Hub; None if the model comes from elsewhere."""
+    seed: int | None = None
+    """Seed of random weights; None if the weights were loaded."""
+    missing: tuple[str, ...] = ()
+    """Conversions that a native checkpoint still needs."""
+    converted: tuple[str, ...] = ()
+    """Conversions that were made."""
+
+
+def make_base(config: Config) -> dict[str, Any]:
+    """Load, convert and save the model that the section base_model names, and return its description (`describe`).
+
+    Raises:
+        UserError: the model or the folder cannot be used.
+    """
+    check_writable_folder(config.base_path())
+    base = load_base(config.base_model.model_name, config.base_model.revision, config.chronos.seed)
+    if config.base_model.convert_format:
+        base = convert(base)
+    save(base, config.base_path(), config.base_model.save_metadata)
+    return describe(base)
+
+
+def load_base(name: str, revision: str | None = None, seed: int = 0) -> BaseModel:
+    """Load a model into memory.
+
+    Args:
+        name: Hub ID, folder, s3:// prefix, `builtin:NAME` or `scratch:SIZE`.
+        revision: branch, tag or commit on the Hub.
+        seed: of the weights of `scratch:SIZE`.
+
+    Raises:
+        UserError: the model does not exist, cannot be reached, or is broken.
+    """
+    if revision is not None and (name.startswith((SCRATCH, BUILTIN, S3)) or Path(name).is_dir()):
+        raise UserError(f"base_model.revision: {name} has no revisions, only Hub repositories do. Remove the key")
+    if name.startswith(SCRATCH):
+        return BaseModel(scratch_model(name.removeprefix(SCRATCH), seed), name, seed=seed)
+    folder = find_model(name, revision)
+    commit = folder.name if folder.parent.name == "snapshots" else None
+    return BaseModel(read_model(folder), name, revision, commit, missing=tuple(conversions_needed(folder)))
+
+
+def convert(base: BaseModel) -> BaseModel:
+    """Convert a model to a native Chronos checkpoint; a native one stays as it is.
+
+    A plain T5 or GPT-2 language model becomes a Chronos token model with random embeddings for new tokens. Missing
+    `chronos_pipeline_class` and `architectures` are added. Saving turns pickled weights into safetensors. The model is
+    changed in place.
+
+    Raises:
+        UserError: a GPT-2 model has too few positions.
+    """
+    config = base.model.config
+    if model_family(config.to_dict()) is None:
+        convert_to_token_model(base.model)
+    family = model_family(config.to_dict())
+    assert family is not None
+    config.chronos_pipeline_class = PIPELINE_CLASSES[family]
+    config.architectures = [type(base.model).__name__]
+    for reason in base.missing:
+        logger.info("converted %s: %s", base.name, reason)
+    return replace(base, missing=(), converted=base.converted + base.missing)
+
+
+def save(base: BaseModel, path: Path, with_metadata: bool = True) -> None:
+    """Write the checkpoint and its model card in one step, so that a failure leaves `path` as it was.
+
+    Args:
+        path: folder; an earlier base model in it is replaced.
+        with_metadata: also write model_info.json.
+
+    Raises:
+        UserError: the model is not native, `path` contains other files, or random weights would lose their metadata.
+    """
+    if base.missing:
+        raise UserError(
+            f"{base.name} is not a native checkpoint ({'; '.join(base.missing)}). Set base_model.convert_format true"
+        )
+    if not with_metadata and base.name.startswith(SCRATCH):
+        raise UserError(
+            f"base_model.save_metadata false: training detects the random weights of {base.name} by model_info.json "
+            "only. Set it to true"
+        )
+    if path.is_dir() and any(path.iterdir()) and not _is_base_model(path):
+        raise UserError(f"{path} is not empty and contains no base model. Choose another base_model.output_path")
+    info = describe(base)
+    with atomic_folder(path) as folder:
+        base.model.save_pretrained(folder)
+        (folder / "README.md").write_text(_card(info), encoding="utf-8")
+        if with_metadata:
+            write_json(folder / MODEL_INFO, info)
+    read_checkpoint(path)
+
+
+def describe(base: BaseModel) -> dict[str, Any]:
+    """Return the content of model_info.json: name, family, parameters, context, horizon, quantiles and more."""
+    config = base.model.config.to_dict()
+    family = model_family(config)
+    chronos = config.get("chronos_config") or {}
+    return {
+        "model_name": base.name,
+        "revision": base.revision,
+        "commit": base.commit,
+        "converted": list(base.converted),
+        "family": family,
+        "architecture": type(base.model).__name__,
+        "parameters": sum(parameter.numel() for parameter in base.model.parameters()),
+        "context_length": chronos.get("context_length"),
+        "prediction_length": model_horizon(config) if family else None,
+        "quantiles": chronos.get("quantiles"),
+        "dtype": str(base.model.dtype).removeprefix("torch."),
+        "seed": base.seed,
+        "version": __version__,
+    }
+
+
+def check_base(config: Config) -> None:
+    """Check that base_model.output_path contains the model that base_model.model_name asks for.
+
+    A folder without model_info.json passes, and so does the default model_name, which is no request.
+
+    Raises:
+        UserError: the folder contains another model or another revision.
+    """
+    name, revision = config.base_model.model_name, config.base_model.revision
+    info_file = config.base_path() / MODEL_INFO
+    if not info_file.is_file() or (name == BaseModelConfig.model_name and revision is None):
+        return
+    info = read_json(info_file)
+    if not _is_same_model(name, info["model_name"]) or revision not in (None, info["revision"]):
+        raise UserError(
+            f"base_model.model_name is {_with_revision(name, revision)}, but {config.base_path()} contains "
+            f"{_with_revision(info['model_name'], info['revision'])}. Run scripts/base_model.py, or set "
+            "base_model.output_path to another folder"
+        )
+
+
+def _is_same_model(name: str, other: str) -> bool:
+    return name == other or (Path(name).is_dir() and Path(other).is_dir() and Path(name).samefile(other))
+
+
+def _with_revision(name: str, revision: str | None) -> str:
+    return name if revision is None else f"{name} at revision {revision}"
+
+
+def _is_base_model(folder: Path) -> bool:
+    """Return whether a folder was written by `save`, with or without metadata."""
+    card = folder / "README.md"
+    return (folder / MODEL_INFO).is_file() or (
+        card.is_file() and _TITLE in card.read_text(encoding="utf-8", errors="replace")
+    )
+
+
+def _card(info: dict[str, Any]) -> str:
+    rows = "\n".join(f"| {key} | {value} |" for key, value in info.items() if value is not None)
+    return (
+        "---\nlibrary_name: chronos-forecasting\npipeline_tag: time-series-forecasting\n---\n\n"
+        f"{_TITLE}{info['model_name']}\n\nA native Chronos checkpoint: the base model of a fine-tuning run.\n\n"
+        f"| | |\n|---|---|\n{rows}\n\n"
+        "```python\nfrom chronos import BaseChronosPipeline\n\n"
+        'pipeline = BaseChronosPipeline.from_pretrained("path/of/this/folder")\n```\n'
+    )

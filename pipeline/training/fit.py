@@ -1,0 +1,183 @@
+"""One training by the Trainer: from the base, or from the last checkpoint of a killed run, to its last step."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+from transformers import TrainerState, TrainingArguments
+from transformers.integrations import TensorBoardCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from pipeline.core.errors import UserError, to_one_line
+from pipeline.core.files import report_disk_errors
+from pipeline.training.arguments import is_compiled, is_sharded, training_arguments
+from pipeline.training.callbacks import (
+    CheckpointCallback,
+    EarlyStopping,
+    LogCallback,
+    ProgressBar,
+    TensorBoardForecasts,
+)
+from pipeline.training.checkpointing import RunFolder
+from pipeline.training.memory import fit_batch, take_step
+from pipeline.training.prepare import TrainingRun
+from pipeline.training.trainer import ScoringTrainer
+from pipeline.windows.inputs import WindowDataset, identity_collate, input_function, pad_contexts
+from pipeline.windows.training_windows import TrainingWindows
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One of the two trainings of a run: the first is scored on the validation windows, the second has them in its
+    data."""
+
+    windows: TrainingWindows
+    steps: int
+    folder: RunFolder
+    scored: bool
+    """Whether checkpoints are scored on the validation windows."""
+
+
+def phase_arguments(run: TrainingRun, phase: Phase) -> TrainingArguments:
+    """Return the Trainer's arguments for a phase.
+
+    Raises:
+        UserError: an argument of training.trainer is wrong, or the machine cannot do what is configured.
+    """
+    checkpoint = run.base.checkpoint
+    arguments = training_arguments(
+        run.config,
+        replace(run.recipe, steps=phase.steps),
+        phase.folder,
+        family=checkpoint.family,
+        width=checkpoint.width,
+        with_validation=phase.scored,
+    )
+    if not phase.scored:
+        # Another tracker would take the second training for the first one, started anew.
+        arguments.report_to = ["tensorboard"] if "tensorboard" in (arguments.report_to or []) else []
+    return arguments
+
+
+def trainable_model(run: TrainingRun, arguments: TrainingArguments) -> Any:
+    """Return a copy of the base, ready to be trained.
+
+    Raises:
+        UserError: the model cannot have the configured shape, or has nothing to train.
+    """
+    # The layers for a CPU would break a compiled model into many pieces.
+    cpu_layers = arguments.device.type == "cpu" and not is_compiled(arguments)
+    model = run.base.trainable_model(run.config.chronos.seed, cpu_layers)
+    if arguments.gradient_checkpointing and not model.supports_gradient_checkpointing:
+        raise UserError(
+            "training.trainer.activation_checkpointing: this model does not support it; lower training.batch_size"
+        )
+    return model
+
+
+def build_trainer(run: TrainingRun, phase: Phase, arguments: TrainingArguments) -> ScoringTrainer:
+    """Return the Trainer of a phase, its settings checked; nothing is written to the run's folder.
+
+    On a GPU that is too small for a batch, more and smaller batches make a step.
+
+    Raises:
+        UserError: an optimizer, a schedule or a loader cannot be made from training.trainer, or not one window fits.
+    """
+    model = trainable_model(run, arguments)
+    if arguments.device.type == "cuda" and not is_sharded(arguments):
+        if arguments.gradient_checkpointing:
+            model.gradient_checkpointing_enable()
+        fit_batch(
+            arguments,
+            lambda n_windows: take_step(model, widest_inputs(run, model, n_windows), arguments.device, arguments.bf16),
+        )
+    # Compiled code is made for one shape and takes a minute for each, so contexts are then padded to one length.
+    to_inputs = _to_inputs(run, model, padded=is_compiled(arguments))
+    validation = run.validation
+    n_windows = phase.steps * run.config.training.batch_size
+    checkpoints = str(arguments.output_dir)
+    try:
+        # The Trainer makes its output folder at once, and nothing may be written before the run has claimed its own.
+        with tempfile.TemporaryDirectory(prefix="chronos-run-") as arguments.output_dir:
+            trainer = ScoringTrainer(
+                model=model,
+                args=arguments,
+                data_collator=identity_collate,
+                train_dataset=WindowDataset(phase.windows, n_windows, to_inputs),
+                eval_dataset=None if validation is None else WindowDataset(validation, len(validation), to_inputs),
+                validation=validation,
+                scheduled_steps=run.recipe.steps,
+                will_refit=phase.scored and run.all_windows is not None,
+            )
+            trainer.check_settings()
+    except (TypeError, ValueError, ImportError, KeyError, AttributeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"training.trainer: {to_one_line(error)}") from error
+    finally:
+        arguments.output_dir = checkpoints
+    _set_callbacks(trainer, phase)
+    return trainer
+
+
+def fit(run: TrainingRun, phase: Phase, trainer: ScoringTrainer) -> None:
+    """Train to the last step of the phase, at the rates of the whole recipe, continuing a killed run where it stopped.
+
+    The base is scored at step 0, before anything is trained.
+    """
+    arguments, last = trainer.args, phase.folder.last_checkpoint()
+    # Not by evaluate() before train(): the Trainer would take the model for prepared and leave out DDP.
+    arguments.eval_on_start = phase.scored and last is None
+    training = run.config.training
+    early_stopping = None
+    if training.patience is not None and phase.scored:
+        early_stopping = EarlyStopping(training.metric, training.patience)
+        trainer.add_callback(early_stopping)
+    if last is not None:
+        logger.info("continuing from %s", last)
+        n_processes = len(list(last.glob("rng_state*.pth")))
+        if n_processes != arguments.world_size:
+            logger.warning(
+                "the run began on %d process(es) and continues on %d: the windows are the same, dropout is not",
+                n_processes,
+                arguments.world_size,
+            )
+        state = TrainerState.load_from_json(str(last / "trainer_state.json"))
+        if early_stopping is not None and early_stopping.is_over(state):
+            # The Trainer takes a step before it compares with max_steps, so the data end there too.
+            arguments.max_steps = state.global_step
+            cast(WindowDataset, trainer.train_dataset).n_windows = state.global_step * training.batch_size
+    with report_disk_errors(phase.folder.path):
+        trainer.train(resume_from_checkpoint=str(last) if last else False)
+
+
+def widest_inputs(run: TrainingRun, model: Any, n_windows: int) -> dict[str, Any]:
+    """Return the model's inputs of the first windows, with as long a context as any batch can have."""
+    context, target = run.windows.batch(range(n_windows))
+    return _to_inputs(run, model, padded=True)(torch.from_numpy(context), torch.from_numpy(target))
+
+
+def _to_inputs(run: TrainingRun, model: Any, *, padded: bool) -> Callable[[Any, Any], dict[str, Any]]:
+    windows = run.windows
+    to_inputs = input_function(
+        run.base.checkpoint.family, model.config.chronos_config, windows.prediction_length, windows.variates
+    )
+    return pad_contexts(windows.context_length, to_inputs) if padded else to_inputs
+
+
+def _set_callbacks(trainer: ScoringTrainer, phase: Phase) -> None:
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    if not trainer.args.disable_tqdm:
+        trainer.add_callback(ProgressBar())
+    if trainer.pop_callback(TensorBoardCallback) is not None:
+        trainer.add_callback(TensorBoardForecasts(str(phase.folder.logs), lambda: trainer.drawn))
+    trainer.add_callback(CheckpointCallback(after_save=trainer.restart_clock))
+    trainer.add_callback(LogCallback())

@@ -1,0 +1,196 @@
+"""Preparation of a training run: windows, recipe and identity, with everything refused that can be refused
+beforehand."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from pipeline.config import Config, listed
+from pipeline.core.errors import UserError
+from pipeline.core.files import fingerprint
+from pipeline.core.processes import Processes
+from pipeline.data.arrow_store import Store
+from pipeline.data.source import open_configured
+from pipeline.models.checkpoint import STOCK_LEVELS, Checkpoint, weight_files
+from pipeline.synthetic.bank import Bank
+from pipeline.training.base_checkpoint import BaseCheckpoint
+from pipeline.training.checkpointing import differing_keys
+from pipeline.training.recipe import Recipe, make_recipe
+from pipeline.windows.prepare import data_identity, make_windows
+from pipeline.windows.training_sets import TrainingSet
+from pipeline.windows.training_windows import TrainingWindows
+from pipeline.windows.validation_windows import ValidationWindows
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+Epochs = float | Literal["auto"]
+_NOT_IN_IDENTITY = ("resume", "overwrite", "output_path", "dummy_data", "push_to_hub", "refit")
+"""Keys of the training section that the weights of the first training do not depend on."""
+_HARMLESS_ARGUMENTS = ("dataloader_", "logging_", "log_", "report_to", "run_name", "save_total_limit", "disable_tqdm")
+"""Beginnings of the Trainer's arguments that may change when a run is continued."""
+_SCHEDULES_BY_SCORE = ("reduce_lr_on_plateau", "greedy")
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A prepared run: which model is trained, on which windows, and for how long."""
+
+    config: Config
+    base: BaseCheckpoint
+    epochs: Epochs
+    recipe: Recipe
+    windows: TrainingWindows
+    validation: ValidationWindows | None
+
+    @cached_property
+    def all_windows(self) -> TrainingWindows | None:
+        """Training windows with the holdout among them; None if nothing is held out or training.refit is off."""
+        return self.windows.include_holdout() if self.config.training.refit else None
+
+    @property
+    def effective_config(self) -> Config:
+        """The configuration with the base that the run starts from and the epochs given in Python."""
+        base_model = dataclasses.replace(
+            self.config.base_model, model_name=self.base.name, output_path=str(self.base.checkpoint.path)
+        )
+        training = dataclasses.replace(self.config.training, epochs=self.epochs)
+        return dataclasses.replace(self.config, base_model=base_model, training=training)
+
+    def identity(self, arguments: TrainingArguments) -> dict[str, Any]:
+        """Return everything that the weights of the run depend on: settings, base, data and arithmetic."""
+        training = self.config.as_dict()["training"]
+        for key in _NOT_IN_IDENTITY:
+            del training[key]
+        training["freeze"] = listed(self.config.training.freeze)
+        training["trainer"] = {
+            key: value for key, value in training["trainer"].items() if not key.startswith(_HARMLESS_ARGUMENTS)
+        }
+        path = self.base.checkpoint.path
+        return {
+            "training": training,
+            "test_length": self.config.data.test_length,
+            "seed": self.config.chronos.seed,
+            "base model": fingerprint([*weight_files(path), path / "config.json"]),
+            "arithmetic": f"{arguments.mixed_precision} on {arguments.device.type}",
+            "data": data_identity(self.windows),
+            "steps": self.recipe.steps,
+            "rate": self.recipe.learning_rate,
+        }
+
+
+def prepare_windows(
+    config: Config, checkpoint: Checkpoint, data: np.ndarray | pd.DataFrame | Sequence[Store | Bank | TrainingSet]
+) -> tuple[TrainingWindows, ValidationWindows | None]:
+    """Split series into training and validation windows; the second is None if training.validation_split is 0.
+
+    Args:
+        data: an array [n_series, length]; a long DataFrame with the configured columns; or stores and synthetic banks,
+            each with a weight or all alike.
+
+    Raises:
+        UserError: no series can be trained on, or the horizon is beyond what the model's head forecasts.
+    """
+    members: Sequence[Store | Bank | TrainingSet]
+    if isinstance(data, (np.ndarray, pd.DataFrame)):
+        members = [open_configured(config, data)]
+    else:
+        members = data if isinstance(data, Sequence) else [data]
+    if not members or not all(isinstance(member, (Store, Bank, TrainingSet)) for member in members):
+        raise UserError(
+            "data must be an array [n_series, length], a long DataFrame, or a list of what open_source returns"
+        )
+    sets = [member if isinstance(member, TrainingSet) else TrainingSet(member, 1.0) for member in members]
+    base = BaseCheckpoint(checkpoint, config.training)
+    stores = [training_set.series for training_set in sets if isinstance(training_set.series, Store)]
+    horizon = base.horizon(stores, config.data.test_length)
+    if horizon < checkpoint.prediction_length and config.training.prediction_length is None:
+        logger.info("horizon: %d steps; set training.prediction_length to the horizon that you forecast", horizon)
+    return make_windows(sets, config, checkpoint.family, base.context_length, horizon)
+
+
+def prepare_run(config: Config, checkpoint: Checkpoint, windows: tuple, epochs: Epochs) -> TrainingRun:
+    """Return the run that trains a checkpoint on prepared windows.
+
+    Args:
+        windows: the training and validation windows that `prepare_windows` returns.
+        epochs: passes over the data; training.max_steps takes their place.
+
+    Raises:
+        UserError: the windows are none, or training.epochs contradicts `epochs`.
+    """
+    configured = config.training.epochs
+    if configured not in ("auto", epochs):
+        raise UserError(
+            f"training.epochs is {configured}, and train_model got epochs={epochs}; give both the same value"
+        )
+    if not (isinstance(windows, tuple) and len(windows) == 2 and isinstance(windows[0], TrainingWindows)):
+        raise UserError(
+            "train_model takes the tuple of training and validation windows that prepare_training_data returns"
+        )
+    training, validation = windows
+    base = BaseCheckpoint(checkpoint, config.training)
+    recipe = make_recipe(
+        config.training,
+        epochs,
+        family=checkpoint.family,
+        width=checkpoint.width,
+        scratch_size=base.scratch_size,
+        windows_per_epoch=training.windows_per_epoch(),
+    )
+    run = TrainingRun(config, base, epochs, recipe, training, validation)
+    schedule = config.training.trainer.get("lr_scheduler_type")
+    if schedule in _SCHEDULES_BY_SCORE and (validation is None or run.all_windows is not None):
+        raise UserError(
+            f"training.trainer.lr_scheduler_type: {schedule} follows validation scores, which retraining on all data "
+            "does not have; set training.refit false, and hold out data with training.validation_split"
+        )
+    return run
+
+
+def warn_about_setup(run: TrainingRun, device: str) -> None:
+    """Warn about an idle GPU, idle processors, and quantile levels without which stock Chronos does not forecast."""
+    import torch
+
+    cpus = Processes().cpus_per_process
+    if device == "cpu" and torch.cuda.is_available():
+        logger.warning("training on the CPU, by chronos.device, while a GPU is idle; use it with --chronos.device auto")
+    if device == "cpu" and "OMP_NUM_THREADS" in os.environ and torch.get_num_threads() == 1 < cpus:
+        logger.warning(
+            "training on one of %d processors, since OMP_NUM_THREADS is 1 (the default of accelerate launch and "
+            "torchrun); set it to up to %d",
+            cpus,
+            cpus,
+        )
+    levels = run.config.training.quantiles
+    stock = STOCK_LEVELS.get(run.base.checkpoint.family, ())
+    missing = [level for level in stock if levels is not None and level not in levels]
+    if missing:
+        logger.warning(
+            "training.quantiles lacks %s: stock Chronos loads the checkpoint, but cannot forecast its default levels",
+            ", ".join(map(str, missing)),
+        )
+
+
+def check_agreement(identity: dict[str, Any]) -> None:
+    """Refuse processes that were started with different configurations, models or data.
+
+    Raises:
+        UserError: they differ; the message names the keys.
+    """
+    from accelerate.utils import gather_object
+
+    first, *others = gather_object([identity])
+    differing = sorted({key for other in others for key in differing_keys(first, other)})
+    if differing:
+        raise UserError(f"the processes differ in {', '.join(differing)}; start all with the same command and files")

@@ -1,0 +1,41 @@
+"""The result of a training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.evaluation.comparison import Comparison
+from pipeline.forecasting.plots import DrawnForecast
+from pipeline.training.prepare import TrainingRun
+from pipeline.training.selection import Refit, Selection, describe
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """The model that a run ends with, and how it came about."""
+
+    run: TrainingRun
+    model: Any
+    """The model to save, adapters merged."""
+    adapter: tuple[Any, dict[str, Any]] | None
+    """Configuration and weights of the low-rank adapters, if they fit the base."""
+    selection: Selection | None
+    """None if nothing was held out."""
+    comparison: Comparison | None
+    """The selected model beside the base on the validation windows; None if nothing was held out or the base won."""
+    refit: Refit | None
+    """None if the winner was not retrained."""
+    drawn: list[DrawnForecast]
+    """Forecasts of some validation windows by the selected model."""
+    history: list[dict[str, Any]]
+    """The log of the first training."""
+    steps_trained: int
+    """Steps of the first training."""
+    identity: dict[str, Any]
+    """Everything that the weights depend on."""
+
+    @property
+    def verdict(self) -> str:
+        """Whether training helped and which model is saved, in a few sentences."""
+        return describe(self.selection, self.comparison, self.refit, self.run.config.training.metric)

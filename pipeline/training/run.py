@@ -1,0 +1,216 @@
+"""A training run, read from top to bottom: prepare, score the base, train, select, retrain on all data, save.
+
+torch and transformers are imported inside the functions, so that wrong input is refused before that takes its seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from pipeline.config import Config
+from pipeline.core.metrics import WindowErrors
+from pipeline.core.processes import Processes
+from pipeline.evaluation.comparison import Comparison, compare
+from pipeline.models.base import check_base
+from pipeline.models.checkpoint import Checkpoint, read_checkpoint
+from pipeline.models.upload import check_upload, upload
+from pipeline.training.checkpointing import RunFolder
+from pipeline.training.prepare import TrainingRun, check_agreement, prepare_run, prepare_windows, warn_about_setup
+from pipeline.training.result import TrainingResult
+from pipeline.training.selection import (
+    Candidate,
+    Refit,
+    Selection,
+    candidates_from_log,
+    select,
+)
+from pipeline.windows.training_sets import open_training_data
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+    from pipeline.training.trainer import ScoringTrainer
+
+logger = logging.getLogger(__name__)
+
+
+def run_training(config: Config) -> TrainingResult:
+    """Train as a configuration says, save the model to training.output_path, and upload it if that is configured.
+
+    Raises:
+        UserError: the base, the data, a setting or the output folder is wrong.
+    """
+    run, folder = prepare(config)
+    result = train(run, folder)
+    save(result, folder)
+    repository = config.training.push_to_hub
+    if repository is not None and Processes().rank == 0:
+        logger.info("uploaded: %s", upload(folder.path, repository))
+    return result
+
+
+def prepare(config: Config) -> tuple[TrainingRun, RunFolder]:
+    """Return the run of a configuration and its folder; whatever is wrong is refused here, before torch is imported.
+
+    Raises:
+        UserError: the base, the data, a setting or the output folder is wrong.
+    """
+    check_base(config)
+    folder = RunFolder(config.trained_path())
+    folder.check(config.training.resume, config.training.overwrite)
+    folder.check_apart(config.base_path())
+    if config.training.push_to_hub is not None:
+        check_upload(config.training.push_to_hub)
+    checkpoint = read_checkpoint(config.base_path())
+    windows = prepare_windows(config, checkpoint, open_training_data(config))
+    return prepare_run(config, checkpoint, windows, config.training.epochs), folder
+
+
+def train(run: TrainingRun, folder: RunFolder) -> TrainingResult:
+    """Train the base, select weights by their scores on the validation windows, and retrain the winner on all data.
+
+    Args:
+        folder: the folder of checkpoints and logs; a killed run in it is continued.
+
+    Raises:
+        UserError: an argument of training.trainer is wrong, or the folder has another run.
+    """
+    from pipeline.training.fit import Phase, build_trainer, fit, phase_arguments
+
+    first = Phase(run.windows, run.recipe.steps, folder, scored=run.validation is not None)
+    arguments = phase_arguments(run, first)
+    logger.info(run.recipe.description)
+    warn_about_setup(run, arguments.device.type)
+    identity = run.identity(arguments)
+    check_agreement(identity)
+    trainer = build_trainer(run, first, arguments)
+    with _claimed(folder, run, identity, arguments):
+        fit(run, first, trainer)
+        history, steps_trained = trainer.state.log_history, trainer.state.global_step
+        model, selection, comparison, refit = trainer.unwrapped_model(), None, None, None
+        if run.validation is not None:
+            selection, errors = _select(run, trainer, model)
+            comparison = _compare(run, trainer, errors) if selection.winner.alpha > 0 else None
+        drawn = trainer.drawn
+        del trainer
+        if run.all_windows is not None and selection is not None and selection.winner.alpha > 0:
+            retrained, refit = _retrain_on_all_data(run, selection.winner, folder.refit)
+            model = retrained if refit.saved else model
+    model, adapter = _merge_adapter(run, model, trained=selection is None or selection.winner.alpha > 0)
+    return TrainingResult(run, model, adapter, selection, comparison, refit, drawn, history, steps_trained, identity)
+
+
+@contextlib.contextmanager
+def _claimed(
+    folder: RunFolder, run: TrainingRun, identity: dict[str, Any], arguments: TrainingArguments
+) -> Iterator[None]:
+    """Hold the lock of the folder while the block runs, after making sure that the folder is this run's.
+
+    Raises:
+        UserError: another run writes to the folder, or an unfinished run in it differs from this one.
+    """
+    training = run.config.training
+    with contextlib.ExitStack() as lock:
+        with arguments.main_process_first(local=False):
+            if arguments.process_index == 0:
+                lock.enter_context(folder.locked())
+                folder.claim(identity, resume=training.resume, overwrite=training.overwrite)
+        yield
+
+
+def _select(run: TrainingRun, trainer: ScoringTrainer, model: Any) -> tuple[Selection, WindowErrors]:
+    """Score the blends of the kept checkpoint, give the model the winner's weights, and score those once more.
+
+    Returns:
+        the selection, and the errors of the winner on every validation window.
+    """
+    from pipeline.training.blends import Blend
+    from pipeline.training.callbacks import log_scores
+
+    scored = candidates_from_log(trainer.state.log_history)
+    step = trainer.state.global_step
+    if trainer.state.best_model_checkpoint:  # which the Trainer has loaded; None if the base is best, or it was lost
+        step = int(trainer.state.best_global_step or step)
+    kept = next(candidate for candidate in scored if candidate.step == step)
+    blend, blends = Blend(model, run.base.model), []
+    for alpha in run.config.training.blends:
+        blend.set(alpha)
+        blends.append(Candidate(step, alpha, trainer.score(model)[0]))
+        log_scores(blends[-1].name, blends[-1].scores)
+    cap_blends = trainer.will_refit and run.base.supports_blend_cap
+    selection = select(scored, kept, blends, run.config.training.metric, cap_blends=cap_blends)
+    blend.set(selection.winner.alpha)
+    return selection, trainer.score(model)[1]
+
+
+def _compare(run: TrainingRun, trainer: ScoringTrainer, winner: WindowErrors) -> Comparison | None:
+    """Compare the winner with the base, window by window; None if WQL is not defined."""
+    assert run.validation is not None
+    drawn = trainer.drawn
+    base = trainer.score(cast(Any, run.base.model).to(trainer.args.device))[1]
+    trainer.drawn = drawn
+    dataset, series = run.validation.row_keys()
+    return compare(winner, base, series, dataset)
+
+
+def _retrain_on_all_data(run: TrainingRun, winner: Candidate, folder: RunFolder) -> tuple[Any, Refit]:
+    """Train the base for the winner's steps with the holdout in the data, and blend it as the winner is blended.
+
+    Returns:
+        the retrained model, and its scores on the validation windows, which it has seen.
+    """
+    from accelerate.utils.memory import clear_device_cache
+
+    from pipeline.training.blends import Blend
+    from pipeline.training.fit import Phase, build_trainer, fit, phase_arguments
+
+    assert run.all_windows is not None
+    logger.info("retraining on all data for %d steps", winner.step)
+    clear_device_cache(garbage_collection=True)
+    phase = Phase(run.all_windows, winner.step, folder, scored=False)
+    trainer = build_trainer(run, phase, phase_arguments(run, phase))
+    fit(run, phase, trainer)
+    model, metric = trainer.unwrapped_model(), run.config.training.metric
+    Blend(model, run.base.model).set(winner.alpha)
+    scores, _ = trainer.score(model)
+    logger.info("retrained: WQL %.4f on the validation windows, which the model has seen", scores["wql"])
+    return model, Refit(winner, scores, saved=bool(scores[metric] <= winner.scores[metric]))
+
+
+def _merge_adapter(run: TrainingRun, model: Any, *, trained: bool) -> tuple[Any, tuple[Any, dict[str, Any]] | None]:
+    """Return the model with its low-rank adapters merged, and the adapters if they fit the base."""
+    if run.config.training.method != "lora":
+        return model, None
+    from pipeline.models.adapt import extract_adapter
+
+    adapter, checkpoint = None, run.base.checkpoint
+    if trained and _has_head_of(checkpoint, model):
+        name, revision = run.base.hub_commit or (str(Path(checkpoint.path).resolve()), None)
+        adapter = extract_adapter(model, name, revision)
+    elif trained:
+        logger.warning("the adapter is merged and not saved on its own: its output head does not fit the base's")
+    return model.merge_and_unload(), adapter
+
+
+def _has_head_of(checkpoint: Checkpoint, model: Any) -> bool:
+    """Return whether a model forecasts the horizon and the levels of a checkpoint, so that adapters fit both."""
+    shape = model.config.chronos_config
+    longer = checkpoint.family == "bolt" and shape["prediction_length"] != checkpoint.prediction_length
+    return not longer and shape.get("quantiles") == checkpoint.quantiles
+
+
+def save(result: TrainingResult, folder: RunFolder) -> None:
+    """Write the model, with everything that is saved beside it, to the folder of the run, which is finished then.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    from pipeline.training.report import write_files
+
+    if Processes().rank == 0:
+        with folder.publishing() as staging:
+            write_files(result, staging, folder.path)

@@ -1,0 +1,191 @@
+"""Samplers: each draws training windows of one kind of series, real, mixed or synthetic, as functions of keys."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from pipeline.config import MixupConfig
+from pipeline.core.files import fingerprint
+from pipeline.core.series import UNIVARIATE, Variates
+from pipeline.synthetic.bank import Bank
+from pipeline.synthetic.draws import Draws, hash_words, uniform
+from pipeline.synthetic.mixup import Mixup
+from pipeline.windows.gather import last_windows, store_windows
+from pipeline.windows.splits import Split, training_pool
+
+_SERIES_AND_START = np.array([1, 2], np.uint64)
+"""Counters of a key's hash for the series and the forecast start; `TrainingWindows` uses counter 0."""
+_CONTEXT_LENGTH = 2
+"""Counter of a batch key's hash for the context length of the batch."""
+_FULL_CONTEXT_SHARE = 1 / 3
+"""Share of the synthetic batches with the full context length. Set by hand: more of them cost time, fewer of them teach
+less about long contexts."""
+
+
+class Sampler(Protocol):
+    """A source of training windows."""
+
+    n_series: int
+    """Number of series that windows are drawn from; 0 if they are synthetic."""
+    n_steps: int
+    """Number of steps that an epoch covers; 0 if the series are synthetic, so that there are no epochs."""
+    variates: Variates
+    """Names of the rows of a window."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the data and the settings."""
+
+    @property
+    def store_fingerprints(self) -> list[str]:
+        """Hashes of the stores that windows are drawn from."""
+
+    def draw(
+        self, keys: np.ndarray, batch_keys: np.ndarray, context_length: int, prediction_length: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draw one window for each key; a window of several variates has one row per variate.
+
+        Args:
+            keys: uint64, [n].
+            batch_keys: uint64, [n]; windows of the same training batch have the same batch key.
+
+        Returns:
+            Context [n x n_variates, context_length] and target [n x n_variates, prediction_length], float32.
+        """
+
+    def include_holdout(self) -> Sampler:
+        """Return a sampler that also draws windows from the holdout."""
+
+
+class SeriesSampler:
+    """Windows of real series: draw a series by its length, and a forecast start uniformly from the series.
+
+    A series that is r times as long as the mean has the weight r + exp(-r). Long series are drawn in proportion to
+    their length, and short ones at least once per round. GluonTS's `ExpectedNumInstanceSampler` draws with the same
+    frequencies, and Chronos was trained with it.
+    """
+
+    def __init__(self, split: Split, min_past: int) -> None:
+        assert len(split.usable)
+        self.split, self.min_past, self.variates = split, min_past, split.store.variates
+        self.n_series = len(split.usable)
+        lengths = split.train_ends[split.usable]
+        self.n_steps = int(lengths.sum())
+        relative = lengths / lengths.mean()
+        self._bounds = np.cumsum(relative + np.exp(-relative))
+        self._bounds /= self._bounds[-1]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the store."""
+        return self.split.store.fingerprint
+
+    @property
+    def store_fingerprints(self) -> list[str]:
+        """Hash of the store, in a list."""
+        return [self.fingerprint]
+
+    def draw(
+        self, keys: np.ndarray, batch_keys: np.ndarray, context_length: int, prediction_length: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draw one window for each key, as `Sampler.draw` does."""
+        split = self.split
+        series_position, start_position = uniform(keys[:, None], _SERIES_AND_START).T
+        series = split.usable[np.searchsorted(self._bounds, series_position, side="right")]
+        ends = split.train_ends[series]
+        starts = self.min_past + (start_position * (ends - self.min_past)).astype(np.int64)
+        return store_windows(split.store, series, starts, ends, context_length, prediction_length)
+
+    def include_holdout(self) -> SeriesSampler:
+        """Return a sampler of the same series that also draws windows from the holdout."""
+        return SeriesSampler(self.split.include_holdout(), self.min_past)
+
+
+class MixupSampler:
+    """Windows of TSMixup: each is the end of a weighted sum of segments of real series."""
+
+    variates = UNIVARIATE
+
+    def __init__(self, splits: Sequence[Split], mixup: Mixup, min_past: int) -> None:
+        self.splits, self.mixup, self.min_past = list(splits), mixup, min_past
+        self.n_series = sum(len(split.usable) for split in splits)
+        self.n_steps = sum(int(split.train_ends[split.usable].sum()) for split in splits)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the stores and the settings of TSMixup."""
+        settings = [getattr(self.mixup, field.name) for field in dataclasses.fields(MixupConfig)]
+        return fingerprint([], self.mixup.weights, settings, self.store_fingerprints)
+
+    @property
+    def store_fingerprints(self) -> list[str]:
+        """Hashes of the stores that are mixed."""
+        return [split.store.fingerprint for split in self.splits]
+
+    def draw(
+        self, keys: np.ndarray, batch_keys: np.ndarray, context_length: int, prediction_length: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draw one window for each key, as `Sampler.draw` does."""
+        width = context_length + prediction_length
+        lengths = np.minimum(self.mixup.draw_lengths(keys), width)
+        values = self.mixup.draw(keys, lengths, width)
+        return last_windows(values, lengths, self.min_past, context_length, prediction_length)
+
+    def include_holdout(self) -> MixupSampler:
+        """Return a sampler of sums of the same series, with the holdout among their segments."""
+        splits = [split.include_holdout() for split in self.splits]
+        mixup = dataclasses.replace(self.mixup, pools=[training_pool(split) for split in splits])
+        return MixupSampler(splits, mixup, self.min_past)
+
+
+class SyntheticSampler:
+    """Windows of synthetic series: each is the end of a new series.
+
+    A third of the batches have the full context length. The others have a context length that is log-uniform between
+    `min_past` and the full one, the same for the whole batch, so that a batch has no padding.
+    """
+
+    n_series = n_steps = 0
+    variates = UNIVARIATE
+
+    def __init__(self, bank: Bank, min_past: int) -> None:
+        self.bank, self.min_past = bank, min_past
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the bank."""
+        return fingerprint([], self.bank)
+
+    @property
+    def store_fingerprints(self) -> list[str]:
+        """An empty list."""
+        return []
+
+    def draw(
+        self, keys: np.ndarray, batch_keys: np.ndarray, context_length: int, prediction_length: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draw one window for each key, as `Sampler.draw` does."""
+        width = context_length + prediction_length
+        lengths = self._context_lengths(batch_keys, context_length) + prediction_length
+        values = np.empty((len(keys), width), np.float32)
+        # The bank computes every row at full width, so short series are drawn at a quarter of it.
+        is_short = lengths <= width // 4
+        for rows, drawn_width in ((np.flatnonzero(is_short), width // 4), (np.flatnonzero(~is_short), width)):
+            if len(rows):
+                values[rows, :drawn_width] = self.bank.draw(keys[rows], lengths[rows], drawn_width)
+        return last_windows(values, lengths, self.min_past, context_length, prediction_length)
+
+    def _context_lengths(self, batch_keys: np.ndarray, full: int) -> np.ndarray:
+        """Draw the context length of each window's batch, in steps: int64, [n]."""
+        draws = Draws(hash_words(batch_keys, _CONTEXT_LENGTH))
+        shortest = min(self.min_past, full)
+        short = draws.log_uniform(shortest, full + 1).astype(np.int64).clip(shortest, full)
+        return np.where(draws.chance(_FULL_CONTEXT_SHARE), full, short)[:, 0]
+
+    def include_holdout(self) -> SyntheticSampler:
+        """Return this sampler: synthetic series have no holdout."""
+        return self

@@ -1,0 +1,154 @@
+"""Training windows: window i is a pure function of (seed, i), and whole batches are drawn at once.
+
+The sampler, the series, the forecast start and the dropped values of window i come from a counter-based hash of
+(seed, i). So any number of loader workers and processes sees the same windows, and a resumed run skips windows without
+reading them.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.synthetic.draws import hash_words, make_keys, mix, uniform
+from pipeline.windows.gather import learnable_windows, trim_padding
+from pipeline.windows.samplers import Sampler
+
+_MAX_DRAWS = 1000
+"""Maximum number of draws of a window. Set by hand: more draws find rarer usable windows, fewer end an empty search
+sooner."""
+_DROP_COUNTER = 1 << 48
+"""Counter of a key's hash for the dropped values, far above the counters that samplers use."""
+
+
+class TrainingWindows:
+    """An endless sequence of training windows of weighted samplers, with random access.
+
+    The context of a window is up to `context_length` steps before the forecast start, padded with NaN on the left. Its
+    target is the `prediction_length` steps from the start, padded with NaN on the right after the last training step.
+
+    A window that no scaled loss can learn from is drawn again, see `learnable_windows`. After 1,000 draws its target is
+    masked.
+
+    A window of several variates has one row per variate, in consecutive rows. The target of a covariate is its future.
+    """
+
+    def __init__(
+        self,
+        samplers: Sequence[Sampler],
+        weights: Sequence[float],
+        *,
+        context_length: int,
+        prediction_length: int,
+        drop_prob: float,
+        seed: int,
+        batch_size: int = 1,
+    ) -> None:
+        """Combine samplers.
+
+        Args:
+            weights: weight of each sampler, relative to the others.
+            drop_prob: maximum share of the target values that are dropped; the share is uniform for each window.
+            batch_size: windows of an optimizer step, over all processes.
+        """
+        assert len(samplers) == len(weights)
+        self.samplers = list(samplers)
+        self.variates = self.samplers[0].variates
+        assert all(sampler.variates == self.variates for sampler in self.samplers)
+        self._bounds = np.cumsum(np.asarray(weights, np.float64) / sum(weights))
+        self.context_length = context_length
+        self.prediction_length = prediction_length
+        self.drop_prob = drop_prob
+        self.seed = seed
+        self.batch_size = batch_size
+
+    @property
+    def shares(self) -> np.ndarray:
+        """Share of the windows that each sampler draws, float64, [n_samplers]."""
+        return np.diff(self._bounds, prepend=0.0)
+
+    def windows_per_epoch(self) -> int | None:
+        """Return the number of windows whose horizons cover every training step once on average.
+
+        Windows of synthetic series cover no training step. None if all series are synthetic.
+        """
+        real_share = sum(share for share, sampler in zip(self.shares, self.samplers) if sampler.n_steps)
+        # The small term keeps a rounding error of the shares from adding a window.
+        return math.ceil(self._n_steps() / (self.prediction_length * real_share) - 1e-6) if real_share else None
+
+    def include_holdout(self) -> TrainingWindows | None:
+        """Return windows that also come from the holdout; None if nothing is held out."""
+        with_holdout = copy.copy(self)
+        with_holdout.samplers = [sampler.include_holdout() for sampler in self.samplers]
+        return with_holdout if with_holdout._n_steps() > self._n_steps() else None
+
+    def _n_steps(self) -> int:
+        return sum(sampler.n_steps for sampler in self.samplers)
+
+    def batch(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the windows with the given indices.
+
+        Returns:
+            Context [n x n_variates, at most context_length] and target [n x n_variates, prediction_length], float32.
+            Columns of the context that are padding in all windows are removed.
+        """
+        numbers = np.asarray(indices)
+        window_keys = make_keys(self.seed, numbers)
+        batch_keys = make_keys(self.seed, numbers // self.batch_size)
+        # A window is drawn again by the same sampler, so that samplers keep their weights.
+        chosen = self._choose_samplers(window_keys)
+        n_targets = len(self.variates.targets)
+        pending = np.arange(len(window_keys))
+        for attempt in range(_MAX_DRAWS):
+            keys = mix(window_keys[pending] ^ np.uint64(attempt))
+            past, future = self._draw(keys, batch_keys[pending], chosen[pending])
+            if attempt == 0:
+                context, target = past, future
+            else:
+                context[pending], target[pending] = past, future
+            pending = pending[~learnable_windows(past, future, n_targets)]
+            if not len(pending):
+                break
+        else:
+            target[pending, :n_targets] = np.nan
+        return trim_padding(context.reshape(-1, self.context_length)), target.reshape(-1, self.prediction_length)
+
+    def _choose_samplers(self, window_keys: np.ndarray) -> np.ndarray:
+        """Return the position of each window's sampler: int64, [n]."""
+        if len(self.samplers) == 1:
+            return np.zeros(len(window_keys), np.int64)
+        return np.searchsorted(self._bounds, uniform(window_keys, 0), side="right").clip(max=len(self.samplers) - 1)
+
+    def _draw(self, keys: np.ndarray, batch_keys: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Draw one window of the chosen sampler for each key, and drop values.
+
+        Returns:
+            Context [n, n_variates, context_length] and target [n, n_variates, prediction_length].
+        """
+        n_variates, lengths = len(self.variates), (self.context_length, self.prediction_length)
+        if len(self.samplers) == 1:
+            past, future = self.samplers[0].draw(keys, batch_keys, *lengths)
+            context, target = past.reshape(-1, n_variates, lengths[0]), future.reshape(-1, n_variates, lengths[1])
+        else:
+            context, target = (np.empty((len(keys), n_variates, length), np.float32) for length in lengths)
+            for position, sampler in enumerate(self.samplers):
+                rows = np.flatnonzero(chosen == position)
+                if len(rows):
+                    past, future = sampler.draw(keys[rows], batch_keys[rows], *lengths)
+                    context[rows] = past.reshape(-1, n_variates, lengths[0])
+                    target[rows] = future.reshape(-1, n_variates, lengths[1])
+        if self.drop_prob > 0:
+            self._drop_values(keys, context, target)
+        return context, target
+
+    def _drop_values(self, keys: np.ndarray, context: np.ndarray, target: np.ndarray) -> None:
+        """Set a random share of the steps of each window to NaN, the same steps in all targets, in place."""
+        keys, n_targets = hash_words(keys, _DROP_COUNTER), len(self.variates.targets)
+        steps = np.arange(1, 1 + self.context_length + self.prediction_length, dtype=np.uint64)
+        dropped = uniform(keys[:, None], steps) < self.drop_prob * uniform(keys, 0)[:, None]
+        past, future = dropped[:, None, : self.context_length], dropped[:, None, self.context_length :]
+        context[:, :n_targets] = np.where(past, np.nan, context[:, :n_targets])
+        target[:, :n_targets] = np.where(future, np.nan, target[:, :n_targets])

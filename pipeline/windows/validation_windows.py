@@ -1,0 +1,146 @@
+"""Validation windows: the holdout of every series, in windows that are the same for all candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from pipeline.core.series import History
+from pipeline.data.arrow_store import store_from_arrays
+from pipeline.data.frequency import seasonality
+from pipeline.synthetic.draws import hash_words, make_keys
+from pipeline.windows.gather import learnable_windows, store_windows, trim_padding
+from pipeline.windows.samplers import SyntheticSampler
+from pipeline.windows.splits import Split
+from pipeline.windows.training_windows import TrainingWindows
+
+
+class ValidationWindows:
+    """The holdout of every series, split into horizons, each with the history before it."""
+
+    def __init__(
+        self, splits: Sequence[Split], *, context_length: int, prediction_length: int, max_windows: int
+    ) -> None:
+        """Choose the windows.
+
+        Args:
+            max_windows: maximum number of windows, in equal shares for the data sets. A data set with more windows
+                keeps evenly spaced ones.
+        """
+        self.splits = list(splits)
+        self.variates = self.splits[0].store.variates
+        self.context_length = context_length
+        self.prediction_length = prediction_length
+        max_per_dataset = max(1, max_windows // len(self.splits))
+        chosen = []
+        for dataset in range(len(self.splits)):
+            windows = np.array(list(self._holdout_windows(dataset)), np.int64).reshape(-1, 4)
+            chosen.append(_evenly_spaced(windows, max_per_dataset))
+        self.windows = np.concatenate(chosen)
+        """int64, [n, 4]: data set, series, forecast start, end of the known target."""
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def _holdout_windows(self, dataset: int) -> Iterator[tuple[int, int, int, int]]:
+        """Yield the rows of `windows` for one data set.
+
+        Windows are aligned to the end of the holdout. A holdout that is shorter than the horizon is one window.
+        Some target of a window must have a known value both before its start and in its horizon.
+        """
+        split, length = self.splits[dataset], self.prediction_length
+        for series, (train_end, end) in enumerate(zip(split.train_ends.tolist(), split.ends.tolist())):
+            targets = split.store.rows(series)[: len(split.store.variates.targets)]
+            first = max(end - max(1, (end - train_end) // length) * length, train_end)
+            for start in range(first, end, length):
+                has_history = ~np.isnan(targets[:, :start]).all(axis=1)
+                if not np.isnan(targets[has_history, start : min(end, start + length)]).all():
+                    yield dataset, series, start, end
+
+    def histories(self, indices: Sequence[int]) -> list[History]:
+        """Return the whole history before the forecast start of each window, not limited to `context_length`."""
+        length = self.prediction_length
+        return [
+            self.splits[dataset].store.history(series, start, min(end, start + length), length)
+            for dataset, series, start, end in self.windows[np.asarray(indices, np.int64)].tolist()
+        ]
+
+    def targets(self, indices: Sequence[int]) -> np.ndarray:
+        """Return the actual values of windows: float32, [n_windows x n_targets, prediction_length]."""
+        n_variates, n_targets = len(self.variates), len(self.variates.targets)
+        target = self.batch(indices)[1].reshape(-1, n_variates, self.prediction_length)[:, :n_targets]
+        return target.reshape(-1, self.prediction_length)
+
+    def learnable(self, indices: Sequence[int]) -> list[int]:
+        """Return the windows that training could have drawn, see `learnable_windows`; others have an unbounded loss."""
+        context, target = self.batch(indices)
+        shape = len(indices), len(self.variates), -1
+        is_learnable = learnable_windows(context.reshape(shape), target.reshape(shape), len(self.variates.targets))
+        return [indices[position] for position in np.flatnonzero(is_learnable).tolist()]
+
+    def name(self, index: int) -> str:
+        """Return the item ID of a window's series."""
+        dataset, series, _, _ = self.windows[index]
+        return self.splits[dataset].store.item_ids[int(series)]
+
+    def row_keys(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the data set and the series of each row of errors: int64, [n_windows x n_targets] each."""
+        n_targets = len(self.variates.targets)
+        return self.windows[:, 0].repeat(n_targets), self.windows[:, 1].repeat(n_targets)
+
+    def seasons(self, indices: Sequence[int]) -> list[int]:
+        """Return the season length of each window's series, in steps."""
+        datasets = self.windows[np.asarray(indices, np.int64), 0]
+        return [seasonality(self.splits[dataset].store.freq) for dataset in datasets]
+
+    def batch(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the windows with the given indices, in the form of `TrainingWindows.batch`.
+
+        Returns:
+            Context [n x n_variates, at most context_length] and target [n x n_variates, prediction_length], float32.
+        """
+        chosen = self.windows[np.asarray(indices, np.int64)]
+        n_variates = len(self.variates)
+        context = np.empty((len(chosen), n_variates, self.context_length), np.float32)
+        target = np.empty((len(chosen), n_variates, self.prediction_length), np.float32)
+        for dataset in np.unique(chosen[:, 0]):
+            rows = np.flatnonzero(chosen[:, 0] == dataset)
+            _, series, starts, ends = chosen[rows].T
+            store = self.splits[dataset].store
+            past, future = store_windows(store, series, starts, ends, self.context_length, self.prediction_length)
+            context[rows] = past.reshape(len(rows), n_variates, -1)
+            target[rows] = future.reshape(len(rows), n_variates, -1)
+        return trim_padding(context.reshape(-1, self.context_length)), target.reshape(-1, self.prediction_length)
+
+
+def synthetic_holdout(
+    sampler: SyntheticSampler, n_series: int, *, context_length: int, prediction_length: int, seed: int
+) -> Split:
+    """Return synthetic series that are not among the training windows, each with its last horizon held out.
+
+    Each series is divided by the mean absolute value of its context, so that sums of their errors have one unit.
+    """
+    holdout_seed = int(hash_words(make_keys(seed, np.zeros(1)), 0)[0])
+    windows = TrainingWindows(
+        [sampler],
+        [1.0],
+        context_length=context_length,
+        prediction_length=prediction_length,
+        drop_prob=0.0,
+        seed=holdout_seed,
+    )
+    context, target = windows.batch(range(n_series))
+    scale = np.nanmean(np.abs(context), axis=1)
+    begins = np.argmax(~np.isnan(context), axis=1)
+    series = [np.concatenate([context[i, begin:], target[i]]) / scale[i] for i, begin in enumerate(begins)]
+    # Hourly, for its season of 24 steps; the bank does not draw a frequency.
+    store = store_from_arrays(series, "h")
+    return Split(store, store.lengths - prediction_length, store.lengths, np.arange(n_series), {}, sampler.min_past)
+
+
+def _evenly_spaced(rows: np.ndarray, max_rows: int) -> np.ndarray:
+    """Return all rows, or if there are more, `max_rows` evenly spaced ones with the first and the last."""
+    if len(rows) <= max_rows:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, max_rows).round().astype(np.int64)]

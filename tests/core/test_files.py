@@ -1,0 +1,193 @@
+"""Atomic files and folders, JSON, fingerprints, and the checks before long work."""
+
+import errno
+import os
+import stat
+import time
+from enum import Enum
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.core.errors import UserError
+from pipeline.core.files import (
+    atomic_folder,
+    atomic_write,
+    check_stream_end,
+    check_writable_file,
+    check_writable_folder,
+    fingerprint,
+    read_json,
+    report_disk_errors,
+    to_serializable,
+    write_json,
+)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_has_its_name_only_when_it_is_complete(tmp_path):
+    path = tmp_path / "new" / "scores.csv"
+    with atomic_write(path) as temporary:
+        temporary.write_text("complete")
+        assert temporary.parent == path.parent and not path.exists()
+    assert path.read_text() == "complete" and names(path.parent) == ["scores.csv"]
+
+
+def test_a_folder_has_its_name_only_when_it_is_complete_and_replaces_the_old_one(tmp_path):
+    for name in ("old", "new"):
+        with atomic_folder(tmp_path / "model") as temporary:
+            (temporary / name).touch()
+            assert not (tmp_path / "model" / name).exists()
+        assert names(tmp_path / "model") == [name] and names(tmp_path) == ["model"]
+
+
+def test_an_error_in_the_block_keeps_the_existing_file_or_folder(tmp_path):
+    write_json(tmp_path / "a.json", 1)
+    with atomic_folder(tmp_path / "model") as temporary:
+        (temporary / "weights").touch()
+    with pytest.raises(KeyError), atomic_write(tmp_path / "a.json") as temporary:
+        temporary.write_text("2")
+        raise KeyError
+    with pytest.raises(KeyError), atomic_folder(tmp_path / "model") as temporary:
+        raise KeyError
+    assert read_json(tmp_path / "a.json") == 1 and names(tmp_path / "model") == ["weights"]
+    assert names(tmp_path) == ["a.json", "model"]
+
+
+def test_permissions_follow_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_json(tmp_path / "a.json", 1)
+        with atomic_folder(tmp_path / "model"):
+            pass
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) == 0o640
+    assert stat.S_IMODE((tmp_path / "model").stat().st_mode) == 0o750
+
+
+def test_a_path_of_the_wrong_type_is_refused(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="folder"), atomic_write(tmp_path / "folder"):
+        pass
+    with pytest.raises(UserError, match="file"), atomic_folder(tmp_path / "file"):
+        pass
+    with pytest.raises(UserError, match="file"), atomic_write(tmp_path / "file" / "a.json"):
+        pass
+    assert names(tmp_path) == ["file", "folder"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
+        OSError(errno.EROFS, os.strerror(errno.EROFS)),
+        RuntimeError("[enforce fail at inline_container.cc:668] . unexpected pos"),
+        ValueError("Error while serializing: I/O error: No space left on device"),
+    ],
+)
+def test_disk_errors_of_any_library_name_the_path(error):
+    with pytest.raises(UserError, match="run/model"), report_disk_errors(Path("run/model")):
+        raise error
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOENT, "no file"), RuntimeError("shapes differ"), KeyError("a")])
+def test_other_errors_pass_unchanged(error):
+    with pytest.raises(type(error)) as raised, report_disk_errors(Path("run/model")):
+        raise error
+    assert raised.value is error
+
+
+def test_a_path_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "unmounted")
+    check_writable_folder(tmp_path / "new" / "folder")
+    check_writable_file(tmp_path / "new" / "a.csv")
+    for path, name in ((tmp_path / "file" / "below", "file"), (tmp_path / "link", "unmounted")):
+        with pytest.raises(UserError, match=name):
+            check_writable_folder(path)
+    with pytest.raises(UserError, match=tmp_path.name):
+        check_writable_file(tmp_path)
+    assert names(tmp_path) == ["file", "link"]
+
+
+def test_invalid_or_missing_json_is_refused_by_its_path(tmp_path):
+    (tmp_path / "half.json").write_text('{"a": ')
+    for name in ("half.json", "missing.json"):
+        with pytest.raises(UserError, match=name):
+            read_json(tmp_path / name)
+
+
+def test_numpy_scalars_paths_and_enums_become_values_of_yaml():
+    class Size(Enum):
+        SMALL = "small"
+
+    value = {"n": np.int64(3), "path": Path("a/b"), "sizes": (Size.SMALL, [np.float32(0.5)]), "none": None}
+    assert to_serializable(value) == {"n": 3, "path": "a/b", "sizes": ["small", [0.5]], "none": None}
+
+
+def test_a_fingerprint_depends_on_contents_order_and_options_but_not_on_names(tmp_path):
+    paths = [tmp_path / name for name in "abc"]
+    for path, text in zip(paths, ("1", "2", "1")):
+        path.write_text(text)
+    first, second, copy = paths
+    assert fingerprint([first, second], "x", b"bytes") == fingerprint([copy, second], "x", b"bytes")
+    others = [
+        fingerprint([first, second]),
+        fingerprint([second, first]),
+        fingerprint([first]),
+        fingerprint([first, second], "x", b"bytes"),
+        fingerprint([first, second], "x", b"other"),
+        fingerprint([first, second], "y", b"bytes"),
+    ]
+    assert len(set(others)) == len(others) and all(len(value) == 24 for value in others)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xff", b"x" * 40])
+def test_a_stream_without_its_end_is_refused_by_its_path(tmp_path, content):
+    path = tmp_path / "cut.arrow"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="cut.arrow"):
+        check_stream_end(path)
+    path.write_bytes(content + b"\xff\xff\xff\xff\x00\x00\x00\x00")
+    check_stream_end(path)
+
+
+def test_a_full_disk_leaves_no_file(tmp_path):
+    for atomic in (atomic_write, atomic_folder):
+        with pytest.raises(UserError, match="out: No space"):
+            with atomic(tmp_path / "out"):
+                raise OSError(28, "No space left on device")
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_temporary_files_of_killed_processes_are_removed_after_a_day(tmp_path):
+    for name, age in ((".a.arrow.old", 25 * 3600), (".a.arrow.new", 60), (".b.arrow.old", 25 * 3600)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    with atomic_write(tmp_path / "a.arrow") as temporary:
+        temporary.write_text("whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.arrow.new", ".b.arrow.old", "a.arrow"]
+
+
+def test_a_failed_rename_restores_the_old_folder(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_text("old")
+    moved, failing = Path.replace, [False, True]
+
+    def replace(path, target):
+        if failing and failing.pop(0):
+            raise OSError(5, "Input/output error")
+        return moved(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(UserError, match="model: Input/output error"):
+        with atomic_folder(tmp_path / "model") as temporary:
+            (temporary / "weights").write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert (tmp_path / "model" / "weights").read_text() == "old"

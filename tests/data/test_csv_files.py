@@ -1,0 +1,110 @@
+"""CSV files with other encodings, delimiters and headers."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from support.series import long_frame
+from support.source_files import refused, to_dict, write_csv
+
+from pipeline.config import Config, DataConfig
+from pipeline.core.series import Variates
+from pipeline.data.columns import Columns
+from pipeline.data.csv_files import read_csv
+from pipeline.data.rows import SourceLocation
+from pipeline.data.source import columns_from_config, open_source
+
+
+def test_covariates_with_decimal_commas_are_numbers(tmp_path):
+    rows = ["2020-01-01;1;9,5;A", "2020-01-02;2;8,25;B"]
+    path = write_csv(tmp_path, *rows, header="timestamp;target;price;campaign")
+    data = DataConfig(known_covariates=["price", "campaign"])
+    store = open_source(path, tmp_path / "cache", columns_from_config(Config(data=data)), "D")
+    assert store.rows(0)[1].tolist() == [9.5, 8.25] and set(store.variates.categories) == {"campaign"}
+
+
+@pytest.mark.parametrize("written, configured", [("cp1252", "cp1252"), ("utf-16", "utf-8"), ("utf-8-sig", "utf-8")])
+def test_other_encodings_are_read(tmp_path, written, configured):
+    (tmp_path / "s.csv").write_bytes("item_id;timestamp;Größe\nKöln;2020-01-01;1,5\n".encode(written))
+    config = Config(data=DataConfig(target="Größe", encoding=configured, freq="D"))
+    store = open_source(tmp_path / "s.csv", tmp_path / "cache", columns_from_config(config), "D")
+    assert (list(store.item_ids), store.target(0).tolist()) == (["Köln"], [1.5])
+
+
+def test_a_file_in_another_encoding_is_refused_with_the_key(tmp_path):
+    (tmp_path / "s.csv").write_bytes("item_id,timestamp,target\nKöln,2020-01-01,1\n".encode("cp1252"))
+    with refused("s.csv", "utf-8", "data.encoding"):
+        open_source(tmp_path / "s.csv", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("encoding", ["utf-9", "hex"])
+def test_an_unknown_encoding_is_refused(encoding):
+    with refused("data.encoding", encoding):
+        DataConfig(encoding=encoding)
+
+
+@pytest.mark.parametrize("head", ["sep=;\n", "\n\n", "\ufeffsep=;\n", "\n  \nsep=;\n\n"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_before_the_header_are_skipped(tmp_path, head, end):
+    text = head + "item_id;timestamp;target, net\nA;2020-01-01;1,5\nA;2020-01-02;2,5\n"
+    (tmp_path / "s.csv").write_bytes(text.replace("\n", end).encode())
+    columns = Columns(variates=Variates(("target, net",)))
+    assert open_source(tmp_path / "s.csv", tmp_path / "cache", columns, "D").target(0).tolist() == [1.5, 2.5]
+
+
+def test_a_separator_line_decides_on_the_delimiter(tmp_path):
+    (tmp_path / "s.csv").write_text("sep=;\nitem_id;timestamp;a, b, c, d\nA;2020-01-01;1,5\n")
+    columns = Columns(variates=Variates(("a, b, c, d",)))
+    assert open_source(tmp_path / "s.csv", tmp_path / "cache", columns, "D").target(0).tolist() == [1.5]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_column_name_may_contain_a_line_break(tmp_path, end):
+    text = 'item_id,timestamp,"sold\n(net)"\nA,2020-01-01,1.5\nA,2020-01-02,2.5\n'
+    (tmp_path / "s.csv").write_bytes(text.replace("\n", end).encode())
+    columns = Columns(variates=Variates(("sold\n(net)",)))
+    assert open_source(tmp_path / "s.csv", tmp_path / "cache", columns, "D").target(0).tolist() == [1.5, 2.5]
+
+
+def test_quoted_values_may_contain_line_breaks_and_delimiters(tmp_path):
+    frame = long_frame(n_series=2, length=9).round(3)
+    frame.insert(2, "Notes, and more", ["two\nlines, and; more"] * len(frame))
+    frame.to_csv(tmp_path / "s.csv", index=False)
+    assert to_dict(open_source(tmp_path / "s.csv", tmp_path)) == to_dict(open_source(frame, tmp_path))
+
+
+def test_a_header_may_be_longer_than_64_kilobytes(tmp_path):
+    names = [f"{'a series with a name of many words, ' * 9}{number}" for number in range(300)]
+    stamps = pd.date_range("2020-01-01", periods=3, name="timestamp")
+    pd.DataFrame(np.ones((3, len(names))), stamps, names).to_csv(tmp_path / "s.csv")
+    store = open_source(tmp_path / "s.csv", tmp_path / "cache", Columns(wide=True))
+    assert list(store.item_ids) == names
+
+
+def test_an_empty_line_in_a_single_column_is_a_missing_value(tmp_path):
+    store = open_source(write_csv(tmp_path, "1", "2", "", "4", header="target"), tmp_path / "cache")
+    np.testing.assert_array_equal(store.target(0), [1, 2, np.nan, 4])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\n", "\n\n", "sep=,\n", "item_id,timestamp,target", "item_id,timestamp,target\n"]
+)
+def test_a_file_without_header_or_rows_is_refused(tmp_path, text):
+    (tmp_path / "s.csv").write_text(text)
+    with refused("s.csv"):
+        open_source(tmp_path / "s.csv", tmp_path / "cache")
+
+
+def test_rows_are_numbered_across_blocks(tmp_path):
+    rows = [f"{'A' * 1000};2020-01-01;1,5"] * 5000  # more than a block
+    path = write_csv(tmp_path, *rows, "A;2020-01-01;1.5", header="item_id;timestamp;target")
+    with refused("s.csv", "row 5001 ", "data.decimal"):
+        list(read_csv(Path(path), Columns(), SourceLocation("s.csv")))
+
+
+@pytest.mark.parametrize("row, n_values", [("A,2020-01-02,2,5", 4), ("A,2020-01-02", 2)])
+def test_a_row_with_more_or_fewer_values_than_columns_is_refused(tmp_path, row, n_values):
+    with refused("s.csv", f"{n_values} values", "3 columns", re.escape(row)):
+        open_source(write_csv(tmp_path, "A,2020-01-01,1", row), tmp_path / "cache")

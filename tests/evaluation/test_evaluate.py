@@ -1,0 +1,172 @@
+"""The command evaluate.py: tables, warnings, and the answer whether fine-tuning helped."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from support import DATA, ROOT
+from support.series import long_frame
+
+from pipeline.config import BaseModelConfig, Config, EvaluationConfig, PathsConfig, TrainingConfig
+from pipeline.data.arrow_store import store_from_arrays
+from pipeline.evaluation.backtest import evaluate_task, make_task
+from pipeline.evaluation.baselines import SEASONAL_NAIVE
+from pipeline.evaluation.evaluate import conclusions_on_fine_tuning, fine_tuned_pairs, leak_warnings, score_models
+from pipeline.evaluation.tasks import open_tasks
+
+NO_BASELINES = ["--evaluation.baselines", "[]"]
+
+
+def test_the_script_writes_tables_of_every_data_set_and_model(tiny, tmp_path, run_script):
+    for name, freq in (("daily", "D"), ("hourly", "h")):
+        long_frame(freq=freq).to_csv(tmp_path / f"{name}.csv", index=False)
+    sets = "[daily.csv, {path: hourly.csv, prediction_length: 5, seasonality: 12}]"
+    data = ["--evaluation.data_path", sets, "--evaluation.prediction_length", 8, "--evaluation.windows", 2]
+    code, out, err = run_script("evaluate", *data, "--evaluation.models", f"[{tiny['bolt']}]", *NO_BASELINES)
+    assert (code, err) == (0, "")
+    folder = tmp_path / "data" / "reports"
+    assert "seasonal naive" in out and (folder / "scores.md").read_text() in out
+    tables = {file.stem: pd.read_csv(file) for file in folder.glob("*.csv")}
+    assert set(tables) == {"scores", "ranking", "scores_by_series", "scores_by_step", "calibration", "forecasts"}
+    scores = tables["scores"]
+    assert scores["data set"].tolist() == ["daily", "daily", "hourly", "hourly", *["geometric mean of 2"] * 2]
+    assert scores["seasonality"].tolist()[:4] == [7, 7, 12, 12] and scores["windows"][0] == 12
+    by_series = tables["scores_by_series"].query("model == 'seasonal naive' and `data set` == 'daily'")
+    assert list(by_series["item_id"]) == [f"item{k}" for k in range(6)]
+    assert by_series["MASE"].mean() == pytest.approx(scores["MASE"][0])
+    drawn = tables["forecasts"].query("`data set` == 'hourly' and window == 'worst' and step > 0")
+    target = long_frame(freq="h").query("item_id == @drawn.item_id.iloc[0]")["target"].to_numpy()
+    assert any(np.allclose(drawn["target"], target[at : at + 5]) for at in (len(target) - 10, len(target) - 5))
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real series of ../shared/data are not here")
+def test_seasonal_naive_scores_of_the_real_sets_are_the_published_ones(tmp_path):
+    evaluation = EvaluationConfig(data_path=str(DATA / "index.json"), baselines=[])
+    config = Config(evaluation=evaluation, paths=PathsConfig(data_dir=str(tmp_path)))
+    evaluations = score_models([], open_tasks(config), config)
+    for entry in json.loads((DATA / "index.json").read_text()):
+        scores = evaluations[entry["name"]][SEASONAL_NAIVE].scores()
+        for name in ("MASE", "WQL"):
+            assert scores[name] == pytest.approx(entry["seasonal_naive"][name], abs=1e-3)
+
+
+def test_windows_that_cannot_be_scored_are_counted_in_a_warning(caplog):
+    """The second series has 25 steps, so the fourth of its windows of 8 steps would have no history."""
+    store = store_from_arrays([np.arange(60.0), np.arange(25.0)])
+    config = Config(evaluation=EvaluationConfig(baselines=[]))
+    score_models([], [make_task("t", store, 8, 1, 3)], config)
+    assert not caplog.records
+    score_models([], [make_task("t", store, 8, 1, 4)], config)
+    assert [record.args for record in caplog.records] == [("t", 1, 8)]
+
+
+@pytest.fixture
+def train(run_script, tiny, csv):
+    """Train one step on the series in csv, from the tiny Chronos-Bolt, with some settings more."""
+
+    def run(*more):
+        lengths = ["--training.max_steps", 1, "--training.context_length", 32, "--training.prediction_length", 8]
+        base = ["--base_model.output_path", tiny["bolt"], "--data.train", csv, "--training.validation_windows", 6]
+        fast = ["--training.blends", "[]", "--training.refit", "false", "--training.trainer.report_to", "none"]
+        code, _, err = run_script("train", *base, *lengths, *fast, *more)
+        assert code == 0, err
+
+    return run
+
+
+@pytest.mark.parametrize("test_length, mixup, warned", [(0, True, True), (8, False, False)])
+def test_the_report_answers_first_and_warns_about_steps_that_a_model_has_seen(
+    train, tiny, csv, run_script, test_length, mixup, warned
+):
+    train("--data.test_length", test_length, "--data.mixup", mixup, "--synthetic.mixup.min_length", 48)
+    scored = ["--evaluation.data_path", csv, "--evaluation.prediction_length", 8, *NO_BASELINES]
+    models = ["--evaluation.models", f"[{tiny['bolt']}, data/models/trained]"]
+    code, out, err = run_script("evaluate", *scored, *models)
+    assert code == 0, err
+    page, scores = (Path("data", "reports", name).read_text() for name in ("report.html", "scores.md"))
+    for text in (out, page, scores):
+        assert ("data.test_length 8" in text) == warned
+    answer = out.splitlines()[-1]
+    assert "against the base on 6 series, 1 window each" in answer
+    assert scores.splitlines()[0] == answer
+    assert re.findall(r"<p>(?:<b>)?(.*?)(?:</b>)?</p>", page)[0] == answer
+
+
+def test_each_task_on_which_a_model_was_trained_has_a_warning(tmp_path):
+    store, other = (store_from_arrays([np.arange(30.0) + k]) for k in (0, 1))
+    identity = {"test_length": 4, "data": [{"stores": [store.fingerprint]}, {"bank": "synthetic"}]}
+    (tmp_path / "training_info.json").write_text(json.dumps({"identity": identity}))
+    seen, unseen, elsewhere = (
+        make_task("a", store, 5, 1, 1),
+        make_task("b", store, 2, 1, 2),
+        make_task("c", other, 5, 1, 1),
+    )
+    (warning,) = leak_warnings([str(tmp_path), "amazon/elsewhere"], [seen, unseen, elsewhere])
+    assert str(tmp_path) in warning and " a " in warning and "data.test_length 5" in warning
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Folders of a base and of two models: one that names the base, by another path, and one without information."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("base", "tuned", "plain"):
+        (tmp_path / name).mkdir()
+    info = {"config": {"base_model": {"output_path": "tuned/../base"}}}
+    (tmp_path / "tuned" / "training_info.json").write_text(json.dumps(info))
+
+
+def test_a_fine_tuned_model_is_paired_with_its_scored_base(folders):
+    config = Config(base_model=BaseModelConfig(output_path="base"), training=TrainingConfig(output_path="plain"))
+    absolute = str(Path("base").resolve())
+    assert fine_tuned_pairs(["base", "tuned"], Config()) == [("base", "tuned")]
+    assert fine_tuned_pairs([absolute, "tuned"], Config()) == [(absolute, "tuned")]
+    assert fine_tuned_pairs(["tuned", "plain"], config) == []
+    assert fine_tuned_pairs(["base", "plain", "tuned"], config) == [("base", "plain"), ("base", "tuned")]
+    assert fine_tuned_pairs(["base", "plain"], Config()) == []
+
+
+def test_conclusions_on_several_models_name_them(folders):
+    rng = np.random.default_rng(0)
+    task = make_task("t", store_from_arrays(rng.normal(5, 1, (8, 30))), 3, 1, 1)
+    evaluations = {
+        "t": {name: offset_evaluation(task, offset) for name, offset in (("base", 2), ("plain", 1), ("tuned", 3))}
+    }
+    config = Config(base_model=BaseModelConfig(output_path="base"), training=TrainingConfig(output_path="plain"))
+    plain, tuned = conclusions_on_fine_tuning(evaluations, 1, config)
+    assert "Use plain." in plain and "Use base." in tuned
+    (single,) = conclusions_on_fine_tuning(
+        {"t": {name: evaluations["t"][name] for name in ("base", "tuned")}}, 1, config
+    )
+    assert "Use the base." in single
+
+
+def offset_evaluation(task, offset):
+    """Return the evaluation of forecasts that are too high by an offset."""
+
+    def forecast(histories, length):
+        return np.repeat(task.targets(range(len(task)))[:, :, None] + offset, 9, axis=2)
+
+    return evaluate_task(task, forecast, batch_size=len(task))
+
+
+@pytest.mark.slow
+def test_torchrun_evaluates_as_one_process_does(tiny, tmp_path):
+    """The samples of a token model depend on the batch, and the batches are those of one process."""
+    long_frame(n_series=7).to_csv(tmp_path / "s.csv", index=False)
+    arguments = ["--evaluation.models", f"[{tiny['t5']}]", "--evaluation.data_path", "s.csv", *NO_BASELINES]
+    settings = ["--evaluation.prediction_length", 5, "--evaluation.windows", 3, "--evaluation.batch_size", 4]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    for launcher, folder in (([], "one"), (torchrun, "two")):
+        command = [sys.executable, *launcher, ROOT / "scripts" / "evaluate.py", *arguments, *settings]
+        command += ["--evaluation.report_path", folder]
+        done = subprocess.run(list(map(str, command)), cwd=tmp_path, env=variables, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    for name in ("scores.csv", "scores_by_series.csv", "forecasts.csv", "ranking.csv"):
+        assert (tmp_path / "one" / name).read_text() == (tmp_path / "two" / name).read_text()

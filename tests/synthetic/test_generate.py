@@ -1,0 +1,54 @@
+"""The files that `generate` writes for each generator. The script itself is tested with training."""
+
+import json
+
+import pytest
+from support.series import long_frame, parse_config
+
+from pipeline.data.arrow_store import open_store
+from pipeline.synthetic.bank import open_bank
+from pipeline.synthetic.generate import generate
+
+SIZES = ["--synthetic.n_series", "5", "--synthetic.shard_size", "3", "--synthetic.length", "30"]
+
+
+@pytest.mark.parametrize("generator, series", [("bank", open_bank("bank")), ("sarima", open_bank("sarima"))])
+def test_a_folder_contains_the_series_of_the_bank_or_a_prior(tmp_path, monkeypatch, generator, series):
+    monkeypatch.chdir(tmp_path)
+    folder = generate(parse_config(["--synthetic.generator", generator, *SIZES]))
+    assert str(folder) == f"data/synthetic/{generator}"
+    stores = [open_store(path) for path in sorted(folder.glob("*.arrow"))]
+    assert [len(store) for store in stores] == [3, 2]
+    targets = [store.target(i).tobytes() for store in stores for i in range(len(store))]
+    assert targets == [row.tobytes() for row in series.series(5, 30, seed=0)]
+
+
+def test_the_dummy_series_are_one_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = generate(parse_config(["--training.dummy_data.n_samples", "4", "--training.dummy_data.length", "20"]))
+    store = open_store(path)
+    assert str(path) == "data/dummy/dummy.arrow" and store.lengths.tolist() == [20] * 4
+
+
+def test_mixtures_are_drawn_from_the_training_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    long_frame(n_series=3, length=40).to_csv("a.csv", index=False)
+    lengths = ["--synthetic.mixup.min_length", "10", "--synthetic.n_series", "4"]
+    folder = generate(parse_config(["--synthetic.generator", "tsmixup", "--data.train", "a.csv", *lengths]))
+    (path,) = folder.glob("*.arrow")
+    store = open_store(path)
+    assert len(store) == 4 and store.lengths.min() >= 10 and store.lengths.max() <= 40
+
+
+def test_a_folder_of_an_earlier_release_is_continued(tmp_path, monkeypatch):
+    """Its settings name the generator `source`."""
+    monkeypatch.chdir(tmp_path)
+    config = parse_config(["--synthetic.generator", "growth", *SIZES])
+    folder = generate(config)
+    settings = json.loads((folder / "_settings.json").read_text())
+    assert settings["source"] == "growth"
+    first, second = sorted(folder.glob("*.arrow"))
+    second.unlink()
+    kept = first.stat().st_mtime_ns
+    generate(config)
+    assert first.stat().st_mtime_ns == kept and second.is_file()
