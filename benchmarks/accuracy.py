@@ -4,8 +4,8 @@
     python benchmarks/accuracy.py data/models/base data/index.json --scratch bolt-micro --steps 1000
 
 This pipeline runs with its automatic settings, AutoGluon with its defaults. The index lists data sets as
-`evaluation.data_path` takes them. Models are trained without the last --windows horizons of each series, which are scored.
-With several --seeds, models are trained once for each, and the scores are over all runs.
+`evaluation.data_path` takes them. Models are trained without the last --windows horizons of each series, which are
+scored. With several --seeds, models are trained once for each, and the scores are over all runs.
 """
 
 import argparse
@@ -38,7 +38,8 @@ predictor = TimeSeriesPredictor(
     quantile_levels=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
 ).fit(data, enable_ensemble=False, skip_model_selection=True, hyperparameters={"Chronos": {
     "model_path": settings["base"], "device": "cpu", "fine_tune": True, "fine_tune_steps": settings["steps"],
-    "fine_tune_batch_size": settings["batch"], "fine_tune_trainer_kwargs": {"disable_tqdm": True, "seed": settings["seed"]},
+    "fine_tune_batch_size": settings["batch"],
+    "fine_tune_trainer_kwargs": {"disable_tqdm": True, "seed": settings["seed"]},
 }})
 histories = TimeSeriesDataFrame.from_data_frame(pd.read_parquet(settings["histories"]))
 predictor.predict(histories).reset_index().to_parquet(settings["output"])
@@ -84,7 +85,7 @@ def main() -> None:
 
 
 def _evaluate_seed(task: Any, arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """Train every program with a seed, and return their evaluations and those of the base and seasonal naive, by name."""
+    """Train every program with one seed; return the evaluations by name, with base and seasonal naive."""
     from pipeline.evaluation.backtest import evaluate_task
     from pipeline.evaluation.baselines import naive_forecast
     from pipeline.forecasting.forecaster import Forecaster

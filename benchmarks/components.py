@@ -1,8 +1,11 @@
-"""Time and memory of loading, training and inference for the scratch sizes, as a Markdown table.
+"""Measure time and memory of loading, training and forecasting for the scratch sizes.
 
-python benchmarks/components.py [SIZE ...]     each size in a process of its own, so that peak memory is its own
+    python benchmarks/components.py bolt-nano t5-nano
+
+Each size runs in a separate process, so that its peak memory does not include the other sizes.
 """
 
+import argparse
 import json
 import platform
 import resource
@@ -13,22 +16,29 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 SIZES = ("bolt-nano", "bolt-tiny", "chronos-2-nano", "t5-nano")
+# The median of three runs ignores one slow run.
 REPEATS = 3
+# The defaults of training from random weights, as in training.py. Eight steps and 32 series take seconds for each size.
 CONTEXT, HORIZON, BATCH, STEPS, SERIES = 512, 64, 32, 8, 32
 
 
 def main() -> None:
-    """Measure the sizes named on the command line, or some of each family."""
-    if sys.argv[1:2] == ["--one"]:
-        print(json.dumps(measure(sys.argv[2])))
+    """Measure the sizes on the command line, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sizes", nargs="*", metavar="SIZE", default=SIZES, help=f"default: {' '.join(SIZES)}")
+    parser.add_argument("--json", action="store_true", help="measure the first size in this process; print JSON")
+    arguments = parser.parse_args()
+    if arguments.json:
+        print(json.dumps(measure(arguments.sizes[0])))
         return
     rows = []
-    for size in sys.argv[1:] or SIZES:
-        done = subprocess.run([sys.executable, __file__, "--one", size], capture_output=True, text=True, check=True)
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
+    for size in arguments.sizes:
+        result = subprocess.run(
+            [sys.executable, __file__, "--json", size], stdout=subprocess.PIPE, text=True, check=True
+        )
+        rows.append(json.loads(result.stdout.splitlines()[-1]))
         print(rows[-1], file=sys.stderr)
     from pipeline.core.tables import markdown_table
 
@@ -37,7 +47,7 @@ def main() -> None:
 
 
 def measure(size: str) -> dict[str, object]:
-    """Return one row: medians over repeats, seconds and windows or series a second, peak resident memory in MB."""
+    """Return a row of the table: medians of times and rates, and peak resident memory in MB after each stage."""
     import numpy as np
     import torch
 
@@ -51,13 +61,13 @@ def measure(size: str) -> dict[str, object]:
         base.load_from_huggingface()
         base.convert_to_native_format()
         base.save_base_model(f"{folder}/base")
-        imported = peak()
-        load = seconds(lambda: Forecaster.load(f"{folder}/base"))
-        loaded = peak()
+        imported = peak_memory()
+        load = median_seconds(lambda: Forecaster.load(f"{folder}/base"))
+        loaded = peak_memory()
         forecaster = Forecaster.load(f"{folder}/base")
         contexts = list(np.random.default_rng(0).normal(size=(SERIES, CONTEXT)).cumsum(axis=1).astype(np.float32))
-        inference = seconds(lambda: forecaster.quantiles(contexts, HORIZON, (0.1, 0.5, 0.9)))
-        inferred = peak()
+        inference = median_seconds(lambda: forecaster.quantiles(contexts, HORIZON, (0.1, 0.5, 0.9)))
+        inferred = peak_memory()
 
         trainer = ChronosTrainer(f"{folder}/base")
         config = Config()
@@ -66,41 +76,41 @@ def measure(size: str) -> dict[str, object]:
         )
         trainer.config = replace(config, training=replace(training, trainer={"report_to": "none", "save_steps": 10**6}))
         data = np.random.default_rng(0).normal(size=(200, 2 * CONTEXT)).cumsum(axis=1)
-        windows = trainer.prepare_training_data(data)
-        drawn = seconds(lambda: [windows[0].batch(range(BATCH * k, BATCH * (k + 1))) for k in range(STEPS)])
-        trained = seconds(lambda: trainer.train_model(windows))
+        train_data = trainer.prepare_training_data(data)
+        windows = train_data[0]
+        drawing = median_seconds(lambda: [windows.batch(range(BATCH * k, BATCH * (k + 1))) for k in range(STEPS)])
+        training_seconds = median_seconds(lambda: trainer.train_model(train_data))
     return {
         "size": size,
         "parameters": base.get_model_info()["parameters"],
         "load s": round(load, 3),
         "forecast series/s": round(SERIES / inference, 1),
-        "train windows/s": round(STEPS * BATCH / trained, 1),
-        "draw windows/s": round(STEPS * BATCH / drawn),
+        "train windows/s": round(STEPS * BATCH / training_seconds, 1),
+        "draw windows/s": round(STEPS * BATCH / drawing),
         "MB after imports": imported,
         "MB loaded": loaded,
         "MB forecasting": inferred,
-        "MB training": peak(),
+        "MB training": peak_memory(),
         "threads": torch.get_num_threads(),
     }
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Return the median time of some runs, after one that does not count."""
+def median_seconds(work: Callable[[], object]) -> float:
+    """Return the median seconds of REPEATS runs, after a warm-up run."""
     work()
     times = []
     for _ in range(REPEATS):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         work()
-        times.append(time.perf_counter() - begun)
+        times.append(time.perf_counter() - start)
     return statistics.median(times)
 
 
-def peak() -> int:
+def peak_memory() -> int:
     """Return the peak resident memory of this process in MB."""
     unit = 2**20 if platform.system() == "Darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
     main()

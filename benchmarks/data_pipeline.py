@@ -1,11 +1,13 @@
-"""Windows a second into the model, one core: this pipeline beside GluonTS's InstanceSplitter and Chronos's tokenizer.
+"""Measure model inputs in windows per second on one core, compared with GluonTS and Chronos's tokenizer.
 
     python benchmarks/data_pipeline.py
 
-They take turns of half a second, so that a machine's moods meet them alike. All read the same Arrow store, draw windows of
-the same context and horizon from series of 200 to 2,000 steps, and give batches that a model takes. The other path is that
-of chronos-forecasting's train.py (for tokens) and of AutoGluon's fine-tuning (for Bolt, which has no tokens): a data set is
-drawn, GluonTS cuts one sample, the tokenizer takes one, and a collator stacks them.
+Every path reads the same Arrow store, draws windows of the same context and horizon from series of 200 to 2,000 steps,
+and returns batches of model inputs. The paths take turns of half a second, so that changes of the machine's speed
+affect all of them.
+
+The GluonTS path is that of chronos-forecasting's train.py (tokens) and of AutoGluon's fine-tuning (Bolt, which has no
+tokens). It draws a data set, cuts one sample with InstanceSplitter, tokenizes it, and stacks samples into a batch.
 """
 
 import argparse
@@ -13,49 +15,49 @@ import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+# The defaults of training from random weights, as in training.py and components.py.
 CONTEXT, HORIZON, BATCH = 512, 64, 32
 
 
 def main() -> None:
-    """Time both paths in turn, and print the table."""
+    """Time all paths in turn, and print the table."""
     import torch
 
     from pipeline.core.tables import markdown_table
-    from pipeline.data.arrow_store import write_store
-    from pipeline.synthetic import dummy_series
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seconds", type=float, default=0.5)
+    parser.add_argument("--rounds", type=int, default=15, help="turns of each path")
+    parser.add_argument("--seconds", type=float, default=0.5, help="seconds of a turn")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rng = np.random.default_rng(0)
+    paths: dict[str, Callable[[Path], Iterator[Any]]] = {
+        "tokens": tokens,
+        "Bolt": bolt,
+        "GluonTS, tokens": gluonts_tokens,
+        "GluonTS, Bolt": gluonts_bolt,
+    }
+    rates: dict[str, list[float]] = {name: [] for name in paths}
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "series.arrow")
-        whole = dummy_series(500, 50, 2000, ("trend", "seasonal", "noise"), seed=0)
-        write_store(
-            path,
-            (one.__class__(one.item_id, one.start, one.freq, one.target[: rng.integers(200, 2001)]) for one in whole),
-        )
-        ways = {"tokens": tokens, "Bolt": bolt, "GluonTS, tokens": gluonts_tokens, "GluonTS, Bolt": gluonts_bolt}
-        batches = {name: way(path) for name, way in ways.items()}
-        rates: dict[str, list[float]] = {name: [] for name in ways}
+        store = Path(folder, "series.arrow")
+        write_series(store)
+        batches = {name: make_batches(store) for name, make_batches in paths.items()}
         for _ in range(arguments.rounds):
             for name, measured in rates.items():
-                measured.append(_rate(batches[name], arguments.seconds))
+                measured.append(windows_per_second(batches[name], arguments.seconds))
     rows = [
         {
-            "into the model": name,
+            "path": name,
             "windows/s": round(statistics.median(measured)),
             **{
-                f"over {theirs}": statistics.median(a / b for a, b in zip(measured, rates[theirs]))
-                for theirs in ("GluonTS, tokens", "GluonTS, Bolt")
+                f"ratio to {baseline}": statistics.median(a / b for a, b in zip(measured, rates[baseline]))
+                for baseline in ("GluonTS, tokens", "GluonTS, Bolt")
             },
         }
         for name, measured in rates.items()
@@ -64,15 +66,25 @@ def main() -> None:
     print(markdown_table(rows, tuple(rows[0])))
 
 
+def write_series(path: Path) -> None:
+    """Write an Arrow store of 500 dummy series with 200 to 2,000 steps."""
+    from pipeline.data.arrow_store import write_store
+    from pipeline.synthetic import dummy_series
+
+    rng = np.random.default_rng(0)
+    full_series = dummy_series(500, 50, 2000, ("trend", "seasonal", "noise"), seed=0)
+    write_store(path, (replace(series, target=series.target[: rng.integers(200, 2001)]) for series in full_series))
+
+
 def tokens(path: Path) -> Iterator[Any]:
-    """Yield batches for a T5 model, as training takes them."""
+    """Yield training batches for a T5 model from this pipeline."""
     from pipeline.models.create import scratch_model
 
     yield from _batches(path, "t5", scratch_model("t5-nano", 0).config.chronos_config)
 
 
 def bolt(path: Path) -> Iterator[Any]:
-    """Yield batches for a Bolt model, as training takes them."""
+    """Yield training batches for a Bolt model from this pipeline."""
     from pipeline.models.create import scratch_model
 
     yield from _batches(path, "bolt", scratch_model("bolt-nano", 0).config.chronos_config)
@@ -95,7 +107,7 @@ def _batches(path: Path, family: Any, chronos_config: dict[str, Any]) -> Iterato
 
 
 def gluonts_tokens(path: Path) -> Iterator[Any]:
-    """Yield batches for a T5 model, a sample at a time."""
+    """Yield training batches for a T5 model from GluonTS, one sample at a time."""
     import torch
     from chronos import ChronosConfig
 
@@ -103,21 +115,21 @@ def gluonts_tokens(path: Path) -> Iterator[Any]:
 
     tokenizer = ChronosConfig(**scratch_model("t5-nano", 0).config.chronos_config).create_tokenizer()
 
-    def tokenized(sample: dict[str, Any]) -> dict[str, torch.Tensor]:
+    def tokenize(sample: dict[str, Any]) -> dict[str, torch.Tensor]:
         past, future = (torch.tensor(sample[key])[None] for key in ("past_target", "future_target"))
         input_ids, attention_mask, scale = tokenizer.context_input_transform(past)
         labels, known = tokenizer.label_input_transform(future, scale)
         labels[~known] = -100
         return {"input_ids": input_ids[0], "attention_mask": attention_mask[0], "labels": labels[0]}
 
-    yield from _stacked(map(tokenized, _samples(path)))
+    yield from _stack(map(tokenize, _samples(path)))
 
 
 def gluonts_bolt(path: Path) -> Iterator[Any]:
-    """Yield batches for a Bolt model, a sample at a time."""
+    """Yield training batches for a Bolt model from GluonTS, one sample at a time."""
     import torch
 
-    yield from _stacked(
+    yield from _stack(
         {"context": torch.tensor(sample["past_target"]), "target": torch.tensor(sample["future_target"])}
         for sample in _samples(path)
     )
@@ -138,31 +150,32 @@ def _samples(path: Path) -> Iterator[dict[str, Any]]:
         future_length=HORIZON,
         dummy_value=np.nan,
     )
-    known = FilterTransformation(condition=lambda entry: bool((~np.isnan(entry["past_target"])).sum() > 0))
-    entries = Map(_entry, FileDataset(path, freq="h"))
-    datasets = [iter((splitter + known).apply(Cyclic(entries), is_train=True))]
+    is_observed = FilterTransformation(condition=lambda entry: bool((~np.isnan(entry["past_target"])).sum() > 0))
+    entries = Map(_convert_target, FileDataset(path, freq="h"))
+    datasets = [iter((splitter + is_observed).apply(Cyclic(entries), is_train=True))]
     while True:
         yield next(datasets[np.random.choice(range(len(datasets)), p=[1.0])])
 
 
-def _entry(entry: dict[str, Any]) -> dict[str, Any]:
+def _convert_target(entry: dict[str, Any]) -> dict[str, Any]:
     return {"start": entry["start"], "target": np.asarray(entry["target"], dtype=np.float32)}
 
 
-def _stacked(samples: Iterator[dict[str, Any]]) -> Iterator[Any]:
+def _stack(samples: Iterator[dict[str, Any]]) -> Iterator[Any]:
     from torch.utils.data import default_collate
 
     while True:
         yield default_collate(list(itertools.islice(samples, BATCH)))
 
 
-def _rate(batches: Iterator[Any], seconds: float) -> float:
+def windows_per_second(batches: Iterator[Any], seconds: float) -> float:
+    """Draw batches for some seconds, after one warm-up batch; return the windows per second."""
     next(batches)
-    begin, n = time.perf_counter(), 0
-    while time.perf_counter() - begin < seconds:
+    start, n = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
         next(batches)
         n += BATCH
-    return n / (time.perf_counter() - begin)
+    return n / (time.perf_counter() - start)
 
 
 if __name__ == "__main__":

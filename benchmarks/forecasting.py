@@ -1,12 +1,12 @@
-"""Forecasts from Parquet to Parquet: this pipeline beside `BaseChronosPipeline.predict_df` and pandas.
+"""Speed of forecasts from Parquet to Parquet, compared with `BaseChronosPipeline.predict_df` and pandas.
 
     python benchmarks/forecasting.py scratch:bolt-nano --series 20000 --variants
     python benchmarks/forecasting.py scratch:bolt-nano --series 1000 10000 100000 1000000 --longest 256 --alone
 
-Series have lengths log-uniform from 64 to 2,048 steps, or --longest. A scratch model has random weights, whose quantiles
-cross; for equal values take a trained one. Each run is a process of its own, timed as a whole and from the end of its
-imports; medians over rounds, ratios within rounds, and the greatest relative difference from predict_df's table. With
---alone only this pipeline runs, and its greatest resident memory is shown.
+The lengths of the series are log-uniform from 64 to --longest steps. The quantiles of a scratch model cross, since its
+weights are random; take a trained model to compare values. Each run is a process of its own, timed as a whole and after
+its imports. The table has medians over rounds, ratios within rounds, and the maximum relative difference of quantiles.
+With --alone only this pipeline runs, and the table has its peak resident memory.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 HORIZON, LEVELS = 24, [0.1, 0.5, 0.9]
 OURS = """
 import runpy, sys, time
-import chronos, pipeline.data.source, pipeline.data.future, pipeline.load_model, pipeline.forecasting.files
+import chronos, pipeline.forecasting.forecast
 begin = time.perf_counter()
 script = sys.argv.pop(1)
 sys.argv[0] = script
@@ -54,12 +54,12 @@ print("SECONDS", time.perf_counter() - begin)
 
 
 def main() -> None:
-    """Measure what the command line names."""
+    """Measure forecasts for each number of series, and print the table."""
     from pipeline.base_model import ChronosBaseModel
     from pipeline.core.tables import markdown_table
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="anything that base_model.model_name takes, such as scratch:bolt-nano")
+    parser.add_argument("model", help="a value of base_model.model_name, such as scratch:bolt-nano")
     parser.add_argument("--series", type=int, nargs="+", default=[20_000])
     parser.add_argument("--longest", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=3)
@@ -75,7 +75,10 @@ def main() -> None:
         base.save_base_model(str(folder / "base"))
         for n_series in arguments.series:
             _write_series(folder / "series.parquet", n_series, arguments.longest)
-            measured = _alone(folder) if arguments.alone else _beside(folder, arguments.rounds, arguments.variants)
+            if arguments.alone:
+                measured = [_measure_alone(folder)]
+            else:
+                measured = _compare(folder, arguments.rounds, arguments.variants)
             rows += [{"series": n_series, **row} for row in measured]
             print(rows[-1], file=sys.stderr, flush=True)
     print(f"{arguments.model}, 64 to {arguments.longest} steps, horizon {HORIZON}, {arguments.rounds} rounds\n")
@@ -98,7 +101,7 @@ def _write_series(path: Path, n_series: int, longest: int) -> None:
             writer.write_table(pa.table([names, pa.array(stamps), pa.array(target.astype(np.float32))], schema=schema))
 
 
-def _ours(folder: Path, precision: str = "auto", processes: int = 1) -> list[Any]:
+def _own_command(folder: Path, precision: str = "auto", processes: int = 1) -> list[Any]:
     settings = {
         "inference.precision": precision,
         "inference.model_path": folder / "base",
@@ -115,56 +118,61 @@ def _ours(folder: Path, precision: str = "auto", processes: int = 1) -> list[Any
     return ["-c", OURS, script, *flags]
 
 
-def _beside(folder: Path, rounds: int, variants: bool) -> list[dict[str, Any]]:
+def _compare(folder: Path, rounds: int, variants: bool) -> list[dict[str, Any]]:
+    """Run every program in turn, and return a row for each: median seconds, and the speed relative to predict_df."""
     commands = {
         "predict_df": ["-c", THEIRS, folder / "base", folder / "series.parquet", folder / "theirs.parquet", HORIZON],
-        "forecast.py": _ours(folder),
+        "forecast.py": _own_command(folder),
     }
     if variants:
-        commands |= {"in bfloat16": _ours(folder, precision="bf16"), "two processes": _ours(folder, processes=2)}
-    measured: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
-    differing: dict[str, float] = {}
+        commands |= {
+            "in bfloat16": _own_command(folder, precision="bf16"),
+            "two processes": _own_command(folder, processes=2),
+        }
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
+    differences: dict[str, float] = {}
     for _ in range(rounds):
         for name, command in commands.items():
-            measured[name].append(_run(command))
+            runs[name].append(_run(command))
             if name != "predict_df":
-                differing[name] = _difference(folder)
+                differences[name] = _difference(folder)
     rows = []
-    for name, runs in measured.items():
+    for name in commands:
         row: dict[str, Any] = {"": name}
-        for kind, words in (("SECONDS", "after imports"), ("WHOLE", "as a whole")):
-            both = [(run.get(kind), other[kind]) for run, other in zip(runs, measured["predict_df"])]
-            known = [(own, other) for own, other in both if own is not None]
-            row[f"s {words}"] = statistics.median(own for own, _ in known) if known else None
-            row[f"times as fast {words}"] = statistics.median(other / own for own, other in known) if known else None
-        rows.append({**row, "greatest difference": differing.get(name)})
+        for key, words in (("SECONDS", "after imports"), ("WHOLE", "as a whole")):
+            pairs = [(own[key], stock[key]) for own, stock in zip(runs[name], runs["predict_df"]) if key in own]
+            row[f"s {words}"] = statistics.median(own for own, _ in pairs) if pairs else None
+            row[f"times as fast {words}"] = statistics.median(stock / own for own, stock in pairs) if pairs else None
+        rows.append({**row, "greatest difference": differences.get(name)})
     return rows
 
 
 def _difference(folder: Path) -> float:
-    """Return the greatest relative difference of any quantile; predict_df's, which may cross, are sorted first."""
+    """Return the maximum relative difference of the quantiles, sorted, since those of predict_df may cross."""
     keys, levels = ["item_id", "timestamp"], list(map(str, LEVELS))
-    tables = [pd.read_parquet(folder / f"{which}.parquet").sort_values(keys) for which in ("ours", "theirs")]
+    tables = [pd.read_parquet(folder / f"{name}.parquet").sort_values(keys) for name in ("ours", "theirs")]
     ours, theirs = (np.sort(table[levels].to_numpy(), axis=1) for table in tables)
     assert (tables[0][keys].to_numpy() == tables[1][keys].to_numpy()).all()
     return float((np.abs(ours - theirs) / np.abs(theirs).clip(1e-6)).max())
 
 
-def _alone(folder: Path) -> list[dict[str, Any]]:
-    run = _run(_ours(folder))
-    return [{"s after imports": run["SECONDS"], "s as a whole": run["WHOLE"], "MB at most": run["MEGABYTES"]}]
+def _measure_alone(folder: Path) -> dict[str, Any]:
+    """Run this pipeline, and return a row of its seconds and its peak memory."""
+    run = _run(_own_command(folder))
+    return {"s after imports": run["SECONDS"], "s as a whole": run["WHOLE"], "MB at most": run["MEGABYTES"]}
 
 
 def _run(arguments: list[Any]) -> dict[str, float]:
+    """Run Python with arguments, and return the seconds as a whole (WHOLE) and the printed measurements, by name."""
     begin = time.perf_counter()
     done = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stdout[-2000:] + done.stderr[-2000:])
-    found = {"WHOLE": time.perf_counter() - begin}
+    measurements = {"WHOLE": time.perf_counter() - begin}
     for line in done.stdout.splitlines():
         if line.startswith(("SECONDS ", "MEGABYTES ")):
-            found[line.split()[0]] = float(line.split()[1])
-    return found
+            measurements[line.split()[0]] = float(line.split()[1])
+    return measurements
 
 
 if __name__ == "__main__":

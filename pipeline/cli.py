@@ -162,7 +162,7 @@ def _translate_old_keys(argv: list[str], keys: Collection[str]) -> list[str]:
             for old, new in _OLD_KEYS.items():
                 section, _, key = old.partition(".")
                 values = content.get(section, {})
-                if key in values:
+                if values.get(key) is not None:
                     if new.partition(".")[2] in values:
                         raise UserError(f"{path}: {old} is the old name of {new}; remove {old}")
                     used.add(old)

@@ -7,6 +7,16 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.core.checks import (
+    check_above,
+    check_at_least,
+    check_between_zero_and_one,
+    check_defaults,
+    check_encoding,
+    check_fraction,
+    check_levels,
+    check_sources,
+)
 from pipeline.core.errors import UserError
 from pipeline.core.files import to_serializable
 from pipeline.core.series import Variates
@@ -33,9 +43,7 @@ class GeneralConfig:
         if not 0 <= self.seed < 2**32:
             raise UserError(f"chronos.seed must be at least 0 and below 2^32, got {self.seed}")
         if self.version != LAYOUT:
-            raise UserError(
-                f"chronos.version: this release reads version {LAYOUT} of the configuration, got {self.version}"
-            )
+            raise UserError(f"chronos.version must be {LAYOUT}, the format of this release, got {self.version}")
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ class WeightedSource:
     """Share of the training windows from this source, relative to the weights of the others."""
 
     def __post_init__(self) -> None:
-        _above(f"data.train: the weight of {self.path}", self.weight, 0)
+        check_above(f"data.train: the weight of {self.path}", self.weight, 0)
 
 
 @dataclass(frozen=True)
@@ -106,32 +114,22 @@ class DataConfig:
     """Steps at the end of every series that training and validation leave out, for evaluate.py."""
 
     def __post_init__(self) -> None:
-        _at_least("data.test_length", self.test_length, 0)
-        if self.train == []:
-            raise UserError("data.train is an empty list; name at least one source, or leave the key out")
-        _check_paths("data.train", self.train, "{path, weight}")
-        try:
-            "".encode(self.encoding)
-        except LookupError as error:
-            raise UserError(
-                f"data.encoding: unknown encoding {self.encoding!r}; write utf-8, cp1252 or latin-1, for example"
-            ) from error
+        check_at_least("data.test_length", self.test_length, 0)
+        check_sources("data.train", self.train, "{path, weight}")
+        check_encoding("data.encoding", self.encoding)
         ids = listed(self.id_column)
         if not ids:
-            raise UserError(
-                "data.id_column is an empty list; name the columns, or leave the key out for a single series"
-            )
+            raise UserError("data.id_column is an empty list; name columns, or leave the key out for a single series")
         if self.wide and len(self.variates()) > 1:
             raise UserError(
                 "data.wide: a wide table has no covariates and one target; remove those keys, or give a long table"
             )
         names = (*ids, self.timestamp_column, *self.variates().names)
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice or not self.target:
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated or not self.target:
             raise UserError(
                 "data: id_column, timestamp_column, target, past_covariates and known_covariates must be different "
-                "columns, "
-                f"got {', '.join(twice) + ' more than once' if twice else 'no target'}"
+                f"columns, got {', '.join(repeated) + ' more than once' if repeated else 'no target'}"
             )
 
     def variates(self) -> Variates:
@@ -144,8 +142,8 @@ class DataConfig:
         """Return the training sources, each with its weight."""
         if self.train is None:
             return []
-        listed = [self.train] if isinstance(self.train, str) else self.train
-        return [WeightedSource(source) if isinstance(source, str) else source for source in listed]
+        sources = [self.train] if isinstance(self.train, str) else self.train
+        return [WeightedSource(source) if isinstance(source, str) else source for source in sources]
 
 
 @dataclass(frozen=True)
@@ -164,10 +162,10 @@ class DummyDataConfig:
     """Processes that generate. The series do not depend on it."""
 
     def __post_init__(self) -> None:
-        _at_least("training.dummy_data.n_samples", self.n_samples, 1)
-        _at_least("training.dummy_data.n_series", self.n_series, 1)
-        _at_least("training.dummy_data.length", self.length, 2)
-        _at_least("training.dummy_data.num_processes", self.num_processes, 1)
+        check_at_least("training.dummy_data.n_samples", self.n_samples, 1)
+        check_at_least("training.dummy_data.n_series", self.n_series, 1)
+        check_at_least("training.dummy_data.length", self.length, 2)
+        check_at_least("training.dummy_data.num_processes", self.num_processes, 1)
         if not self.patterns or len(set(self.patterns)) < len(self.patterns):
             raise UserError("training.dummy_data.patterns must be a list of different patterns: trend, seasonal, noise")
 
@@ -186,10 +184,10 @@ class MixupConfig:
     """Maximum steps of a mixture."""
 
     def __post_init__(self) -> None:
-        _at_least("synthetic.mixup.max_series", self.max_series, 1)
-        _above("synthetic.mixup.alpha", self.alpha, 0)
-        _at_least("synthetic.mixup.min_length", self.min_length, 2)
-        _at_least("synthetic.mixup.max_length", self.max_length, self.min_length)
+        check_at_least("synthetic.mixup.max_series", self.max_series, 1)
+        check_above("synthetic.mixup.alpha", self.alpha, 0)
+        check_at_least("synthetic.mixup.min_length", self.min_length, 2)
+        check_at_least("synthetic.mixup.max_length", self.max_length, self.min_length)
 
 
 @dataclass(frozen=True)
@@ -219,24 +217,10 @@ class SyntheticConfig:
     def __post_init__(self) -> None:
         if self.source is not None:
             raise UserError("synthetic.source is the old name of synthetic.generator; write synthetic.generator")
-        _at_least("synthetic.n_series", self.n_series, 1)
-        _at_least("synthetic.length", self.length, 2)
-        _at_least("synthetic.shard_size", self.shard_size, 1)
-        _at_least("synthetic.num_processes", self.num_processes, 1)
-
-    def check_generator(self) -> None:
-        """Check that no key is set that has no effect on the generator.
-
-        Raises:
-            UserError: such a key is set.
-        """
-        if self.generator == "dummy":
-            names = ("n_series", "length", "shard_size", "num_processes", "output_path")
-            _refuse_given(
-                "synthetic", self, names, "training.dummy_data describes the series of synthetic.generator dummy"
-            )
-        if self.generator == "tsmixup":
-            _refuse_given("synthetic", self, ("length",), "synthetic.mixup describes the series of tsmixup")
+        check_at_least("synthetic.n_series", self.n_series, 1)
+        check_at_least("synthetic.length", self.length, 2)
+        check_at_least("synthetic.shard_size", self.shard_size, 1)
+        check_at_least("synthetic.num_processes", self.num_processes, 1)
 
 
 @dataclass(frozen=True)
@@ -251,10 +235,9 @@ class LoraConfig:
     """Dropout on the adapters' input."""
 
     def __post_init__(self) -> None:
-        _at_least("training.lora.rank", self.rank, 1)
-        _above("training.lora.alpha", self.alpha, 0)
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"training.lora.dropout must be at least 0 and below 1, got {self.dropout}")
+        check_at_least("training.lora.rank", self.rank, 1)
+        check_above("training.lora.alpha", self.alpha, 0)
+        check_fraction("training.lora.dropout", self.dropout)
 
 
 @dataclass(frozen=True)
@@ -326,35 +309,32 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         if self.epochs != "auto":
-            _above("training.epochs", self.epochs, 0)
-        _at_least("training.max_steps", self.max_steps, 1)
-        _at_least("training.batch_size", self.batch_size, 1)
+            check_above("training.epochs", self.epochs, 0)
+        check_at_least("training.max_steps", self.max_steps, 1)
+        check_at_least("training.batch_size", self.batch_size, 1)
         if self.learning_rate != "auto":
-            _above("training.learning_rate", self.learning_rate, 0)
-        _at_least("training.validation_windows", self.validation_windows, 1)
-        _at_least("training.context_length", self.context_length, 2)  # a single value has no scale
-        _at_least("training.prediction_length", self.prediction_length, 1)
-        _at_least("training.min_past", self.min_past, 1)
+            check_above("training.learning_rate", self.learning_rate, 0)
+        check_at_least("training.validation_windows", self.validation_windows, 1)
+        check_at_least("training.context_length", self.context_length, 2)  # a single value has no scale
+        check_at_least("training.prediction_length", self.prediction_length, 1)
+        check_at_least("training.min_past", self.min_past, 1)
         if self.quantiles is not None:
-            _check_levels("training.quantiles", self.quantiles)
+            check_levels("training.quantiles", self.quantiles)
             if sorted(self.quantiles) != self.quantiles:
                 raise UserError(f"training.quantiles must be in ascending order, got {self.quantiles}")
-        if any(not 0 < share < 1 for share in self.blends):
-            raise UserError(f"training.blends must be between 0 and 1, got {self.blends}")
+        check_between_zero_and_one("training.blends", self.blends)
         if self.method != "lora":
-            names = tuple(one.name for one in fields(LoraConfig))
-            _refuse_given("training.lora", self.lora, names, f"training.method is {self.method}")
+            names = tuple(key.name for key in fields(LoraConfig))
+            check_defaults("training.lora", self.lora, names, f"training.method is {self.method}")
         if self.freeze and self.method == "lora":
             raise UserError("training.freeze: training.method lora freezes all other weights already; remove the key")
         if self.push_to_hub is not None and self.push_to_hub.count("/") != 1:
             raise UserError(f"training.push_to_hub must have the form owner/name, got {self.push_to_hub}")
-        _at_least("training.patience", self.patience, 1)
+        check_at_least("training.patience", self.patience, 1)
         if self.patience is not None and self.validation_split == 0:
             raise UserError("training.patience needs validation scores; set training.validation_split above 0")
-        if not 0 <= self.validation_split < 1:
-            raise UserError(f"training.validation_split must be at least 0 and below 1, got {self.validation_split}")
-        if not 0 <= self.drop_prob < 1:
-            raise UserError(f"training.drop_prob must be at least 0 and below 1, got {self.drop_prob}")
+        check_fraction("training.validation_split", self.validation_split)
+        check_fraction("training.drop_prob", self.drop_prob)
 
 
 @dataclass(frozen=True)
@@ -386,10 +366,10 @@ class InferenceConfig:
     """PNG file with history, median and 80% band of some series. null draws none."""
 
     def __post_init__(self) -> None:
-        _at_least("inference.prediction_length", self.prediction_length, 1)
-        _at_least("inference.context_length", self.context_length, 1)
-        _at_least("inference.batch_size", self.batch_size, 1)
-        _check_levels("inference.quantiles", self.quantiles)
+        check_at_least("inference.prediction_length", self.prediction_length, 1)
+        check_at_least("inference.context_length", self.context_length, 1)
+        check_at_least("inference.batch_size", self.batch_size, 1)
+        check_levels("inference.quantiles", self.quantiles)
 
 
 @dataclass(frozen=True)
@@ -408,8 +388,8 @@ class EvaluationSet:
     """Season length in steps, for seasonal naive, MASE and RMSSE. null follows from the frequency."""
 
     def __post_init__(self) -> None:
-        _at_least(f"evaluation.data_path: prediction_length of {self.path}", self.prediction_length, 1)
-        _at_least(f"evaluation.data_path: seasonality of {self.path}", self.seasonality, 1)
+        check_at_least(f"evaluation.data_path: prediction_length of {self.path}", self.prediction_length, 1)
+        check_at_least(f"evaluation.data_path: seasonality of {self.path}", self.seasonality, 1)
 
 
 @dataclass(frozen=True)
@@ -438,15 +418,13 @@ class EvaluationConfig:
     """Folder of report.html, scores.md and the tables in CSV. null is reports in paths.data_dir."""
 
     def __post_init__(self) -> None:
-        _at_least("evaluation.windows", self.windows, 1)
-        _at_least("evaluation.prediction_length", self.prediction_length, 1)
-        _at_least("evaluation.batch_size", self.batch_size, 1)
+        check_at_least("evaluation.windows", self.windows, 1)
+        check_at_least("evaluation.prediction_length", self.prediction_length, 1)
+        check_at_least("evaluation.batch_size", self.batch_size, 1)
         if self.fev_tasks is not None:
             names = ("data_path", "windows", "prediction_length", "baselines")
-            _refuse_given("evaluation", self, names, "evaluation.fev_tasks sets them")
-        if self.data_path == []:
-            raise UserError("evaluation.data_path is an empty list; name at least one data set, or leave the key out")
-        _check_paths("evaluation.data_path", self.data_path, "{path, name, freq, prediction_length, seasonality}")
+            check_defaults("evaluation", self, names, "evaluation.fev_tasks sets them")
+        check_sources("evaluation.data_path", self.data_path, "{path, name, freq, prediction_length, seasonality}")
 
 
 @dataclass(frozen=True)
@@ -518,37 +496,3 @@ class Config:
 def listed(names: Names) -> list[str]:
     """Return one name or a list of names as a list."""
     return [names] if isinstance(names, str) else names
-
-
-def _at_least(key: str, value: float | None, least: float) -> None:
-    if value is not None and not value >= least:
-        raise UserError(f"{key} must be at least {least}, got {value}")
-
-
-def _above(key: str, value: float, bound: float) -> None:
-    if not bound < value < float("inf"):
-        raise UserError(f"{key} must be above {bound}, got {value}")
-
-
-def _refuse_given(section: str, given: Any, names: tuple[str, ...], why: str) -> None:
-    """Refuse keys of a section that would have no effect, with the reason."""
-    defaults = {one.name: one.default for one in fields(given)}
-    said = [f"{section}.{name}" for name in names if getattr(given, name) != defaults[name]]
-    if said:
-        raise UserError(f"{', '.join(said)} would have no effect, since {why}; remove one of the two")
-
-
-def _check_paths(key: str, given: Any, entry: str) -> None:
-    """Refuse a list or an entry with a mistyped key: the parser would take it for a path."""
-    for one in given if isinstance(given, list) else [given]:
-        if isinstance(one, str) and one.startswith(("[", "{")) and not Path(one).exists():
-            raise UserError(f"{key} does not parse: {one}; write a path, {entry}, or a list of these")
-
-
-def _check_levels(key: str, levels: list[float]) -> None:
-    if not levels:
-        raise UserError(f"{key} is empty; name at least one level between 0 and 1")
-    if any(not 0 < level < 1 for level in levels):
-        raise UserError(f"{key} must be between 0 and 1, got {levels}")
-    if len(set(levels)) < len(levels):
-        raise UserError(f"{key} has a level twice: {levels}")

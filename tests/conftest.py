@@ -4,6 +4,7 @@ import logging
 import os
 import runpy
 import sys
+from typing import Any, Literal
 
 import pytest
 from support import ROOT
@@ -15,7 +16,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-FAMILIES = ("bolt", "t5", "gpt2", "chronos-2")
+FAMILIES: tuple[Literal["bolt", "t5", "gpt2", "chronos-2"], ...] = ("bolt", "t5", "gpt2", "chronos-2")
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +42,12 @@ def tiny(tmp_path_factory):
     from pipeline.models.base import BaseModel, convert, save
     from pipeline.models.create import Shape, random_model
 
-    settings = {"bolt": {}, "t5": {"n_tokens": 64}, "gpt2": {"n_tokens": 64}, "chronos-2": {"max_output_patches": 4}}
+    settings: dict[str, dict[str, Any]] = {
+        "bolt": {},
+        "t5": {"n_tokens": 64},
+        "gpt2": {"n_tokens": 64},
+        "chronos-2": {"max_output_patches": 4},
+    }
     folder = tmp_path_factory.mktemp("tiny")
     for family in FAMILIES:
         model = random_model(family, Shape(16, 64, 1, 2), seed=0, context_length=64, **settings[family])
@@ -59,8 +65,8 @@ def uncrossed(nano, tmp_path_factory):
     folders = {}
     for family, spread in (("bolt", 400), ("chronos-2", 20)):
         model = read_model(nano[family])
-        bias = model.output_patch_embedding.output_layer.bias
-        levels = torch.tensor(model.chronos_config.quantiles)
+        bias = model.get_parameter("output_patch_embedding.output_layer.bias")
+        levels = torch.tensor(model.config.chronos_config["quantiles"])
         with torch.no_grad():
             bias.copy_(torch.repeat_interleave(spread * (levels - 0.5), len(bias) // len(levels)))
         folders[family] = tmp_path_factory.mktemp("uncrossed") / family
@@ -83,7 +89,7 @@ def run_script(tmp_path, monkeypatch, capsys, caplog):
     def run(name, *arguments):
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
         caplog.clear()
-        code = 0
+        code: str | int = 0
         with caplog.at_level(logging.INFO, logger="pipeline"):
             try:
                 runpy.run_path(str(ROOT / "scripts" / f"{name}.py"), run_name="__main__")

@@ -1,7 +1,8 @@
-"""The three classes keep the signatures that the design gives them, and carry the whole flow."""
+"""The three classes have the signatures of the user's design, and run the whole flow."""
 
 import inspect
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,12 +45,14 @@ SIGNATURES = {
 
 @pytest.mark.parametrize("kind, method", [(kind, method) for kind, methods in SIGNATURES.items() for method in methods])
 def test_signatures(kind, method):
-    parameters = dict(inspect.signature(getattr(kind, method)).parameters)
-    del parameters["self"]
-    assert {name: parameter.default for name, parameter in parameters.items()} == SIGNATURES[kind][method]
+    """Parameters beyond those of the design are keyword-only and have defaults."""
+    _, *parameters = inspect.signature(getattr(kind, method)).parameters.values()
+    extra = [parameter for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
+    assert {p.name: p.default for p in parameters if p not in extra} == SIGNATURES[kind][method]
+    assert all(parameter.default is not inspect.Parameter.empty for parameter in extra)
 
 
-def test_the_classes_carry_the_flow_on_arrays(tmp_path):
+def test_the_classes_run_the_whole_flow_on_arrays(tmp_path):
     base = ChronosBaseModel("scratch:bolt-nano")
     base.load_from_huggingface()
     base.convert_to_native_format()
@@ -80,7 +83,7 @@ def test_the_classes_carry_the_flow_on_arrays(tmp_path):
     assert BaseChronosPipeline.from_pretrained(tmp_path / "trained").model_prediction_length == 64
 
 
-def test_methods_called_out_of_turn_say_what_comes_first(nano, tmp_path):
+def test_a_method_called_too_early_names_the_one_to_call_first(nano, tmp_path):
     with pytest.raises(UserError, match="load_from_huggingface"):
         ChronosBaseModel().save_base_model(str(tmp_path / "x"))
     with pytest.raises(UserError, match="train_model"):
@@ -88,7 +91,7 @@ def test_methods_called_out_of_turn_say_what_comes_first(nano, tmp_path):
 
 
 @pytest.mark.parametrize("data", [None, (np.zeros((3, 90)), None)])
-def test_training_without_windows_says_what_makes_them(nano, data):
+def test_training_without_windows_names_the_method_that_makes_them(nano, data):
     with pytest.raises(UserError, match="prepare_training_data"):
         ChronosTrainer(str(nano["bolt"])).train_model(data)
 
@@ -107,16 +110,17 @@ def test_a_table_is_trained_on_and_its_store_is_forecast(nano, tmp_path):
     assert found.shape == (4, 5, 3)
     for index in range(4):
         np.testing.assert_allclose(found[index], loader.predict(store.target(index), 5)[0], rtol=1e-4)
-    for wrong, said in ((frame, "predict_df"), ([[1.0, 2.0], [3.0]], "unequal length"), ("s.csv", "s.csv is a path")):
-        with pytest.raises(UserError, match=said):
-            loader.predict(wrong)
+    refused: list[tuple[Any, str]] = [(frame, "predict_df"), ([[1.0, 2.0], [3.0]], "length"), ("s.csv", "s.csv")]
+    for context, fact in refused:
+        with pytest.raises(UserError, match=fact):
+            loader.predict(context)
 
 
 def test_a_frame_is_forecast_as_stock_chronos_forecasts_it(uncrossed, tmp_path):
     frame = long_frame(n_series=3).rename(columns={"target": "sold"})
     loader = ChronosLoader(str(uncrossed["bolt"]))
     loader.config = replace(Config(), data=DataConfig(target="sold"), paths=PathsConfig(str(tmp_path)))
-    with pytest.raises(UserError, match="no model is loaded"):
+    with pytest.raises(UserError, match="load_trained_model"):
         loader.predict_df(frame, 5)
     loader.load_trained_model()
     stock = BaseChronosPipeline.from_pretrained(uncrossed["bolt"])
@@ -125,7 +129,7 @@ def test_a_frame_is_forecast_as_stock_chronos_forecasts_it(uncrossed, tmp_path):
     assert list(found.columns) == list(expected.columns)
     pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-4)
     for length in (0, -3):
-        with pytest.raises(UserError, match="prediction_length must be at least 1"):
+        with pytest.raises(UserError, match="prediction_length"):
             loader.predict_df(frame, length)
     loader.config = replace(Config(), data=DataConfig(target=["sold", "left"]))
     store = open_source(frame.rename(columns={"sold": "target"}), tmp_path)
@@ -135,7 +139,7 @@ def test_a_frame_is_forecast_as_stock_chronos_forecasts_it(uncrossed, tmp_path):
 
 
 @pytest.mark.parametrize("data", ["s.csv", [], [np.zeros(50)], np.zeros(50), pd.Series(np.zeros(50)), {"A": [1.0]}])
-def test_what_is_no_set_of_series_is_refused(nano, data):
+def test_data_that_are_no_series_are_refused(nano, data):
     with pytest.raises(UserError):
         ChronosTrainer(str(nano["bolt"])).prepare_training_data(data)
 
@@ -153,7 +157,7 @@ def test_test_data_come_as_an_array_a_frame_or_a_store(nano, tmp_path):
     np.testing.assert_allclose(of_array["MASE"], of_store["MASE"])
 
 
-def test_forecasts_see_as_much_history_as_the_configuration_says(nano):
+def test_forecasts_see_the_configured_context(nano):
     loader = ChronosLoader(str(nano["bolt"]))
     loader.config = replace(Config(), inference=InferenceConfig(context_length=20))
     loader.load_trained_model()

@@ -1,4 +1,4 @@
-"""Write docs/configuration.md, a table for each section of the configuration, from the docstrings of pipeline/config.py.
+"""Write docs/configuration.md, a table per section of the configuration, from the docstrings in pipeline/config.py.
 
 python tools/document_config.py            write the page
 python tools/document_config.py --check    exit with 1 if the page is stale

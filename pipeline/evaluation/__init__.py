@@ -1,1 +1,1 @@
-"""How far forecasts are off, and which model is better."""
+"""Scores of forecasts: backtest, baselines, comparison, ranking, report, fev."""

@@ -33,7 +33,7 @@ class ForecastWindows(Protocol):
         """Return everything that is known at the forecast start of each window."""
 
     def targets(self, indices: Sequence[int]) -> np.ndarray:
-        """Return the actual values: float32, [n_windows x n_targets, prediction_length], NaN where unknown."""
+        """Return the actual values: float32, [n_windows x n_targets, prediction_length], NaN if unknown."""
 
     def seasons(self, indices: Sequence[int]) -> list[int]:
         """Return the season length of each window's series, in steps."""
@@ -154,7 +154,7 @@ class Task:
         return [self.store.history(series, start, start + length, length) for series, start in windows]
 
     def targets(self, indices: Sequence[int]) -> np.ndarray:
-        """Return the actual values: float32, [n_windows x n_targets, prediction_length], NaN where unknown."""
+        """Return the actual values: float32, [n_windows x n_targets, prediction_length], NaN if unknown."""
         n_targets = len(self.store.variates.targets)
         windows = [self.windows[index] for index in indices]
         length = self.prediction_length

@@ -101,7 +101,7 @@ def compare(model: WindowErrors, baseline: WindowErrors, series: np.ndarray, dat
 
 def compare_evaluations(model: Sequence[Evaluation], baseline: Sequence[Evaluation]) -> Comparison | None:
     """Compare the evaluations of two models on the same tasks, whose horizons may differ. See `compare`."""
-    pairs = [(one.errors, other.errors) for one, other in zip(model, baseline, strict=True)]
+    pairs = [(first.errors, second.errors) for first, second in zip(model, baseline, strict=True)]
     losses = np.concatenate([[np.nansum(errors.pinball, axis=1) for errors in pair] for pair in pairs], axis=1)
     magnitude = np.concatenate([np.nansum(errors.magnitude, axis=1) for errors, _ in pairs])
     series = np.concatenate([evaluation.series for evaluation in model])

@@ -36,8 +36,8 @@ class Rank:
 
     model: str
     relative: dict[str, Estimate]
-    """By score: geometric mean over data sets of the score relative to the baseline's. A data set where the baseline's
-    score is 0 is left out."""
+    """By score: geometric mean over data sets of the score relative to the baseline's. A data set is left
+    out if the baseline's score is 0."""
     win_rate: dict[str, float]
     """By score: share of the pairs (data set, other model) in which this model's score is lower; a tie is half a win.
     With a single data set, its series take the place of data sets."""
@@ -102,9 +102,9 @@ def win_rates(scores: np.ndarray) -> np.ndarray:
     any other.
     """
     n_models = scores.shape[1]
-    own, other = scores[:, :, None], scores[:, None, :]
-    pairs = ~(np.isnan(own) | np.isnan(other)) & ~np.eye(n_models, dtype=bool)
-    wins = np.where(own < other, 1.0, np.where(own == other, 0.5, 0.0))
+    first, second = scores[:, :, None], scores[:, None, :]
+    pairs = ~(np.isnan(first) | np.isnan(second)) & ~np.eye(n_models, dtype=bool)
+    wins = np.where(first < second, 1.0, np.where(first == second, 0.5, 0.0))
     with np.errstate(invalid="ignore"):
         return (wins * pairs).sum(axis=(0, 2)) / pairs.sum(axis=(0, 2))
 

@@ -1,1 +1,1 @@
-"""Forecasts of models and of what they are to beat."""
+"""Forecasts of stock Chronos pipelines: in batches, as tables and files, and as pictures."""

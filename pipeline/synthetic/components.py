@@ -12,6 +12,8 @@ from scipy.signal import lfilter
 from pipeline.synthetic.draws import Draws
 from pipeline.synthetic.ranges import Count, Period, Range
 
+MAX_SHIFT = 10_000
+"""Maximum shift of a season in steps: longer than most of the seasons, so that series begin at any phase."""
 _SHAPE_POINTS = 512
 """Points of a shape. 512 points resolve all _HARMONICS with 21 points per cycle of the fastest."""
 _HARMONICS = 24

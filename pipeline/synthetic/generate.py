@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import Config
+from pipeline.config import Config, SyntheticConfig
+from pipeline.core.checks import check_defaults
 from pipeline.core.errors import UserError
 from pipeline.core.progress import progress
 from pipeline.data.arrow_store import Store, write_store
@@ -40,8 +41,18 @@ def generate(config: Config, preview: bool = False) -> Path:
     """
     if preview:
         return _draw_preview(config)
-    config.synthetic.check_generator()
+    _check_generator(config.synthetic)
     return _write_dummy(config) if config.synthetic.generator == "dummy" else _write_shards(config)
+
+
+def _check_generator(synthetic: SyntheticConfig) -> None:
+    """Check that no key is set that has no effect on the generator."""
+    if synthetic.generator == "dummy":
+        names = ("n_series", "length", "shard_size", "num_processes", "output_path")
+        reason = "training.dummy_data describes the series of synthetic.generator dummy"
+        check_defaults("synthetic", synthetic, names, reason)
+    if synthetic.generator == "tsmixup":
+        check_defaults("synthetic", synthetic, ("length",), "synthetic.mixup describes the series of tsmixup")
 
 
 def _draw_preview(config: Config) -> Path:

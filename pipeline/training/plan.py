@@ -44,6 +44,8 @@ class Plan:
     @property
     def evaluated_every(self) -> int:
         """Steps from one evaluation to the next; 0 if nothing is held out."""
+        if self.run.validation is None:
+            return 0
         every = float(self.arguments.eval_steps or 0)
         return math.ceil(every * self.run.recipe.steps if every < 1 else every)
 

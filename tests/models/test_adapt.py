@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 from chronos import BaseChronosPipeline
+from chronos.chronos2 import Chronos2Model
+from chronos.chronos_bolt import ChronosBoltModelForForecasting
 
 from pipeline.config import LoraConfig
 from pipeline.core.errors import UserError
@@ -46,6 +48,7 @@ def test_a_longer_context_is_saved_and_read(tiny, tmp_path, family):
     set_context_length(model, 32)
     assert chronos_config(model)["context_length"] == 32
     if family != "t5":
+        assert isinstance(model, (ChronosBoltModelForForecasting, Chronos2Model))
         assert model.chronos_config.context_length == 32
 
 

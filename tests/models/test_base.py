@@ -105,17 +105,17 @@ def test_missing_configuration_keys_are_added(tiny, tmp_path, key):
 @pytest.mark.parametrize("family", ["t5", "gpt2"])
 def test_a_plain_language_model_becomes_a_token_model(family, tmp_path):
     if family == "t5":
-        config = transformers.T5Config(vocab_size=100, d_model=16, d_ff=32, d_kv=8, num_layers=1, num_heads=2)
-        transformers.T5ForConditionalGeneration(config).save_pretrained(tmp_path / "plain")
+        t5 = transformers.T5Config(vocab_size=100, d_model=16, d_ff=32, d_kv=8, num_layers=1, num_heads=2)
+        transformers.T5ForConditionalGeneration(t5).save_pretrained(tmp_path / "plain")
     else:
-        config = transformers.GPT2Config(vocab_size=100, n_embd=16, n_layer=1, n_head=2)
-        transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "plain")
+        gpt2 = transformers.GPT2Config(vocab_size=100, n_embd=16, n_layer=1, n_head=2)
+        transformers.GPT2LMHeadModel(gpt2).save_pretrained(tmp_path / "plain")
     convert_folder(tmp_path / "plain", tmp_path / "native")
     pipeline = BaseChronosPipeline.from_pretrained(tmp_path / "native")
     assert pipeline.inner_model.get_input_embeddings().num_embeddings == 4096
     assert pipeline.inner_model.config.pad_token_id == 0 and pipeline.inner_model.config.eos_token_id == 1
     assert pipeline.predict([CONTEXT], prediction_length=4).shape == (1, 20, 4)
-    old = read_model(tmp_path / "plain").get_input_embeddings().weight[:100]
+    old = read_model(tmp_path / "plain").get_input_embeddings().get_parameter("weight")[:100]
     assert torch.equal(pipeline.inner_model.get_input_embeddings().weight[:100], old)
 
 
@@ -180,9 +180,10 @@ def test_make_base_follows_its_configuration(tiny, tmp_path):
 
     info = make("scratch:bolt-nano")
     assert info == json.loads((output / "model_info.json").read_text())
-    assert info["seed"] == 7 and torch.equal(
-        read_model(output).shared.weight, scratch_model("bolt-nano", 7).shared.weight
+    saved, expected = (
+        model.get_parameter("shared.weight") for model in (read_model(output), scratch_model("bolt-nano", 7))
     )
+    assert info["seed"] == 7 and torch.equal(saved, expected)
     source = edited_copy(tiny["bolt"], tmp_path / "bare", architectures=None)
     with pytest.raises(UserError, match="base_model.convert_format"):
         make(source, convert_format=False)

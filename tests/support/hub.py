@@ -5,6 +5,7 @@ import hashlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import huggingface_hub
 from huggingface_hub import constants
@@ -22,7 +23,8 @@ class Hub:
 
     def __init__(self, folder, kind="models"):
         self.files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-        self.uploaded, self.created = {}, None
+        self.uploaded: dict[str, bytes] = {}
+        self.created: dict[str, Any] | None = None
         self.breaks_off = False
         api = f"/api/{kind}/{REPOSITORY}"
         files = f"/{'datasets/' if kind == 'datasets' else ''}{REPOSITORY}/resolve/"

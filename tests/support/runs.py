@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from support.series import long_frame
 
-from pipeline.config import Config, TrainingConfig
+from pipeline.config import Config, GeneralConfig, TrainingConfig
 from pipeline.data.arrow_store import store_from_arrays
 from pipeline.train_model import ChronosTrainer
 from pipeline.training.checkpointing import RunFolder
@@ -24,11 +24,17 @@ def seasonal_store():
     return store_from_arrays([rows["target"].to_numpy() for _, rows in long_frame().groupby("item_id")], "D")
 
 
-def short_config(**training):
-    """Return the configuration of a short run: no blends, no retraining, and no TensorBoard, whose pictures are slow."""
+def short_config(device="cpu", **training):
+    """Return the configuration of a short run: no blends, no retraining, and no TensorBoard, whose pictures are slow.
+
+    Settings of the training section are given by name.
+    """
     fast = {"validation_windows": 6, "blends": [], "refit": False}
     trainer = {"report_to": "none", "eval_steps": 2, **training.pop("trainer", {})}
-    return Config(training=TrainingConfig(**{**SHORT, **fast, **training, "trainer": trainer}))
+    return Config(
+        chronos=GeneralConfig(device=device),
+        training=TrainingConfig(**{**SHORT, **fast, **training, "trainer": trainer}),
+    )
 
 
 def prepared(base, output=None, data=None, **training):
@@ -38,13 +44,20 @@ def prepared(base, output=None, data=None, **training):
 
 
 def trained(base, output, data=None, pictures=False, **training):
-    """Train a short run, on six seasonal series if no others are given, and save it; pictures are left out by default."""
+    """Train a short run and save it; by default on six seasonal series, and without pictures."""
     trainer, windows = prepared(base, output, data, **training)
     trainer.train_model(windows, epochs=trainer.config.training.epochs)
     if not pictures:
         trainer.result = replace(trainer.result, drawn=[], history=[])
     trainer.save_trained_model(str(output))
     return trainer
+
+
+def last_checkpoint(output):
+    """Return the last whole checkpoint of the Trainer in a run folder."""
+    checkpoint = RunFolder(output).last_checkpoint()
+    assert checkpoint is not None
+    return checkpoint
 
 
 def unfinish(output):
@@ -74,7 +87,7 @@ def log_history(checkpoint):
 
 def logged(output, key):
     """Return the values that the Trainer logged under a key, by step."""
-    return [entry[key] for entry in log_history(RunFolder(output).last_checkpoint()) if key in entry]
+    return [entry[key] for entry in log_history(last_checkpoint(output)) if key in entry]
 
 
 def without_dropout(source, base):

@@ -1,18 +1,17 @@
-"""What a step takes in memory, and batches that are lowered until they fit."""
-
-import dataclasses
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from support.runs import prepared
 from transformers import TrainingArguments
 
-from pipeline.config import Config, TrainingConfig
 from pipeline.core.errors import UserError
-from pipeline.train_model import ChronosTrainer
-from pipeline.training.memory import _saved_bytes, fit_batch, step_memory, take_step
-from pipeline.training.training_run import TrainingRun
+from pipeline.training.checkpointing import RunFolder
+from pipeline.training.fit import Phase, build_trainer, fit, phase_arguments, widest_inputs
+from pipeline.training.memory import fit_batch, step_memory, take_step
+from pipeline.training.prepare import prepare_run
+from pipeline.training.selection import candidates_from_log
 
 
 class Product(torch.nn.Module):
@@ -25,38 +24,52 @@ class Product(torch.nn.Module):
         return type("Out", (), {"loss": self.layer(x).exp().sum()})
 
 
-def test_memory_is_counted_as_by_hand():
+def limited_to(largest):
+    """Return a step that runs out of memory with more windows than the largest batch."""
+
+    def attempt(n_windows):
+        if n_windows > largest:
+            raise torch.OutOfMemoryError("no more")
+
+    return attempt
+
+
+def test_memory_is_that_of_a_calculation_by_hand():
     memory = step_memory(Product(), lambda count: {"x": torch.zeros(count, 10)}, n_windows=12, bf16=False)
     assert (memory.weights, memory.gradients, memory.optimizer) == (4 * 250, 4 * 200, 8 * 200)
-    # Saved for the way back: the input of the layer, and the output of exp.
+    # The backward pass needs the input of the layer, and the output of exp.
     assert memory.activations == 12 * (4 * 10 + 4 * 20)
     assert memory.total == 1000 + 800 + 1600 + 3 * 480
 
 
-@pytest.mark.parametrize(
-    ("batch", "most", "found"), [(32, 100, (32, 2)), (32, 9, (8, 8)), (9, 4, (3, 6)), (7, 6, (1, 14)), (12, 5, (3, 8))]
-)
-def test_the_batch_is_lowered_until_it_fits_and_a_step_has_as_many_windows(tmp_path, batch, most, found):
-    arguments = TrainingArguments(str(tmp_path), per_device_train_batch_size=batch, gradient_accumulation_steps=2)
-
-    def attempt(size):
-        if size > most:
-            raise torch.OutOfMemoryError("no more")
-
-    fit_batch(arguments, attempt)
-    assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == found
-    assert found[0] * found[1] == 2 * batch
+@pytest.mark.parametrize("family", ["bolt", "t5", "chronos-2"])
+@pytest.mark.parametrize("bf16", [True, False])
+def test_the_memory_of_a_batch_is_extrapolated_from_two_windows(tiny, family, bf16):
+    trainer, windows = prepared(tiny[family], data=np.random.default_rng(0).normal(size=(4, 200)))
+    run = prepare_run(trainer.config, trainer.checkpoint, windows, "auto")
+    model = run.base.trainable_model(seed=0, cpu_layers=True)
+    inputs = partial(widest_inputs, run, model)
+    extrapolated = step_memory(model, inputs, 16, bf16).activations
+    counted = step_memory(model, lambda count: inputs(16 * count), 1, bf16).activations
+    assert extrapolated == pytest.approx(counted, rel=0.1)
 
 
-def test_one_window_that_does_not_fit_is_refused(tmp_path):
-    def attempt(size):
-        raise torch.OutOfMemoryError("no more")
+@pytest.mark.parametrize("size, largest, expected", [
+    (32, 100, (32, 2)), (32, 9, (8, 8)), (9, 4, (3, 6)), (7, 6, (1, 14)), (12, 5, (3, 8)),
+])  # fmt: skip
+def test_a_batch_is_divided_until_it_fits_and_a_step_keeps_its_windows(tmp_path, size, largest, expected):
+    arguments = TrainingArguments(str(tmp_path), per_device_train_batch_size=size, gradient_accumulation_steps=2)
+    fit_batch(arguments, limited_to(largest))
+    assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == expected
+    assert expected[0] * expected[1] == 2 * size
 
+
+def test_a_window_that_does_not_fit_is_refused(tmp_path):
     with pytest.raises(UserError, match="context_length"):
-        fit_batch(TrainingArguments(str(tmp_path), per_device_train_batch_size=4), attempt)
+        fit_batch(TrainingArguments(str(tmp_path), per_device_train_batch_size=4), limited_to(0))
 
 
-def test_a_trial_leaves_model_and_random_numbers_as_they_were():
+def test_a_tried_step_changes_neither_the_model_nor_random_numbers():
     class Drawing(Product):
         def forward(self, x):
             return super().forward(x + torch.rand(1))
@@ -70,59 +83,17 @@ def test_a_trial_leaves_model_and_random_numbers_as_they_were():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_training_in_smaller_batches_ends_with_the_same_losses(nano, tmp_path, monkeypatch):
-    """A step of 8 windows that fit by twos is a step of 8 windows."""
-    data = np.sin(np.arange(120) / 5)[None].repeat(8, 0) + np.random.default_rng(0).normal(0, 0.1, (8, 120))
-    losses, arguments_of = [], TrainingRun.arguments
-    for most in (8, 2):
-        trainer = ChronosTrainer(str(nano["bolt"]))
-        config = Config()
-        trainer.config = dataclasses.replace(
-            config,
-            training=dataclasses.replace(
-                config.training,
-                max_steps=3,
-                batch_size=8,
-                context_length=32,
-                prediction_length=16,
-                validation_windows=8,
-            ),
-        )
-
-        def lowered(*arguments, most=most, **settings):
-            found = arguments_of(*arguments, **settings)
-
-            def attempt(size):
-                if size > most:
-                    raise torch.OutOfMemoryError("no more")
-
-            fit_batch(found, attempt)
-            return found
-
-        monkeypatch.setattr(TrainingRun, "arguments", lowered)
-        trainer.train_model(trainer.prepare_training_data(data))
-        losses.append([candidate.scores["loss"] for candidate in trainer.candidates])
+def test_a_step_of_smaller_batches_is_the_same_step(tiny, tmp_path):
+    trainer, windows = prepared(tiny["bolt"], learning_rate=1e-2)
+    run = prepare_run(trainer.config, trainer.checkpoint, windows, "auto")
+    losses = []
+    for largest in (8, 2):
+        phase = Phase(run.windows, run.recipe.steps, RunFolder(tmp_path / str(largest)), scored=True)
+        arguments = phase_arguments(run, phase)
+        fit_batch(arguments, limited_to(largest))
+        assert arguments.per_device_train_batch_size == largest
+        stock = build_trainer(run, phase, arguments)
+        fit(run, phase, stock)
+        losses.append([candidate.scores["loss"] for candidate in candidates_from_log(stock.state.log_history)])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
-
-
-def test_a_plan_says_what_a_run_would_do(nano, run_script, csv, tmp_path):
-    arguments = ["--base_model.output_path", nano["bolt"], "--data.train", csv, "--training.output_path", "out"]
-    code, out, err = run_script(
-        "train", "--dry_run", *arguments, "--training.batch_size", 24, "--training.method", "lora"
-    )
-    assert code == 0, err
-    assert "learning_rate: 0.003" in out and "max_steps: 3000" in out and "context_length: 512" in out
-    assert "24 windows x 1 accumulated" in out and "6 series" in out and "MB" in out
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("family", ["bolt", "t5", "chronos-2"])
-@pytest.mark.parametrize("bf16", [True, False])
-def test_the_memory_of_a_batch_is_that_of_the_batch_itself(nano, family, bf16):
-    trainer = ChronosTrainer(str(nano[family]))
-    trainer.config = Config(training=TrainingConfig(context_length=64, prediction_length=16))
-    fitting = trainer._fitting(trainer.prepare_training_data(np.random.default_rng(0).normal(size=(4, 200))), "auto")
-    model = fitting.start.to_train(cpu_layers=True)
-    estimated = step_memory(model, partial(fitting.widest_inputs, model), 16, bf16).activations
-    measured = _saved_bytes(model, fitting.widest_inputs(model, 16), bf16)
-    assert estimated == pytest.approx(measured, rel=0.1)
+    assert losses[0][0] != losses[0][-1]

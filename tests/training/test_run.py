@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from chronos import BaseChronosPipeline
-from support.runs import info, logged, prepared, same, trained, unfinish, weights
+from support.runs import info, last_checkpoint, logged, prepared, same, trained, unfinish, weights
 
 from pipeline.core.errors import UserError
 from pipeline.train_model import ChronosTrainer
@@ -103,7 +103,7 @@ def test_the_retraining_ends_at_the_step_of_the_winner_and_is_blended_like_it(ti
     trainer = trained(base, out, blends=[0.25], refit=True, learning_rate=0.25, trainer={"logging_steps": 1})
     assert winner(trainer) == (2, 0.25, "disagree") and trainer.result.refit.saved
     assert (info(out)["refit"]["steps"], info(out)["refit"]["alpha"]) == (2, 0.25)
-    last = RunFolder(out).refit.last_checkpoint()
+    last = last_checkpoint(out / "refit")
     assert last.name == "checkpoint-2"
     retrained, base, saved = weights(last), weights(tiny["bolt"]), weights(out)
     for name in saved:
@@ -135,7 +135,7 @@ def test_a_retrained_model_stays_near_a_trained_base_if_the_metrics_disagree(
 
 def test_without_a_holdout_the_last_step_is_saved(tiny, tmp_path):
     trainer = trained(tiny["bolt"], tmp_path / "out", validation_split=0.0, refit=True)
-    result, last = trainer.result, RunFolder(tmp_path / "out").last_checkpoint()
+    result, last = trainer.result, last_checkpoint(tmp_path / "out")
     assert (result.selection, result.comparison, result.refit, result.drawn) == (None, None, None, [])
     assert info(tmp_path / "out")["candidates"] == [] and last.name == "checkpoint-4"
     assert same(weights(tmp_path / "out"), weights(last))
@@ -178,7 +178,7 @@ def test_adapters_change_only_attention_and_are_merged(tiny, tmp_path, family):
     assert before.keys() == after.keys() and winner(trainer)[2] == "best"
     assert any(name.endswith(".q.weight") for name in changed)
     assert not any("layer_norm" in name or name == "shared.weight" or ".wi." in name for name in changed)
-    assert (RunFolder(tmp_path / "out").last_checkpoint() / "adapter_model.safetensors").is_file()
+    assert (last_checkpoint(tmp_path / "out") / "adapter_model.safetensors").is_file()
 
 
 def test_equal_seeds_give_equal_weights(tiny, tmp_path):
@@ -194,7 +194,7 @@ def test_the_seed_changes_the_windows(tiny):
         trainer.config = replace(trainer.config, chronos=replace(trainer.config.chronos, seed=seed))
         data = trainer.prepare_training_data(np.random.default_rng(0).normal(size=(4, 120)))
         windows.append(data[0].batch(range(8))[1])
-    assert not np.array_equal(*windows, equal_nan=True)
+    assert not np.array_equal(windows[0], windows[1], equal_nan=True)
 
 
 def test_a_moved_run_is_continued_with_its_best_checkpoint(tiny, tmp_path):
@@ -232,7 +232,7 @@ class InterruptedWindows:
     """Training windows that record which are read, and end the run when a given one is read."""
 
     def __init__(self, windows, interrupt_at=None):
-        self.read = []
+        self.read: list[int] = []
         original = windows.batch
 
         def batch(indices):
@@ -252,7 +252,7 @@ def test_an_interrupted_run_reads_only_the_windows_that_it_has_not_trained_on(ti
     with pytest.raises(KeyboardInterrupt):
         trainer.train_model(windows, epochs="auto")
     assert not (tmp_path / "out" / "training_info.json").exists() and trainer.result is None
-    last = RunFolder(tmp_path / "out").last_checkpoint()
+    last = last_checkpoint(tmp_path / "out")
     # A checkpoint that was cut short is passed over for the one before it.
     (last / "model.safetensors").write_bytes((last / "model.safetensors").read_bytes()[:1000])
     step = int(last.name.removeprefix("checkpoint-")) - 1

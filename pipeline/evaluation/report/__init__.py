@@ -1,1 +1,1 @@
-"""What people look at: tables, pictures, model cards, and the page of scores."""
+"""The report of an evaluation: page, charts and tables."""

@@ -116,8 +116,8 @@ def label_models(models: Sequence[str]) -> dict[str, str]:
 
 def _color_models(models: Sequence[str]) -> dict[str, str]:
     """Return the CSS variable of each model's color."""
-    own = [model for model in models if model != SEASONAL_NAIVE]
-    return {model: charts.color_variable(own.index(model) if model in own else None) for model in models}
+    colored = [model for model in models if model != SEASONAL_NAIVE]
+    return {model: charts.color_variable(colored.index(model) if model in colored else None) for model in models}
 
 
 def _verdict(findings: Findings, labels: Mapping[str, str]) -> Markup:

@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+import yaml
+from support.runs import prepared
+
+from pipeline.core.errors import UserError
+
+
+def test_the_dry_run_prints_the_resolved_configuration_and_writes_nothing(tiny, run_script, csv, tmp_path):
+    arguments = ["--base_model.output_path", tiny["bolt"], "--data.train", csv, "--training.output_path", "out"]
+    settings = ["--training.batch_size", 24, "--training.method", "lora"]
+    code, out, err = run_script("train", "--dry_run", *arguments, *settings)
+    assert code == 0, err
+    resolved, plan = out.split("\nmodel ")
+    resolved = yaml.safe_load(resolved[resolved.index("chronos:") :])["training"]
+    assert (resolved["learning_rate"], resolved["max_steps"], resolved["context_length"]) == (3e-3, 3000, 64)
+    assert resolved["method"] == "lora" and resolved["precision"] == "fp32"
+    for fact in ("24 windows x 1", "6 series", "3000 steps", "3000 more steps", "horizon 30", "MB"):
+        assert fact in plan
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("eval_steps, every", [(0.5, 10), (5, 5), (0.07, 2)])
+def test_evaluations_may_be_a_fraction_of_the_steps(tiny, eval_steps, every):
+    settings = {"eval_steps": eval_steps, "save_steps": eval_steps}
+    trainer, windows = prepared(tiny["bolt"], max_steps=20, trainer=settings)
+    plan = trainer.plan(windows, epochs="auto")
+    assert plan.evaluated_every == every
+    assert f"every {every} steps" in "\n".join(plan.lines())
+
+
+def test_the_plan_counts_weights_and_series(tiny):
+    trainer, windows = prepared(tiny["bolt"], data=np.random.default_rng(0).normal(size=(4, 200)), method="lora")
+    plan = trainer.plan(windows, epochs="auto")
+    assert plan.n_series == 4 and 0 < plan.n_trained < plan.n_weights
+    assert plan.memory.gradients == 4 * plan.n_trained and plan.memory.weights == 4 * plan.n_weights
+    without, _ = prepared(tiny["bolt"], validation_split=0.0)
+    plan = without.plan(prepared(tiny["bolt"], validation_split=0.0)[1], epochs="auto")
+    assert plan.evaluated_every == 0 and plan.n_trained == plan.n_weights
+
+
+def test_the_plan_is_refused_as_the_run_would_be(tiny, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.png").write_text("cat")
+    trainer, windows = prepared(tiny["bolt"], tmp_path / "photos")
+    with pytest.raises(UserError, match="training.output_path.*photos"):
+        trainer.plan(windows, epochs="auto")
+    trainer, windows = prepared(tiny["bolt"], freeze=["*"])
+    with pytest.raises(UserError, match="training.freeze"):
+        trainer.plan(windows, epochs="auto")
