@@ -163,9 +163,9 @@ def describe(selection: Selection | None, comparison: Comparison | None, refit: 
     if selection.reason == "disagree":
         details.append("WQL, MASE and loss disagree on the checkpoint, so its blend with the base takes its place.")
     if refit is not None and refit.saved:
-        details.append("Saved: the same, retrained on all data; no score is held out for it.")
+        details.append("The saved model is this one, retrained on all data; it has no held-out score.")
     elif refit is not None:
-        details.append("Retrained on all data it scores worse, so it is saved as it was selected.")
+        details.append("Retraining on all data made it worse, so it is saved as selected.")
     return " ".join([result, *details])
 
 
