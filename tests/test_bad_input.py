@@ -1,6 +1,7 @@
 """Wrong input ends every script with exit code 2 and one line, and nothing on disk has changed."""
 
 import json
+import logging
 import os
 import shutil
 import stat
@@ -219,12 +220,12 @@ def test_no_data_at_all(refused, nano):
     assert "generate_data.py" in refused("train", "--base_model.output_path", nano["bolt"])
 
 
-def test_an_internal_error_is_raised_with_its_traceback(monkeypatch):
+def test_an_internal_error_is_raised_with_its_traceback(monkeypatch, caplog):
     def main(config):
         raise ValueError("a bug")
 
     monkeypatch.setattr("sys.argv", ["script"])
-    with pytest.raises(ValueError, match="a bug"):
+    with caplog.at_level(logging.INFO, logger="pipeline"), pytest.raises(ValueError, match="a bug"):
         run(main)
 
 
