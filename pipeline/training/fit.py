@@ -61,7 +61,7 @@ def phase_arguments(run: TrainingRun, phase: Phase) -> TrainingArguments:
         with_validation=phase.scored,
     )
     if not phase.scored:
-        # Another tracker would take the second training for the first one, started anew.
+        # Trackers other than TensorBoard would log the second training as a restart of the first.
         arguments.report_to = ["tensorboard"] if "tensorboard" in (arguments.report_to or []) else []
     return arguments
 

@@ -1,6 +1,7 @@
 """A training run, read from top to bottom: prepare, score the base, train, select, retrain on all data, save.
 
-torch and transformers are imported inside the functions, so that wrong input is refused before that takes its seconds.
+torch and transformers are imported inside the functions, so that wrong input is refused without waiting
+for these imports.
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ def _select(run: TrainingRun, trainer: ScoringTrainer, model: Any) -> tuple[Sele
     step = trainer.state.global_step
     if trainer.state.best_model_checkpoint:  # which the Trainer has loaded; None if the base is best, or it was lost
         step = int(trainer.state.best_global_step or step)
-    kept = next(candidate for candidate in scored if candidate.step == step)
+    kept = next((candidate for candidate in scored if candidate.step == step), None)  # the last step may be unscored
     blend, blends = Blend(model, run.base.model), []
     for alpha in run.config.training.blends:
         blend.set(alpha)
@@ -204,7 +205,7 @@ def _has_head_of(checkpoint: Checkpoint, model: Any) -> bool:
 
 
 def save(result: TrainingResult, folder: RunFolder) -> None:
-    """Write the model, with everything that is saved beside it, to the folder of the run, which is finished then.
+    """Write the model, with everything that is saved beside it, to the folder of the run, which finishes the run.
 
     Raises:
         UserError: the folder cannot be written.

@@ -100,7 +100,7 @@ class ScoringTrainer(Trainer):
         return {"loss": loss, "wql": wql, "mase": mase}, errors
 
     def _validation_loss(self, validation: ValidationWindows, model: Any) -> float:
-        """Return the mean loss of the windows that training could have drawn; infinite if a batch has none."""
+        """Return the mean loss over learnable windows: infinite if a batch diverged, NaN if there is no such window."""
         starts = range(0, len(validation), _BATCH_SIZE)
         batches = [range(start, min(start + _BATCH_SIZE, len(validation))) for start in starts]
         parts = []

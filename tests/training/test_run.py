@@ -381,3 +381,8 @@ def test_the_base_is_scored_before_training(tiny):
     trainer.train_model(windows, epochs="auto")
     base = trainer.result.selection.candidates[0].scores
     assert (base["wql"], base["mase"]) == (pytest.approx(scores["WQL"]), pytest.approx(scores["MASE"]))
+
+
+def test_a_run_whose_last_step_is_not_evaluated_and_whose_base_is_best_saves_the_base(good_base, tmp_path):
+    trained(good_base, tmp_path / "out", learning_rate=50.0, max_steps=3, blends=[0.5], trainer={"eval_steps": 2})
+    assert same(weights(tmp_path / "out"), weights(good_base))
