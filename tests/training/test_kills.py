@@ -31,6 +31,8 @@ def train(base, output, num_workers, kill_at):
     import torch
 
     torch.set_num_threads(1)
+    # As in a process of its own. Otherwise the loader would start a server too, which outlives the kill.
+    multiprocessing.set_start_method("fork", force=True)
     trainer, windows = prepared(
         base, output, trainer={"dataloader_num_workers": num_workers, "eval_steps": 1}, **SETTINGS
     )
