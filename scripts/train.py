@@ -1,4 +1,4 @@
-"""Fine-tune the base model on your series, and save the model only if it scores better than the base."""
+"""Fine-tune the base model on your series; if no candidate scores better on held-out steps, save the base."""
 
 import logging
 

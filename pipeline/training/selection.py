@@ -141,9 +141,9 @@ def describe(selection: Selection | None, comparison: Comparison | None, refit: 
     """Say in a few sentences whether training helped and which model is saved.
 
     Args:
-        selection: None where nothing was held out.
-        comparison: the winner beside the base on the validation windows; None where WQL is not defined.
-        refit: None where the winner was not retrained.
+        selection: None if nothing was held out.
+        comparison: the winner beside the base on the validation windows; None if WQL is not defined.
+        refit: None if the winner was not retrained.
         metric: the score that candidates were compared by.
     """
     if selection is None:
@@ -160,7 +160,7 @@ def describe(selection: Selection | None, comparison: Comparison | None, refit: 
         result = f"{answer}: {comparison.describe()}, against the base on the validation windows."
     details = [f"Selected: {winner.name}, by {name} ({change:.1f}% lower)."]
     if selection.reason == "longest":
-        details.append("It has nearly the best gain, after more steps, which more data bear.")
+        details.append("It has nearly the best gain, and retraining on more data needs more steps.")
     if selection.reason == "disagree":
         details.append("WQL, MASE and loss disagree on the checkpoint, so its blend with the base takes its place.")
     if refit is not None and refit.saved:
