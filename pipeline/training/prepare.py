@@ -1,5 +1,4 @@
-"""Preparation of a training run: windows, recipe and identity, with everything refused that can be refused
-beforehand."""
+"""Preparation of a training run: windows, recipe and identity. Invalid input is refused here, before training."""
 
 from __future__ import annotations
 
@@ -127,7 +126,7 @@ def prepare_run(config: Config, checkpoint: Checkpoint, windows: tuple, epochs: 
         epochs: passes over the data; training.max_steps takes their place.
 
     Raises:
-        UserError: the windows are none, or training.epochs contradicts `epochs`.
+        UserError: `windows` are not those of `prepare_windows`, or training.epochs contradicts `epochs`.
     """
     configured = config.training.epochs
     if configured not in ("auto", epochs):

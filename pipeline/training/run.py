@@ -134,7 +134,8 @@ def _select(run: TrainingRun, trainer: ScoringTrainer, model: Any) -> tuple[Sele
 
     scored = candidates_from_log(trainer.state.log_history)
     step = trainer.state.global_step
-    if trainer.state.best_model_checkpoint:  # which the Trainer has loaded; None if the base is best, or it was lost
+    # The Trainer has loaded the best checkpoint. There is none if the base scored best, or if its folder was lost.
+    if trainer.state.best_model_checkpoint:
         step = int(trainer.state.best_global_step or step)
     kept = next((candidate for candidate in scored if candidate.step == step), None)  # the last step may be unscored
     blend, blends = Blend(model, run.base.model), []

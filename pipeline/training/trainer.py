@@ -170,8 +170,11 @@ class ScoringTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None, **_: Any
     ) -> Any:
-        """Return the model's loss; for tokens weighted so that each counts alike over processes and accumulated
-        batches."""
+        """Return the model's loss.
+
+        The loss of a token model is weighted so that every token of an optimizer step counts the same, in any process
+        and any accumulated batch.
+        """
         assert not return_outputs
         loss = cast(torch.Tensor, super().compute_loss(model, inputs))
         if num_items_in_batch is None:

@@ -101,7 +101,7 @@ class SeriesSampler:
         return store_windows(split.store, series, starts, ends, context_length, prediction_length)
 
     def include_holdout(self) -> SeriesSampler:
-        """Return a sampler of the same series that also draws windows from the holdout."""
+        """Return a sampler of the same store whose training steps include the holdout; more series may be usable."""
         return SeriesSampler(self.split.include_holdout(), self.min_past)
 
 

@@ -50,7 +50,8 @@ def split_store(
     constant, missing or too small.
 
     Args:
-        test_length: steps at the end of every series that are left out for testing, before the holdout.
+        test_length: number of last steps of every series that are set aside for testing. The holdout is the steps just
+            before them.
         max_windows: number of validation windows that are scored. The holdout is limited to their number per series,
             because the newest steps teach most (docs/experiments/training-windows.md).
 

@@ -51,7 +51,8 @@ class TrainingWindows:
 
         Args:
             weights: weight of each sampler, relative to the others.
-            drop_prob: maximum share of the target values that are dropped; the share is uniform for each window.
+            drop_prob: largest share of steps whose target columns are set to NaN, in context and horizon. Each window
+                draws its share uniformly between 0 and this.
             batch_size: windows of an optimizer step, over all processes.
         """
         assert len(samplers) == len(weights)

@@ -38,7 +38,7 @@ class ValidationWindows:
             windows = np.array(list(self._holdout_windows(dataset)), np.int64).reshape(-1, 4)
             chosen.append(_evenly_spaced(windows, max_per_dataset))
         self.windows = np.concatenate(chosen)
-        """int64, [n, 4]: data set, series, forecast start, end of the known target."""
+        """int64, [n, 4]: data set, series, forecast start, end of the series' holdout."""
 
     def __len__(self) -> int:
         return len(self.windows)
