@@ -137,7 +137,7 @@ def _select(run: TrainingRun, trainer: ScoringTrainer, model: Any) -> tuple[Sele
     # The Trainer has loaded the best checkpoint. There is none if the base scored best, or if its folder was lost.
     if trainer.state.best_model_checkpoint:
         step = int(trainer.state.best_global_step or step)
-    kept = next((candidate for candidate in scored if candidate.step == step), None)  # the last step may be unscored
+    kept = next(candidate for candidate in scored if candidate.step == step)  # the last step is always scored
     blend, blends = Blend(model, run.base.model), []
     for alpha in run.config.training.blends:
         blend.set(alpha)

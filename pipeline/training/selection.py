@@ -107,20 +107,19 @@ def checkpoint_to_keep(scored: Sequence[Candidate], metric: str, *, will_refit: 
 
 
 def select(
-    scored: Sequence[Candidate], kept: Candidate | None, blends: Sequence[Candidate], metric: str, *, cap_blends: bool
+    scored: Sequence[Candidate], kept: Candidate, blends: Sequence[Candidate], metric: str, *, cap_blends: bool
 ) -> Selection:
     """Select the winner among the base, the kept checkpoint and its blends.
 
     Args:
         scored: the base, then checkpoints by step.
-        kept: the checkpoint whose weights can be saved; None if it was not scored.
+        kept: the checkpoint whose weights can be saved.
         blends: blends of the kept checkpoint with the base.
         metric: the score to compare by.
         cap_blends: whether a checkpoint whose metrics disagree gives way to its best blend of at most `MAX_ALPHA`.
     """
     base, candidates = scored[0], [*scored, *blends]
-    eligible = [base, *([kept] if kept else []), *blends]
-    winner = min(eligible, key=lambda candidate: candidate.scores[metric])
+    winner = min((base, kept, *blends), key=lambda candidate: candidate.scores[metric])
     best = min(candidates, key=lambda candidate: candidate.scores[metric])
     if winner is base:
         return Selection(candidates, base, "base")

@@ -383,6 +383,9 @@ def test_the_base_is_scored_before_training(tiny):
     assert (base["wql"], base["mase"]) == (pytest.approx(scores["WQL"]), pytest.approx(scores["MASE"]))
 
 
-def test_a_run_whose_last_step_is_not_evaluated_and_whose_base_is_best_saves_the_base(good_base, tmp_path):
-    trained(good_base, tmp_path / "out", learning_rate=50.0, max_steps=3, blends=[0.5], trainer={"eval_steps": 2})
+def test_the_last_step_is_scored_whatever_the_interval(good_base, tmp_path):
+    """Blends are of the last step if no checkpoint beats the base."""
+    settings = {"learning_rate": 50.0, "max_steps": 3, "blends": [0.5], "trainer": {"eval_steps": 2}}
+    candidates = trained(good_base, tmp_path / "out", **settings).result.selection.candidates
+    assert [(candidate.step, candidate.alpha) for candidate in candidates] == [(0, 0), (2, 1), (3, 1), (3, 0.5)]
     assert same(weights(tmp_path / "out"), weights(good_base))

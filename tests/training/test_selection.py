@@ -131,10 +131,3 @@ def test_the_row_of_a_retrained_winner_has_its_steps_and_its_scores_on_windows_t
         "scores on seen windows": {"WQL": 0.4, "MASE": 0.5, "loss": 0.6},
         "saved": True,
     }
-
-
-def test_a_last_step_that_was_not_scored_can_win_only_as_a_blend():
-    base = candidates(1.0)
-    assert select(base, None, [], "wql", cap_blends=True).winner is base[0]
-    blend = candidate(5, 0.9, alpha=0.5)
-    assert select(base, None, [blend], "wql", cap_blends=True).winner is blend
