@@ -14,6 +14,7 @@ from typing import get_type_hints
 from pipeline.config import Config
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.processes import Processes
+from pipeline.core.urls import redact_text
 
 logger = logging.getLogger("pipeline")
 
@@ -115,7 +116,7 @@ def parse_command_line(argv: list[str], description: str, flags: Mapping[str, st
         raise
     except (ArgumentError, ValueError) as error:
         raise UserError(
-            f"{_translate_type_error(to_one_line(error))}; see --help for the keys and their ranges"
+            f"{redact_text(_translate_type_error(to_one_line(error)))}; see --help for the keys and their ranges"
         ) from error
     return Config(**{name: parsed[name] for name in sections}), {flag: parsed[flag] for flag in flags}
 

@@ -20,6 +20,7 @@ from pipeline.core.checks import (
 from pipeline.core.errors import UserError
 from pipeline.core.files import to_serializable
 from pipeline.core.series import Variates
+from pipeline.core.urls import is_web_address, redact
 
 LAYOUT = "0.1.0"
 
@@ -64,10 +65,34 @@ class BaseModelConfig:
 
 
 @dataclass(frozen=True)
+class SqlSource:
+    """The result of a SQL query, which is read at every call."""
+
+    query: str = ""
+    """SELECT query, whose columns have the names of data.target and the other keys."""
+    url: str = ""
+    """URL of the database without a password, such as postgresql://host/database or sqlite:///file.db. ${NAME} is an
+    environment variable."""
+
+    def __str__(self) -> str:
+        """Return the name of the source in messages."""
+        return f"the query on {redact(self.url)}"
+
+
+Source = str | SqlSource
+"""A path, a URL, a name on the Hub, or a query."""
+
+
+def source_name(source: Source) -> str:
+    """Return the name of a source in messages and tables, without secrets."""
+    return str(source) if isinstance(source, SqlSource) else redact(source)
+
+
+@dataclass(frozen=True)
 class WeightedSource:
     """One of several sources of training series."""
 
-    path: str
+    path: Source
     """Any source that data.train takes."""
     weight: float = 1.0
     """Share of the training windows from this source, relative to the weights of the others."""
@@ -80,10 +105,11 @@ class WeightedSource:
 class DataConfig:
     """Sources of series, and the names and formats of their columns."""
 
-    train: str | list[WeightedSource | str] | None = None
+    train: Source | list[WeightedSource | SqlSource | str] | None = None
     """Training series: a CSV, Excel, Parquet, JSON Lines, Arrow or Feather file, a folder of them, a GluonTS or
-    datasets folder, or a Hub name; synthetic:bank or synthetic:PRIOR for series generated while training; or a list
-    of paths or {path, weight}. null is the generated dummy data."""
+    datasets folder, or a Hub name; an s3://, gs://, https:// or hf:// URL of a file, folder or glob; {query, url} for
+    the result of a SQL query; synthetic:bank or synthetic:PRIOR for series generated while training; or a list of
+    these or {path, weight}. null is the generated dummy data."""
     mixup: bool = False
     """Train on weighted sums of up to three series (TSMixup) instead of the series themselves; settings in
     synthetic.mixup."""
@@ -92,8 +118,12 @@ class DataConfig:
     id_column: Names = "item_id"
     """Column of the item ID, or a list of columns that form it together, such as [shop, product]. A file without
     this column is read as one series."""
-    timestamp_column: str = "timestamp"
-    """Column of the timestamps. Training needs none."""
+    timestamp_column: Names = "timestamp"
+    """Column of the timestamps, or a list of columns that form them together, such as [Date, Time]. Training needs
+    none."""
+    timestamp_format: str | None = None
+    """strptime format of the timestamps, such as '%d/%m/%y', or unix_s or unix_ms for seconds or milliseconds since
+    1970. null detects it from all values and refuses ambiguous ones."""
     target: Names = "target"
     """Column of the target values. A list of columns is forecast together, by Chronos-2."""
     past_covariates: Names = field(default_factory=list)
@@ -101,13 +131,24 @@ class DataConfig:
     known_covariates: Names = field(default_factory=list)
     """Covariates known over the horizon too, such as prices and holidays. For Chronos-2."""
     wide: bool = False
-    """Read a wide table: one column per series, or one row per series with dates in the header. Not for JSON Lines.
-    false reads a long table, or one row per series with a list of values."""
+    """Read a wide table: one column per series, or one row per series with dates or numbers (d_1, d_2, ...) in the
+    header. false reads a long table, or one row per series with a list of values."""
     decimal: Literal["auto", ".", ","] = "auto"
-    """Decimal separator of CSV files. auto detects it from the values and refuses ambiguous ones. The other mark may
-    separate thousands."""
+    """Decimal separator of numbers in texts. auto decides each column from all its values and refuses ambiguous ones.
+    The other mark may separate thousands."""
+    missing_values: Names = field(default_factory=list)
+    """Texts that mean a missing value, such as '?', beside an empty cell and, for numbers, na, n/a, nan, null, none
+    and -."""
+    fill_missing: float | None = None
+    """Value of missing targets, and of steps without a row, between the first and last step of a series. null keeps
+    them missing."""
+    duplicates: Literal["error", "first", "last", "sum", "mean"] = "error"
+    """What becomes of several rows of a series with the same timestamp. sum and mean are of the targets; covariates
+    keep their first value."""
+    skip_rows: int = 0
+    """Lines above the header of a text file or sheet."""
     encoding: str = "utf-8"
-    """Encoding of CSV files, such as cp1252. UTF-16 is detected by its byte order mark."""
+    """Encoding of text files, such as cp1252. UTF-16 is detected by its byte order mark."""
     sheet: str | None = None
     """Sheet of an Excel workbook. null is the first visible one."""
     test_length: int = 0
@@ -115,6 +156,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_at_least("data.test_length", self.test_length, 0)
+        check_at_least("data.skip_rows", self.skip_rows, 0)
+        if self.fill_missing is not None:
+            check_above("data.fill_missing", self.fill_missing, float("-inf"))
         check_sources("data.train", self.train, "{path, weight}")
         check_encoding("data.encoding", self.encoding)
         ids = listed(self.id_column)
@@ -124,7 +168,9 @@ class DataConfig:
             raise UserError(
                 "data.wide: a wide table has no covariates and one target; remove those keys, or give a long table"
             )
-        names = (*ids, self.timestamp_column, *self.variates().names)
+        if not self.timestamp_column:
+            raise UserError("data.timestamp_column is empty; name a column")
+        names = (*ids, *listed(self.timestamp_column), *self.variates().names)
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated or not self.target:
             raise UserError(
@@ -142,8 +188,8 @@ class DataConfig:
         """Return the training sources, each with its weight."""
         if self.train is None:
             return []
-        sources = [self.train] if isinstance(self.train, str) else self.train
-        return [WeightedSource(source) if isinstance(source, str) else source for source in sources]
+        sources = self.train if isinstance(self.train, list) else [self.train]
+        return [source if isinstance(source, WeightedSource) else WeightedSource(source) for source in sources]
 
 
 @dataclass(frozen=True)
@@ -344,9 +390,9 @@ class InferenceConfig:
     model_path: str | None = None
     """Checkpoint folder or Hub ID of the model, or builtin:bolt-synth. null is the trained model,
     training.output_path."""
-    data_path: str | None = None
+    data_path: Source | None = None
     """Series to forecast: any source that data.train takes, except synthetic ones. null is the generated dummy data."""
-    future_path: str | None = None
+    future_path: Source | None = None
     """Table of data.known_covariates at the steps to forecast, in any long format. Required if there are known
     covariates."""
     prediction_length: int = 48
@@ -366,6 +412,8 @@ class InferenceConfig:
     """PNG file with history, median and 80% band of some series. null draws none."""
 
     def __post_init__(self) -> None:
+        check_sources("inference.data_path", self.data_path, "{query, url}")
+        check_sources("inference.future_path", self.future_path, "{query, url}")
         check_at_least("inference.prediction_length", self.prediction_length, 1)
         check_at_least("inference.context_length", self.context_length, 1)
         check_at_least("inference.batch_size", self.batch_size, 1)
@@ -376,10 +424,10 @@ class InferenceConfig:
 class EvaluationSet:
     """One data set to score on."""
 
-    path: str
+    path: Source
     """Any source that data.train takes, except synthetic ones."""
     name: str | None = None
-    """Name in the tables. null is the file name."""
+    """Name in the tables. null is the file name, or query."""
     freq: str | None = None
     """Pandas frequency. null is data.freq, or inferred."""
     prediction_length: int | None = None
@@ -396,8 +444,8 @@ class EvaluationSet:
 class EvaluationConfig:
     """Evaluation of models, and its reports."""
 
-    data_path: str | list[EvaluationSet | str] | None = None
-    """Series to score on: a source, a list of paths or {path, name, freq, prediction_length, seasonality}, or a JSON
+    data_path: Source | list[EvaluationSet | SqlSource | str] | None = None
+    """Series to score on: a source, a list of sources or {path, name, freq, prediction_length, seasonality}, or a JSON
     file with such a list. null is inference.data_path, or the generated dummy data."""
     models: Names | None = None
     """Checkpoint folders, Hub IDs or builtin:bolt-synth, scored beside seasonal naive. null is the base and the
@@ -435,6 +483,8 @@ class PathsConfig:
     """Parent of cache/ (converted series), synthetic/ and reports/."""
     models_dir: str = "data/models"
     """Parent of base/ and trained/."""
+    cache_size: float = 50.0
+    """Maximum size of cache/ in GB. Beyond it, the stores that were not used longest are removed."""
     predictions_dir: str = "data/predictions"
     """Parent of the forecasts."""
     dummy_data_dir: str = "data/dummy"
@@ -489,10 +539,19 @@ class Config:
         return Path(self.evaluation.report_path or Path(self.paths.data_dir, "reports"))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the configuration as nested dictionaries of YAML values."""
-        return to_serializable(asdict(self))
+        """Return the configuration as nested dictionaries of YAML values, with web addresses without their queries."""
+        return _redact_addresses(to_serializable(asdict(self)))
 
 
 def listed(names: Names) -> list[str]:
     """Return one name or a list of names as a list."""
     return [names] if isinstance(names, str) else names
+
+
+def _redact_addresses(value: Any) -> Any:
+    """Return a value in which web addresses have no query, since that may be a signature."""
+    if isinstance(value, dict):
+        return {key: _redact_addresses(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_redact_addresses(item) for item in value]
+    return redact(value) if isinstance(value, str) and is_web_address(value) else value

@@ -17,6 +17,7 @@ from pipeline.forecasting.forecaster import Forecaster
 from pipeline.forecasting.plots import drawn_forecasts, forecast_figure, save_figure
 from pipeline.forecasting.request import Request, array_store, make_request
 from pipeline.forecasting.tables import forecast_array, forecast_store, predictions_table
+from pipeline.models.checkpoint import read_formats
 
 
 class ChronosLoader:
@@ -79,7 +80,7 @@ class ChronosLoader:
         """
         if not isinstance(data, (pd.DataFrame, Store)):
             raise UserError("data must be a long DataFrame or a store of open_source; use predict for an array")
-        store = data if isinstance(data, Store) else open_configured(self.config, data)
+        store = data if isinstance(data, Store) else self._open(data)
         request = self.request(store, prediction_length, future_df)
         return pa.concat_tables(forecast_store(self.loaded(), store, request)).to_pandas()
 
@@ -99,7 +100,7 @@ class ChronosLoader:
 
         inference = self.config.inference
         series = test_data if isinstance(test_data, (pd.DataFrame, Store)) else np.atleast_2d(test_data)
-        store = series if isinstance(series, Store) else open_configured(self.config, series)
+        store = series if isinstance(series, Store) else self._open(series)
         task = make_task("test data", store, inference.prediction_length, None, n_origins=1)
         forecaster = self.loaded().with_context_length(inference.context_length)
         return evaluate_task(task, forecaster.predict_quantiles, inference.batch_size).scores()
@@ -124,6 +125,9 @@ class ChronosLoader:
     def request(self, store: Store, prediction_length: int, future_df: pd.DataFrame | None = None) -> Request:
         """Return the request of the configuration for a store, as `forecasting.request.make_request` checks it."""
         return make_request(self.config, self.loaded(), store, prediction_length, future_df)
+
+    def _open(self, series: pd.DataFrame | np.ndarray) -> Store:
+        return open_configured(self.config, series, formats=read_formats(self.model_path))
 
     def loaded(self) -> Forecaster:
         """Return the forecaster of the loaded model.

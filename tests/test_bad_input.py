@@ -143,7 +143,8 @@ def test_unusable_series_among_others_are_skipped_with_a_warning(nano, tmp_path,
 
 @pytest.mark.parametrize("cut", [3, 100, 2000])
 def test_a_truncated_arrow_file(refused, nano, tmp_path, cut):
-    path = open_source(long_frame(), tmp_path / "cache").path
+    long_frame().to_parquet(tmp_path / "s.parquet")
+    path = open_source(tmp_path / "s.parquet", tmp_path / "cache").path
     assert path is not None
     (tmp_path / "s.arrow").write_bytes(path.read_bytes()[:-cut])
     assert "s.arrow" in refused("train", *train_arguments(nano, "s.arrow"))

@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import UserError
+from pipeline.core.urls import has_password, redact, redact_text
+
+_CREDENTIALS = "give it in the environment, ~/.pgpass or ~/.netrc, or write ${NAME} for an environment variable"
 
 
 def check_at_least(key: str, value: float | None, minimum: float) -> None:
@@ -49,7 +52,8 @@ def check_defaults(section: str, config: Any, names: tuple[str, ...], reason: st
 
 
 def check_sources(key: str, sources: Any, entry: str) -> None:
-    """Refuse an empty list of sources, and a list or an entry with a mistyped key, which the parser takes for a path.
+    """Refuse an empty list of sources, a URL with a password, and a list or an entry with a mistyped key, which the
+    parser takes for a path.
 
     Args:
         key: the key of the sources.
@@ -58,9 +62,19 @@ def check_sources(key: str, sources: Any, entry: str) -> None:
     """
     if sources == []:
         raise UserError(f"{key} is an empty list; name at least one source, or leave the key out")
-    for source in sources if isinstance(sources, list) else [sources]:
+    for given in sources if isinstance(sources, list) else [sources]:
+        source: Any = getattr(given, "path", given)
+        query = getattr(source, "query", None)
+        url = source if query is None else source.url
+        if query is not None and not (query and url):
+            raise UserError(f"{key}: a query needs two keys, query and url; one is missing")
+        if url is not None and has_password(url):
+            raise UserError(f"{key}: the URL {redact(url)} has a password; {_CREDENTIALS}")
         if isinstance(source, str) and source.startswith(("[", "{")) and not Path(source).exists():
-            raise UserError(f"{key} does not parse: {source}; write a path, {entry}, or a list of these")
+            raise UserError(
+                f"{key} does not parse: {redact_text(source)}; write a path, {{query, url}}, {entry}, or a list of "
+                "these"
+            )
 
 
 def check_encoding(key: str, encoding: str) -> None:

@@ -14,6 +14,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
 from pipeline.core.errors import UserError, to_one_line
 
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
@@ -196,7 +198,7 @@ def fingerprint(paths: Iterable[Path], *options: object) -> str:
     digest = hashlib.blake2b(repr(hashable).encode(), digest_size=12)
     for path in paths:
         with open(path, "rb") as file:
-            digest.update(hashlib.file_digest(file, "blake2b").digest())
+            digest.update(hashlib.file_digest(file, xxhash.xxh3_128).digest())  # several times faster than blake2b
     return digest.hexdigest()
 
 

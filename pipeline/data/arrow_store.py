@@ -3,7 +3,8 @@
 The format is a contract: Arrow IPC stream, uncompressed, columns `item_id: string`, `start: timestamp[s]` and
 `target: list<float32>`, schema metadata `{"freq": ...}`, at most 1,024 items a record batch. GluonTS, `datasets`,
 pyarrow and the training script of chronos-forecasting read it. An item of several variates has one row for each, in
-consecutive rows, and the metadata describes them under `variates`.
+consecutive rows, and the metadata describes them under `variates`. The metadata of a converted source describe its
+columns under `formats`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import pyarrow as pa
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.files import atomic_write, check_stream_end, fingerprint
 from pipeline.core.series import UNIVARIATE, History, Panel, Series, Variates
+from pipeline.data.column_formats import ColumnFormats
 
 _ROWS_PER_BATCH = 1024  # GluonTS and datasets read a batch at a time
 _VALUES_PER_BATCH = 1 << 24  # 64 MiB of float32
@@ -61,6 +63,8 @@ class Store:
     """The file, for a store on disk."""
     variates: Variates = UNIVARIATE
     """Names and roles of the rows of each item."""
+    formats: ColumnFormats = ColumnFormats()
+    """What the columns of the source are, for other tables that belong to it."""
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -109,7 +113,7 @@ class Store:
         if self.path is not None:
             return open_store, (self.path,)
         values = self.freq, list(self.item_ids), self.starts, self.offsets, self.lengths, self.values
-        return Store, (*values, None, self.variates)
+        return Store, (*values, None, self.variates, self.formats)
 
 
 def store_from_arrays(targets: Iterable[np.ndarray], freq: str = "") -> Store:
@@ -126,10 +130,39 @@ def store_from_arrays(targets: Iterable[np.ndarray], freq: str = "") -> Store:
     )
 
 
-def write_store(path: str | Path, series: Iterable[Series], values_per_batch: int = _VALUES_PER_BATCH) -> None:
+def store_from_series(series: Iterable[Series], formats: ColumnFormats = ColumnFormats()) -> Store:
+    """Return a store in memory of series of one frequency.
+
+    Raises:
+        UserError: the frequencies differ.
+    """
+    items = list(series)
+    rows = [np.atleast_2d(item.target) for item in items]
+    sizes = np.array([row.size for row in rows], dtype=np.int64)
+    for item in items[1:]:
+        _check_freq(item, items[0].freq)
+    return Store(
+        freq=items[0].freq if items else "",
+        item_ids=[item.item_id for item in items],
+        starts=np.array([item.start for item in items], dtype="M8[s]"),
+        offsets=np.cumsum(sizes) - sizes,
+        lengths=np.array([row.shape[1] for row in rows], dtype=np.int64),
+        values=np.concatenate([row.ravel() for row in rows]) if rows else np.empty(0, np.float32),
+        variates=items[0].variates if items else UNIVARIATE,
+        formats=formats,
+    )
+
+
+def write_store(
+    path: str | Path,
+    series: Iterable[Series],
+    formats: ColumnFormats = ColumnFormats(),
+    values_per_batch: int = _VALUES_PER_BATCH,
+) -> None:
     """Write series to a store, in constant memory.
 
     Args:
+        formats: what the columns of the source are.
         values_per_batch: number of values after which a record batch ends, even with fewer than 1,024 items.
 
     Raises:
@@ -144,12 +177,8 @@ def write_store(path: str | Path, series: Iterable[Series], values_per_batch: in
             for item in series:
                 if freq is None:
                     freq = item.freq
-                    writer = pa.ipc.new_stream(file, _SCHEMA.with_metadata(_metadata(item)))
-                elif item.freq != freq:
-                    raise UserError(
-                        f"series {item.item_id} has frequency {item.freq!r}, the series before it {freq!r}; "
-                        "write a separate file for each frequency"
-                    )
+                    writer = pa.ipc.new_stream(file, _SCHEMA.with_metadata(_metadata(item, formats)))
+                _check_freq(item, freq)
                 batch.append(item)
                 n_values += item.target.size
                 if len(batch) == _ROWS_PER_BATCH or n_values >= values_per_batch:
@@ -160,6 +189,14 @@ def write_store(path: str | Path, series: Iterable[Series], values_per_batch: in
             if batch:
                 writer.write_batch(_record_batch(batch))
             writer.close()
+
+
+def _check_freq(series: Series, freq: str) -> None:
+    if series.freq != freq:
+        raise UserError(
+            f"series {series.item_id} has frequency {series.freq!r}, the series before it {freq!r}; "
+            "write a separate file for each frequency"
+        )
 
 
 def open_store(path: str | Path) -> Store:
@@ -212,6 +249,7 @@ def open_store(path: str | Path) -> Store:
         ),  # a plain array is sliced faster than a memmap
         path=path,
         variates=variates,
+        formats=_formats(reader.schema.metadata),
     )
 
 
@@ -255,10 +293,18 @@ class _ItemIds(Sequence[str]):
         return self._names[range(len(self))[int(index)] * self._rows_per_item].as_py()
 
 
-def _metadata(series: Series) -> dict[str, str]:
-    if series.variates == UNIVARIATE:
-        return {"freq": series.freq}
-    return {"freq": series.freq, "variates": json.dumps(dataclasses.asdict(series.variates))}
+def _metadata(series: Series, formats: ColumnFormats) -> dict[str, str]:
+    metadata = {"freq": series.freq}
+    if series.variates != UNIVARIATE:
+        metadata["variates"] = json.dumps(dataclasses.asdict(series.variates))
+    if formats != ColumnFormats():
+        metadata["formats"] = json.dumps(formats.to_dict())
+    return metadata
+
+
+def _formats(metadata: dict[bytes, bytes]) -> ColumnFormats:
+    fields = metadata.get(b"formats")
+    return ColumnFormats.from_dict(json.loads(fields)) if fields else ColumnFormats()
 
 
 def _variates(metadata: dict[bytes, bytes]) -> Variates:

@@ -1,12 +1,13 @@
 """Names of the columns of a source, and the choice of those that are read."""
 
+from collections import Counter
 from dataclasses import dataclass
+from typing import Literal
 
 from pipeline.core.errors import UserError, first_few
 from pipeline.core.series import UNIVARIATE, Variates
-from pipeline.data.numbers import Decimal
 from pipeline.data.rows import SourceLocation
-from pipeline.data.wide import date_columns
+from pipeline.data.wide import step_columns
 
 UNNAMED = "Unnamed: "
 """Prefix of the name of a column without one, followed by its position, as pandas writes it."""
@@ -15,21 +16,32 @@ _KEYS = "data.target, data.id_column, data.timestamp_column, data.past_covariate
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns of a source, and the format of its text."""
+    """Names of the columns of a source, and how its cells are read."""
 
     item_id: str | tuple[str, ...] = "item_id"
     """Column of the item ID, or several columns whose values form it, joined by a slash."""
-    timestamp: str = "timestamp"
+    timestamp: str | tuple[str, ...] = "timestamp"
+    """Column of the timestamps, or several columns whose texts form them, joined by a space."""
     variates: Variates = UNIVARIATE
     """Columns of the values."""
     wide: bool = False
-    """Whether the table has one column per series, or one column per time step with its date as name."""
-    decimal: Decimal = "auto"
-    """Decimal separator of CSV files; auto infers it from the values."""
+    """Whether the table has one column per series, or one column per time step with its date or number as name."""
+    decimal: Literal["auto", ".", ","] = "auto"
+    """Decimal separator of numbers in texts; auto decides each column from all its values."""
     encoding: str = "utf-8"
-    """Encoding of CSV files; a byte order mark of UTF-16 takes precedence."""
+    """Encoding of text files; a byte order mark of UTF-16 takes precedence."""
     sheet: str | None = None
-    """Sheet of an Excel workbook; None is the first visible one."""
+    """Sheet of a workbook; None is the first visible one."""
+    timestamp_format: str | None = None
+    """strptime format of the timestamps, `unix_s` or `unix_ms`; None detects it from all values."""
+    skip_rows: int = 0
+    """Lines above the header of a text file or sheet."""
+    missing_values: tuple[str, ...] = ()
+    """Further texts that mean a missing value."""
+    fill_missing: float | None = None
+    """Value of missing targets between the first and the last step of a series; None keeps them missing."""
+    duplicates: Literal["error", "first", "last", "sum", "mean"] = "error"
+    """What becomes of several rows of a series with the same timestamp."""
 
     @property
     def target(self) -> str:
@@ -40,6 +52,11 @@ class Columns:
     def item_ids(self) -> tuple[str, ...]:
         """The columns of the item ID."""
         return (self.item_id,) if isinstance(self.item_id, str) else self.item_id
+
+    @property
+    def timestamps(self) -> tuple[str, ...]:
+        """The columns of the timestamps."""
+        return (self.timestamp,) if isinstance(self.timestamp, str) else self.timestamp
 
 
 def select_columns(names: list[str], columns: Columns, file: object, location: SourceLocation) -> list[str]:
@@ -53,19 +70,22 @@ def select_columns(names: list[str], columns: Columns, file: object, location: S
     Raises:
         UserError: a column is missing or appears twice.
     """
-    for name in names if columns.wide else (*columns.item_ids, columns.timestamp, *columns.variates.names):
-        if names.count(name) > 1:
-            raise UserError(f"{file} has {names.count(name)} columns named {name!r}; keep one of them")
+    counts = Counter(names)
+    for name in counts if columns.wide else (*columns.item_ids, *columns.timestamps, *columns.variates.names):
+        if counts[name] > 1:
+            raise UserError(f"{file} has {counts[name]} columns named {name!r}; keep one of them")
     if columns.wide:
         return _select_wide_columns(names, columns, file, location)
     for name in _required_columns(columns):
-        if name not in names:
+        if name not in counts:
+            hint = "; its header looks like that of a wide table" if len(step_columns(names)) > 2 else ""
             raise UserError(
-                f"{file} has no column {name!r}, only {first_few(names, 20)}; set the column names with {_KEYS}, or "
-                "set data.wide: true for a table with one column per series"
+                f"{file} has no column {name!r}, only {first_few(names, 20)}{hint}; set the column names with {_KEYS}, "
+                "or set data.wide: true for a table with one column per series or per time step"
             )
-    wanted = dict.fromkeys((*columns.item_ids, columns.timestamp, "start", "freq", *columns.variates.names))
-    return [name for name in wanted if name in names]
+    wanted = dict.fromkeys((*columns.item_ids, *columns.timestamps, "start", "freq", *columns.variates.names))
+    location.unused_columns = [name for name in names if name not in wanted]
+    return [name for name in wanted if name in counts]
 
 
 def _required_columns(columns: Columns) -> list[str]:
@@ -73,23 +93,25 @@ def _required_columns(columns: Columns) -> list[str]:
     default = Columns()
     required = list(columns.variates.names)
     required += columns.item_ids if columns.item_ids != default.item_ids else []
-    required += [columns.timestamp] if columns.timestamp != default.timestamp else []
+    required += columns.timestamps if columns.timestamps != default.timestamps else []
     return required
 
 
 def _select_wide_columns(names: list[str], columns: Columns, file: object, location: SourceLocation) -> list[str]:
-    series = [name for name in names if name != columns.timestamp]
+    series = [name for name in names if name not in columns.timestamps]
     all_named = all(name and not name.startswith(UNNAMED) for name in series)
-    if columns.timestamp in names and len(columns.item_ids) == 1 and series and all_named:
+    has_timestamps = set(columns.timestamps) <= set(names)
+    if has_timestamps and len(columns.item_ids) == 1 and series and all_named:
         return names
-    dates = date_columns(names)
-    if columns.timestamp not in names and dates and set(columns.item_ids) <= set(names):
-        others = [name for name in names if name not in dates and name not in columns.item_ids]
+    steps = dict.fromkeys(step_columns([name for name in names if name not in columns.item_ids]))
+    if not has_timestamps and steps and set(columns.item_ids) <= set(names):
+        others = [name for name in names if name not in steps and name not in columns.item_ids]
         if others:
-            location.warn_once(f"columns without a date as name are left out: {first_few(others)}")
-        return [*columns.item_ids, *dates]
+            location.warn_once(f"columns without a date or number as name are left out: {first_few(others)}")
+        return [*columns.item_ids, *steps]
     raise UserError(
-        f"{file} has the columns {first_few(names)}; data.wide needs the column {columns.timestamp!r} "
-        "(data.timestamp_column) and one named column per series, or the columns "
-        f"{' and '.join(map(repr, columns.item_ids))} (data.id_column) and one column per time step, named by its date"
+        f"{file} has the columns {first_few(names)}; data.wide needs the column "
+        f"{' and '.join(map(repr, columns.timestamps))} (data.timestamp_column) and one named column per series, or the "
+        f"columns {' and '.join(map(repr, columns.item_ids))} (data.id_column) and one column per time step, named by "
+        "its date or number"
     )

@@ -1,161 +1,262 @@
-"""Parsing of timestamps; the format is inferred from all values of a column together."""
+"""Timestamps of a column: their format, decided from all values, and their conversion to datetime64[s]."""
 
-import contextlib
 import re
-from datetime import date
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.core.errors import UserError
-from pipeline.data.rows import SourceLocation, distinct_values, refuse_rows, to_text
+from pipeline.data.date_styles import DAY_PATTERNS, FORMS, PERIOD_PATTERN, Times, read_texts, read_typed, suggest_format
+from pipeline.data.rows import SourceLocation, is_text, refuse_rows
 
-_ZONE = r"(?<=:\d{2})(?P<fraction>\.\d+)?\s*(?P<zone>[Zz]|(?P<sign>[+-])(?P<hours>\d{2})(?::?(?P<minutes>\d{2}))?)$"
-_DOTTED = r"^\d{1,2}\."
-_SLASHED = r"^(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})"
+__all__ = ["DAY_PATTERNS", "PERIOD_PATTERN", "TimeEvidence", "TimeFormat", "parse_times"]
 
-_MONTHS = "January February March April May June July August September October November December".split()
-_MONTH = r"(?P<month>{})\.?".format("|".join(rf"{name[:3]}(?:{name[3:]})?" for name in _MONTHS))
-_UNNAMED_MONTH = _MONTH.replace("?P<month>", "?:")
-
-PERIOD_PATTERN = (
-    r"(?i:\d{4}[ -]?(?:Q[1-4]|M(?:0?[1-9]|1[0-2])|W(?:0?[1-9]|[1-4]\d|5[0-3]))|Q[1-4][ -]\d{4}"
-    rf"|{_UNNAMED_MONTH}[ -]\d{{4}}|\d{{4}}[ -]{_UNNAMED_MONTH})|(?:19|20)\d{{2}}(?:0[1-9]|1[0-2])"
-)
-"""Quarters, months and ISO weeks as in Eurostat (2024Q1, 2024M01, 2024W01), and months as Jan 2024 or 202401."""
-DAY_PATTERNS = (
-    rf"(?i)^(?:[a-z]{{3,9}}\.?,? )?(?P<day>\d{{1,2}})[ -]{_MONTH},?[ -](?P<year>\d{{4}})(?P<time>(?: \d[\d:.]*)?)$",
-    rf"(?i)^(?:[a-z]{{3,9}}\.?,? )?{_MONTH} (?P<day>\d{{1,2}}),? (?P<year>\d{{4}})(?P<time>(?: \d[\d:.]*)?)$",
-)
-"""Days with the name of the month, with or without a time: `31 Jan 2024` and `Wed, Jan 31, 2024`."""
+_TENTATIVE = ("excel", *(f"format:{form}" for form in ("%y%m", "%y%m%d", "%Y%j", "%y%m%d%H%M", "%y%m%d%H%M%S")))
+"""Styles that are read only if data.timestamp_format names them: they make another reading of the digits ambiguous."""
 # Seconds from 1973 to 2029, milliseconds from 2001 to 2029: digits that begin with 19 or 20 may be a date and an hour.
-_UNIX = {"s": r"(-?\d{9}|1[0-8]\d{8})(\.0+)?", "ms": r"1[0-8]\d{11}(\.0+)?"}
-_DIGITS = r"(?P<day>(?:19|20)\d{6})(?P<hour>\d\d)(?P<minute>\d\d)?(?P<second>\d\d)?"
-"""Date and hour in digits, with or without minutes and seconds: `2024013113`."""
+_LIKELY = {"unix_s": r"^(?:-?\d{9}|1[0-8]\d{8})(?:\.\d+)?$", "unix_ms": r"^1[0-8]\d{11}(?:\.\d+)?$"}
+_PREFERRED = {"timestamp": {"iso"}, "year": {"steps", "format:%y%m"}, "period": {"steps"}}
+"""Styles that are the only reasonable ones beside some others."""
+_DATES_NOT_STEPS = {"period", "format:%y%m%d", "format:%Y%j"}
+"""Styles of six or seven digits, of which few numbers of steps are dates by chance."""
+_WORDS = {
+    "timestamp": "dates",
+    "iso": "ISO dates",
+    "steps": "steps",
+    "unix_s": "seconds since 1970",
+    "unix_ms": "milliseconds since 1970",
+    "excel": "day numbers of Excel",
+    "none": "",
+    "local": " with time zone, kept as local time",
+    "utc": " with time zone, kept as UTC",
+}
+_SHORT_YEAR = r"(?i)(?:\d\d?[ ./-])?(?:\d\d?|[a-z]{3,9})[ ./-]\d\d(?:[ T].*)?"
+_MIN_YEAR, _MAX_YEAR = 1678, 2261  # those of pandas
+_FIRST_VALUES = 100  # enough to exclude most styles, so that few are tried on the other values
 
 
-def parse_timestamps(column: pa.ChunkedArray, rows: np.ndarray, location: SourceLocation) -> np.ndarray:
-    """Return the timestamps of a column without a time zone: datetime64[s], [n].
+@dataclass(frozen=True)
+class TimeFormat:
+    """How the timestamps of a column are read."""
 
-    Timestamps with a time zone become local time if all are midnights, else UTC, which has no repeated hours.
+    style: str
+    """`timestamp` for a typed column, a key of `FORMS`, or `format:` followed by a strptime format."""
+    zone: Literal["none", "local", "utc"] = "none"
+    """Whether the timestamps have a time zone, and are kept as local time or as UTC."""
+
+    def describe(self) -> str:
+        """Return the format in words."""
+        return _WORDS.get(self.style, "dates, " + self.style.replace("format:", "format ")) + _WORDS[self.zone]
+
+
+class TimeEvidence:
+    """Find the styles that fit all timestamps of a column, batch by batch."""
+
+    def __init__(
+        self, location: SourceLocation, timestamp_format: str | None = None, remembered: TimeFormat | None = None
+    ) -> None:
+        """Start without evidence.
+
+        Args:
+            timestamp_format: data.timestamp_format: a strptime format, or a style such as `unix_s` or `steps`.
+            remembered: format of the timestamps in the model's or the history's table.
+        """
+        self._location, self._explicit, self._remembered = location, timestamp_format, remembered
+        known = [] if remembered is None else [remembered.style]
+        self._styles = list(dict.fromkeys((*known, "timestamp", *FORMS, *_TENTATIVE)))
+        if timestamp_format is not None:
+            self._styles = ["timestamp", ("" if timestamp_format in FORMS else "format:") + timestamp_format]
+        self._example: str | None = None
+        self._swapped: str | None = None  # the first date that is another day with the month first
+        self._zoned = False
+        self._midnights = True
+
+    def add(self, column: pa.ChunkedArray | pa.Array, rows: np.ndarray) -> None:
+        """Examine the next batch of the column; missing values prove nothing.
+
+        Args:
+            rows: number of each row in the source, for messages, [n].
+
+        Raises:
+            UserError: no style fits a row and those before it, or only some of them have a time zone.
+        """
+        column = _to_chunks(column)
+        rows, column = rows[column.is_valid().to_numpy()], column.drop_null()
+        if not len(column):
+            return
+        if _is_typed(column.type):
+            times = read_typed(column)
+            times_by_style = {style: times for style in self._styles if style in ("timestamp", "iso")}
+            self._narrow(times_by_style, times.local, rows)
+            return
+        texts, index = _distinct_texts(column, self._location)
+        known = np.flatnonzero(pc.not_equal(texts, ""))
+        first_rows = np.empty(len(texts), np.int64)
+        first_rows[index[::-1]] = rows[::-1]
+        for positions in (known[:_FIRST_VALUES], known[_FIRST_VALUES:]):
+            if len(positions):
+                part = texts.take(positions)
+                times_by_style = {style: self._read(part, style) for style in self._styles if style != "timestamp"}
+                self._narrow(times_by_style, part, first_rows[positions])
+
+    def _read(self, texts: pa.Array, style: str) -> Times:
+        times = read_texts(texts, style)
+        likely = _LIKELY.get(style) if self._explicit is None else None
+        if style in ("day first", "month first"):  # spreadsheets mix the orders with other separators
+            separator = re.sub(r"^\d*(\D?).*", r"[\1]", self._example or str(texts[0]))
+            likely = rf"^\d+{separator}\d+{separator}"
+        if likely:
+            is_likely = pc.match_substring_regex(texts, likely).to_numpy(zero_copy_only=False)
+            times.local[~is_likely] = np.datetime64("NaT")
+        return times
+
+    def _narrow(self, times_by_style: dict[str, Times], values: pa.Array | np.ndarray, rows: np.ndarray) -> None:
+        """Keep the styles that fit all values."""
+        fits = {style: ~np.isnat(times.local) for style, times in times_by_style.items()}
+        self._styles = [style for style, fit in fits.items() if fit.all()]
+        if not self._styles:  # name the first value that no style fits together with the values before it
+            position = max((int(fit.argmin()) for fit in fits.values()), default=0)
+            self._refuse(str(values[position]), self._example or str(values[0]), rows[position])
+        times = times_by_style[self._styles[0]]
+        if self._example is None:
+            self._example, self._zoned = str(values[0]), bool(times.zoned[0])
+        problem = f"has a timestamp with{'out' if self._zoned else ' a'} time zone, unlike the rows before it"
+        refuse_rows(times.zoned != self._zoned, rows, self._location, problem, values, "write all timestamps alike")
+        self._midnights = self._midnights and bool((times.local == times.local.astype("M8[D]")).all())
+        if {"day first", "month first"} <= set(self._styles):
+            swapped = times_by_style["day first"].local != times_by_style["month first"].local
+            if self._swapped is None and swapped.any():
+                self._swapped = str(values[int(swapped.argmax())])
+
+    def _refuse(self, text: str, first: str, row: int) -> None:
+        problem = "has a timestamp that is not a date" + (f" of the same form as {first}" if text != first else "")
+        advice = "write it as 2024-01-31 13:00:00, or set data.timestamp_format, such as '%d/%m/%Y %H:%M'"
+        if self._explicit is not None:
+            problem = f"has a timestamp that does not fit data.timestamp_format {self._explicit!r}"
+            advice = "correct the row or the format"
+        elif text == first and re.fullmatch(_SHORT_YEAR, text):
+            advice = f"for years of two digits, set data.timestamp_format, such as {suggest_format(text)!r}"
+        refuse_rows(np.array([True]), np.array([row]), self._location, problem, [text], advice)
+
+    def decide(self) -> TimeFormat:
+        """Return the format of the column.
+
+        Raises:
+            UserError: several formats fit, or the one that fits contradicts the remembered one.
+        """
+        remembered = self._remembered
+        if self._example is None:
+            return remembered or TimeFormat("timestamp")
+        if remembered is not None and self._zoned == (remembered.zone == "none"):
+            here, there = ("a", "no") if self._zoned else ("no", "a")
+            raise UserError(
+                f"{self._location}: its timestamps, such as {self._example}, have {here} time zone, and those of the "
+                f"model or history have {there} time zone; write both alike"
+            )
+        style = self._styles[0] if self._explicit is not None else self._decide_style(self._example)
+        if not self._zoned:
+            return TimeFormat(style)
+        # A table of midnights may be the future of hours, which are kept as UTC.
+        keep_utc = not self._midnights or (remembered is not None and remembered.zone == "utc")
+        return TimeFormat(style, "utc" if keep_utc else "local")
+
+    def _decide_style(self, example: str) -> str:
+        left, known = set(self._styles), self._remembered.style if self._remembered else ""
+        if known in left and not (known == "steps" and left & _DATES_NOT_STEPS):
+            return known
+        for style, others in _PREFERRED.items():
+            left -= others if style in left else set()
+        if left == {"steps"}:  # a mistyped row does not turn dates into steps
+            styles = {"year", *_DATES_NOT_STEPS}
+            left |= {style for style in styles if not np.isnat(read_texts(pa.array([example]), style).local[0])}
+        if {"day first", "month first"} <= left:
+            # Dates with dots have the day first by convention; slashes and dashes are used for both orders.
+            if self._swapped is None or re.match(r"\d+\.", example):
+                left.remove("month first")
+            else:
+                example = self._swapped
+        ordered = sorted(left)
+        keys = " or ".join(repr(suggest_format(example, style)) for style in ordered)
+        if len(ordered) > 1 or ordered[0] in _TENTATIVE:
+            readings = [read_texts(pa.array([example]), style).local[0] for style in ordered]
+            words = [f"step {example}" if style == "steps" else str(time) for style, time in zip(ordered, readings)]
+            raise UserError(
+                f"{self._location}: timestamps such as {example} may mean {' or '.join(words)}; set "
+                f"data.timestamp_format to {keys}"
+            )
+        if {ordered[0], known} == {"day first", "month first"}:
+            raise UserError(
+                f"{self._location}: its dates have the {ordered[0]}, those of the model or history the {known}; write "
+                f"both alike, or set data.timestamp_format to {keys}"
+            )
+        return ordered[0]
+
+
+def parse_times(
+    column: pa.ChunkedArray | pa.Array, time_format: TimeFormat, rows: np.ndarray, location: SourceLocation
+) -> np.ndarray:
+    """Return the timestamps of a column without a time zone, steps as seconds after 1970: datetime64[s], [n].
 
     Args:
         rows: number of each row in the source, for messages, [n].
 
     Raises:
-        UserError: a value is missing, not a date, ambiguous, or finer than a second; the message names the row.
+        UserError: a value is missing, does not fit the format, or is finer than a second; the message names the row.
     """
+    column = _to_chunks(column)
+    if not len(column):
+        return np.empty(0, "M8[s]")
     refuse_rows(column.is_null().to_numpy(), rows, location, "has no timestamp")
-    kind = column.type
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        stamps = column.cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False).to_pandas()
-        if stamps.dt.tz is not None:
-            local = stamps.dt.tz_localize(None)
-            stamps = local if _all_midnights(local) else stamps.dt.tz_convert("UTC").dt.tz_localize(None)
+    if _is_typed(column.type):
+        times = read_typed(column)
+        values, index = times.local, np.arange(len(column))
     else:
-        # Series share their timestamps, so there are few distinct strings to parse.
-        texts = to_text(column)
-        distinct, first = distinct_values(texts)
-        index = texts.combine_chunks().dictionary_encode().indices.to_numpy()
-        stamps = _parse_texts(distinct.to_pandas(), rows[first], location).iloc[index]
-    values = stamps.to_numpy().astype("M8[us]")
-    seconds = values.astype("M8[s]")
-    problem = "has a timestamp finer than a second, the resolution of the Arrow store"
-    refuse_rows(values != seconds, rows, location, problem)
-    return seconds
+        values, index = _distinct_texts(column, location)
+        refuse_rows(pc.equal(values, "").to_numpy(zero_copy_only=False)[index], rows, location, "has no timestamp")
+        times = read_texts(values, "iso" if time_format.style == "timestamp" else time_format.style)
+    years = times.local.astype("M8[Y]").astype(np.int64) + 1970
+    for problem, invalid in {
+        "that is not a date": np.isnat(times.local),
+        f"with{' a' if time_format.zone == 'none' else 'out'} time zone": times.zoned == (time_format.zone == "none"),
+        "finer than a second, the resolution of the Arrow store": times.finer,
+        f"outside the years {_MIN_YEAR} to {_MAX_YEAR}": (years < _MIN_YEAR) | (years > _MAX_YEAR),
+    }.items():
+        if invalid.any():
+            advice = f"the column has {time_format.describe()}"
+            refuse_rows(invalid[index], rows, location, f"has a timestamp {problem}", values.take(index), advice)
+    return (times.local - times.offset if time_format.zone == "utc" else times.local)[index]
 
 
-def _all_midnights(stamps: pd.Series) -> bool:
-    return bool((stamps == stamps.dt.normalize()).all())
+def _to_chunks(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray:
+    column = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+    if pa.types.is_dictionary(column.type) and not is_text(column.type):
+        column = column.cast(column.type.value_type)
+    return column.cast(pa.string()) if pa.types.is_string_view(column.type) else column  # few functions take views
 
 
-def _parse_texts(text: pd.Series, rows: np.ndarray, location: SourceLocation) -> pd.Series:
-    """Return strings as timestamps; those with time zones as local time if all are midnights, else in UTC."""
-    zones = text.str.extract(_ZONE)
-    has_zone = zones["zone"].notna().to_numpy()
-    problem = "has a time zone, unlike the first row" if not has_zone[0] else "has no time zone, unlike the first row"
-    refuse_rows(has_zone != has_zone[0], rows, location, problem, text, "write all timestamps in the same way")
-    if not has_zone[0]:
-        return _parse_dates(text, rows, location)
-    local = _parse_dates(text.str.replace(_ZONE, r"\g<fraction>", regex=True), rows, location)
-    if _all_midnights(local):
-        return local
-    minutes = zones["hours"].fillna("0").astype(int) * 60 + zones["minutes"].fillna("0").astype(int)
-    return local - pd.to_timedelta(minutes.where(zones["sign"] != "-", -minutes), unit="min")
+def _is_typed(kind: pa.DataType) -> bool:
+    return pa.types.is_timestamp(kind) or pa.types.is_date(kind)
 
 
-def _parse_dates(text: pd.Series, rows: np.ndarray, location: SourceLocation) -> pd.Series:
-    """Return strings without time zones as timestamps, by the one format that fits all of them."""
-    with contextlib.suppress(ValueError):  # the most frequent format, which no other one can be mistaken for
-        return pd.to_datetime(text, format="ISO8601")
-    for unit, pattern in _UNIX.items():
-        if text.str.fullmatch(pattern).all():
-            return pd.to_datetime(text.astype("float64").astype("int64"), unit=unit)
-    normal = _to_iso(text)
-    options: dict[str, Any] = {"format": "ISO8601"}
-    if (day_first := _is_day_first(normal, location)) is not None:
-        options = {"dayfirst": day_first}
-    try:
-        return pd.to_datetime(normal, **options)
-    except ValueError:
-        invalid = pd.to_datetime(normal, errors="coerce", **options).isna().to_numpy()
-        advice = "write it as 2024-01-31 13:00:00"
-        if normal.str.fullmatch(r"\d+").all():
-            advice += ", or leave the column out if it only counts steps"
-        refuse_rows(invalid, rows, location, "has a timestamp that is not a date", text, advice)
-        raise AssertionError("pandas parses every timestamp alone, but not together") from None
-
-
-def _to_iso(text: pd.Series) -> pd.Series:
-    """Return dates with named months, dates in digits and periods in the format of ISO 8601, others as they are."""
-    for pattern in DAY_PATTERNS:
-        text = text.str.replace(pattern, _format_named_day, regex=True)
-    if text.str.fullmatch(_DIGITS).all():
-        text = text.str.replace(_DIGITS, r"\g<day>T\g<hour>\g<minute>\g<second>", regex=True)
-    period = text.str.fullmatch(PERIOD_PATTERN)
-    return text.mask(period, text[period].map(_first_day)) if period.any() else text
-
-
-def _is_day_first(text: pd.Series, location: SourceLocation) -> bool | None:
-    """Return whether dates such as 31/1/2024 start with the day, None if not all dates are of this form.
-
-    Raises:
-        UserError: both orders are possible.
-    """
-    slashed = text.str.extract(_SLASHED).astype(float)
-    if not slashed[0].notna().all():
-        return None
-    day_first, month_first = bool((slashed[0] > 12).any()), bool((slashed[1] > 12).any())
-    # Dates with dots have the day first by convention; slashes and dashes are used for both orders.
-    day_first = day_first or (not month_first and bool(text.str.contains(_DOTTED).all()))
-    if day_first == month_first:
-        raise UserError(f"{location}: timestamps such as {text.iloc[0]} can mean two days; write them as 2024-01-31")
-    return day_first
-
-
-def _format_named_day(match: re.Match[str]) -> str:
-    return f"{match['year']}-{_month_number(match['month']):02}-{int(match['day']):02}{match['time']}"
-
-
-def _month_number(name: str) -> int:
-    return 1 + [month[:3] for month in _MONTHS].index(name[:3].title())
-
-
-def _first_day(period: str) -> str:
-    """Return the first day of a period, or the string itself if there is no such period."""
-    year = int(re.findall(r"\d{4}", period)[0])
-    month = re.findall("[A-Za-z]{3,}", period)
-    if month:
-        kind, number = "M", _month_number(month[0])
-    elif period.isdigit():
-        kind, number = "M", int(period[4:])
-    else:
-        kind, number = next((kind, int(number)) for kind, number in re.findall(r"([QMW])(\d{1,2})", period.upper()))
-    try:
-        if kind == "W":
-            return date.fromisocalendar(year, number, 1).isoformat()
-        return date(year, 3 * number - 2 if kind == "Q" else number, 1).isoformat()
-    except ValueError:
-        return period
+def _distinct_texts(column: pa.ChunkedArray, location: SourceLocation) -> tuple[pa.Array, np.ndarray]:
+    """Return the distinct values as texts, in order of appearance, and the position of each row's value among them."""
+    kind, is_number = column.type, pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)
+    if not (is_number or pa.types.is_integer(kind) or is_text(kind)):
+        raise UserError(f"{location}: the timestamp column has the type {kind}, not dates; set data.timestamp_column")
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    encoded = encoded.unify_dictionaries().combine_chunks()
+    used = encoded.indices.unique()  # a slice or a pandas categorical has values of other rows
+    positions = np.empty(len(encoded.dictionary), np.int64)
+    positions[used.to_numpy()] = np.arange(len(used))
+    values = encoded.dictionary.take(used)
+    if is_number:
+        numbers = values.cast(pa.float64(), safe=False).to_numpy()
+        is_whole = (numbers == np.trunc(numbers)) & (np.abs(numbers) < 2**53)
+        values = pa.array(numbers.astype(np.int64) if is_whole.all() else numbers.astype(str))
+    texts = pc.utf8_trim_whitespace(values.cast(pa.string()))
+    if pc.any(pc.ends_with(texts, ".0")).as_py():
+        texts = pc.replace_substring_regex(texts, r"^(-?\d+)\.0$", r"\1")
+    return texts, positions[encoded.indices.to_numpy()]

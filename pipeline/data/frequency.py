@@ -27,7 +27,7 @@ from pandas.tseries.offsets import (
 from pipeline.core.errors import UserError
 
 UNKNOWN = ""
-"""The frequency of data without timestamps, whose steps are only counted."""
+"""The frequency of data whose steps are counted: step k has the timestamp k seconds after 1970."""
 
 _WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
@@ -94,9 +94,11 @@ def timestamps(starts: np.ndarray, freq: str, steps: np.ndarray) -> np.ndarray:
     Returns:
         datetime64[s], [n, h].
     """
+    starts = starts[:, None]
+    if freq == UNKNOWN:
+        return starts + steps.astype("m8[s]")
     offset = parse_freq(freq)
     months, seconds = _months_per_step(offset), _seconds_per_step(offset)
-    starts = starts[:, None]
     if seconds is not None:
         return starts + (steps * seconds).astype("m8[s]")
     if months:
@@ -118,6 +120,8 @@ def steps_between(starts: np.datetime64 | np.ndarray, stamps: np.ndarray, freq: 
         stamps: datetime64[s], [n].
     """
     starts = np.broadcast_to(starts, stamps.shape)
+    if freq == UNKNOWN:
+        return (stamps - starts).astype(np.int64)
     offset = parse_freq(freq)
     months, seconds = _months_per_step(offset), _seconds_per_step(offset)
     if seconds is not None:
@@ -164,7 +168,7 @@ def infer_freq(groups: Sequence[np.ndarray]) -> str | None:
     Args:
         groups: ascending datetime64[s] of each series; a series of fewer than three points has no vote.
     """
-    votes = Counter(_infer_series_freq(stamps) for stamps in groups if len(stamps) >= 3)
+    votes = Counter(infer_series_freq(stamps) for stamps in groups if len(stamps) >= 3)
     if not votes:
         return None
     candidates = [freq for freq, _ in votes.most_common()]
@@ -177,7 +181,22 @@ def infer_freq(groups: Sequence[np.ndarray]) -> str | None:
     return candidates[0]
 
 
-def _infer_series_freq(stamps: np.ndarray) -> str:
+def is_own_frequency(stamps: np.ndarray, freq: str) -> bool:
+    """Return whether timestamps fill at least 90% of the grid of a frequency.
+
+    Args:
+        stamps: ascending datetime64[s], [n].
+    """
+    steps = steps_between(stamps[0], stamps, freq)
+    return bool((steps >= 0).all() and len(stamps) >= 0.9 * (int(steps[-1]) + 1))
+
+
+def infer_series_freq(stamps: np.ndarray) -> str:
+    """Return the frequency of one series: calendar months, weekdays, or the most common difference.
+
+    Args:
+        stamps: ascending datetime64[s], at least three.
+    """
     days = stamps.astype("M8[D]")
     months = stamps.astype("M8[M]").astype(np.int64)
     day_of_month = (days - stamps.astype("M8[M]").astype("M8[D]")).astype(np.int64)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from pipeline.config import Config
+from pipeline.config import Config, source_name
 from pipeline.core.errors import UserError
 from pipeline.core.series import Variates
 from pipeline.data.arrow_store import Store
@@ -107,16 +107,16 @@ def open_future(
             f"inference.future_path, or future_df: give a table of {', '.join(known)} at the steps to forecast, or "
             "name these columns with data.past_covariates"
         )
-    columns = replace(columns_from_config(config), variates=Variates((), (), known))
-    opened = open_source(table, config.cache_path(), columns, store.freq or None)
-    location = table if isinstance(table, str) else "the DataFrame of the future"
+    columns = replace(columns_from_config(config), variates=Variates((), (), known), fill_missing=None)
+    opened = open_source(table, config.cache_path(), columns, store.freq or None, store.formats)
+    location = "the table of the future" if future_df is not None else source_name(table)
     return FutureCovariates(opened, store, prediction_length, location)
 
 
 def _find_begin(table: Store, table_index: int, store: Store, index: int, location: str) -> int:
     """Return the step of an item of the table that follows the item's last step in the store."""
     length = int(store.lengths[index])
-    if store.freq == UNKNOWN:
+    if store.freq == UNKNOWN and store.formats.timestamp is None:
         return 0
     # Steps are counted from the earlier start, since the table may contain the past too.
     start, table_start = store.starts[index], table.starts[table_index]

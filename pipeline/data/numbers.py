@@ -1,152 +1,230 @@
-"""Conversion of columns of any type to float32, of strings with either decimal separator and thousands separators."""
+"""Numbers in columns: the decimal sign of texts, decided from whole columns, and conversion to floating point."""
 
-from collections.abc import Sequence
+import contextlib
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core.errors import UserError
-from pipeline.data.rows import SourceLocation, refuse_rows
+from pipeline.data.rows import SourceLocation, is_text, refuse_rows
 
-Decimal = Literal["auto", ".", ","]
+Mark = Literal[".", ","]
 
-_MARKS: tuple[Decimal, Decimal] = (".", ",")
-_OTHER: dict[str, Decimal] = {".": ",", ",": "."}
-_FRACTION = r"^[+-]?(\d+|\d{1,3}([OTHER]\d{3})+)?[MARK]\d+([eE][+-]?\d+)?$"
-_GROUPED = r"^[+-]?[1-9]\d{0,2}([MARK]\d{3})+$"
-_DECIMAL_COMMA = r"^[+-]?[\d.]*,\d+$"
 MISSING = ("", "na", "n/a", "nan", "null", "none", "-")
-"""Strings, in lower case, that mean a missing value: those of pandas, R and spreadsheets."""
+"""Texts, in lower case, that mean a missing number: those of pandas, R and spreadsheets."""
 MAX_MAGNITUDE, MIN_MAGNITUDE = 1e18, 1e-18
 """Magnitudes that models can scale: they compute a mean of squares in float32, whose limits are 1e-38 and 3e38."""
 _ROWS_AT_ONCE = 1024  # keeps the float64 copies of an array small
+_FIRST_ROWS = 1000  # most columns of fractions prove their decimal sign here, so that later rows cost nothing
+
+_OTHER: dict[Mark, Mark] = {".": ",", ",": "."}
+_SPACES, _QUOTES = " \u00a0\u2009\u202f", "'\u2019"  # separate thousands whatever the decimal sign
+_PLAIN = r"(?:\d+(?:MARK\d*)?|MARK\d+)(?:[eE][+-]?\d+)?|(?i:inf(?:inity)?|nan(?:\(\w*\))?)"
+_GROUPED = rf"[1-9]\d{{0,2}}(?:(?:OTHER\d{{3}})+|(?:[{_SPACES}]\d{{3}})+|(?:[{_QUOTES}]\d{{3}})+)(?:MARK\d*)?"
+_INDIAN = r"[1-9]\d?(?:,\d\d)+,\d{3}(?:\.\d*)?"  # 12,34,567: groups of two beyond the first thousand
+_FORMS: dict[Mark, str] = {
+    ".": rf"^[+-]?(?:{_PLAIN}|{_GROUPED}|{_INDIAN})$".replace("MARK", r"\.").replace("OTHER", ","),
+    ",": rf"^[+-]?(?:{_PLAIN}|{_GROUPED})$".replace("MARK", ",").replace("OTHER", r"\."),
+}
+"""Texts that are numbers, for each decimal sign."""
+_AMBIGUOUS = r"^[+-]?[1-9]\d{0,2}[.,]\d{3}$"
+_UNPROVEN = r"^[+-]?(?:\d+|[1-9]\d{0,2}[.,]\d{3})$"
+_ADVICE = {
+    "[$\u20ac\u00a3\u00a5\u20b9\u20bd\u20a9\u00a2]": "remove the {}",
+    "%": "write 12% as 12 or 0.12",
+    r"^\(": "write (5) as -5",
+    "[\u2212\u2013]": "write the minus sign as a hyphen: -5",
+    r"\d ?-$": "write 5- as -5",
+    r"\d": "write only the number",
+    "": "leave the cell empty if the value is missing, or list it in data.missing_values",
+}
+"""How to fix a text that is not a number, by the first form that occurs in it."""
+_TYPES = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
 
 
-class DecimalDetector:
-    """Detect the decimal separator of a CSV file from as many of its blocks as needed."""
+@dataclass(frozen=True)
+class NumberFormat:
+    """How the numbers of a column are read."""
 
-    def __init__(self, file: object, delimiter: str) -> None:
-        self._file = file
-        self._delimiter = delimiter
-        self._mark: Decimal = "auto"
-        self._has_ungrouped = self._has_small = False
+    decimal: Mark | None = None
+    """Decimal sign; None if the column is typed, or if no text has a point or comma."""
 
-    def detect(self, columns: Sequence[pa.ChunkedArray]) -> Decimal:
-        """Return the decimal separator that the next block, or an earlier one, shows; auto while none shows any.
+    def describe(self) -> str:
+        """Return the format in words."""
+        return {".": "number, decimal point", ",": "number, decimal comma", None: "number"}[self.decimal]
+
+
+class NumberEvidence:
+    """Find the first text of a column that can be a number with only one of the two decimal signs."""
+
+    def __init__(self, name: str, missing: Collection[str] = ()) -> None:
+        """Start without evidence; `missing` are the texts of `parse_numbers`."""
+        self.name, self._missing = name, missing
+        self.decimal: Mark | None = None
+        """The decimal sign that a text proves."""
+        self.example: str | None = None
+        """The text that proves it, or the first ambiguous one; None if no text has a point or comma."""
+        self.row = 0
+        """The row of the example."""
+
+    def add(self, column: pa.ChunkedArray | pa.Array, rows: np.ndarray | int) -> None:
+        """Examine the next batch of the column; one that is typed proves nothing.
 
         Args:
-            columns: the columns of numbers of the block, as strings.
-
-        Raises:
-            UserError: the numbers are ambiguous: among whole numbers below 1000, 1.006 may be 1.006 or 1006.
+            rows: number of each row in the source, or of the first one if they are consecutive, for messages.
         """
-        if self._mark == "auto":
-            chunks = [chunk for column in columns for chunk in pc.utf8_trim_whitespace(column).chunks]
-            self._mark = self._detect_mark(pa.chunked_array(chunks, pa.string()))
-        return self._mark
+        for part in (slice(0, _FIRST_ROWS), slice(_FIRST_ROWS, len(column))):
+            if self.decimal is None and is_text(column.type):
+                texts = column[part].cast(pa.string())
+                if _any(texts, ".") or _any(texts, ","):
+                    numbers = rows + np.arange(len(column)) if np.ndim(rows) == 0 else np.asarray(rows)
+                    self._search(_known_texts(texts, self._missing), numbers[part])
 
-    def _detect_mark(self, texts: pa.ChunkedArray) -> Decimal:
-        self._has_ungrouped = self._has_ungrouped or _any(pc.match_substring_regex(texts, r"^[+-]?\d{4,}$"))
-        self._has_small = self._has_small or _any(pc.match_substring_regex(texts, r"^[+-]?\d{1,3}$"))
-        marks = [mark for mark in _MARKS if _any(pc.match_substring(texts, mark))]
-        grouped = {mark: _matches(texts, _GROUPED, mark) for mark in marks}
-        for mark in marks:
-            if _any(pc.and_not(_matches(texts, _FRACTION, mark), grouped[mark])):
-                return mark
-        for mark in marks:
-            if _any(grouped[mark]):
-                # If other numbers above 999 have no thousands separator, the mark is none. Files with decimal commas
-                # are delimited by semicolons, so in other files 1.006 is a fraction if there are no whole numbers.
-                if self._has_ungrouped or (mark == "." and not self._has_small and self._delimiter != ";"):
-                    return mark
-                first = texts.filter(grouped[mark])[0]
-                raise UserError(
-                    f"{self._file}: {first} may be a fraction or a number above 999; set data.decimal to the decimal "
-                    f"separator, '{mark}' or '{_OTHER[mark]}'"
-                )
-        return "auto"
+    def _search(self, texts: pa.ChunkedArray | pa.Array, rows: np.ndarray) -> None:
+        positions = np.flatnonzero(~_matches(texts, _UNPROVEN))
+        others = texts.take(positions)
+        point, comma = _matches(others, _FORMS["."]), _matches(others, _FORMS[","])
+        ambiguous = _matches(texts, _AMBIGUOUS)
+        if (point != comma).any():
+            proof = int((point != comma).argmax())
+            self.decimal = "." if point[proof] else ","
+            self.example, self.row = others[proof].as_py(), int(rows[positions[proof]])
+        elif self.example is None and ambiguous.any():
+            self.example, self.row = texts[int(ambiguous.argmax())].as_py(), int(rows[ambiguous.argmax()])
 
 
-def normalize_decimals(
-    table: pa.Table, names: Sequence[str], decimal: Decimal, file: object, first_row: int
-) -> pa.Table:
-    """Return a table whose numbers, as strings, have a decimal point and no thousands separators.
+def decide_numbers(
+    evidence: Mapping[str, NumberEvidence],
+    decimal: Literal["auto", ".", ","],
+    remembered: Mapping[str, NumberFormat],
+    location: SourceLocation,
+) -> dict[str, NumberFormat]:
+    """Return the format of each column of numbers of a source.
 
-    Strings that are not numbers are left as they are.
+    `data.decimal` decides, else the column's own proof, else that of the other columns, else the remembered format.
 
     Args:
-        names: the columns of numbers.
-        decimal: the decimal separator of the table; auto if its numbers have no fractions.
-        file: the file, for messages.
-        first_row: number of the first row, for messages.
+        evidence: of every batch, by column.
+        decimal: data.decimal.
+        remembered: formats of the same columns in the model's or the history's table.
 
     Raises:
-        UserError: a fraction has the other decimal separator.
+        UserError: all numbers of a column are ambiguous, or they contradict the remembered format.
     """
-    if decimal == "auto":
-        return table
-    other, rows = _OTHER[decimal], np.arange(first_row, first_row + len(table))
-    for name in names:
-        if decimal == "." and not _any(pc.match_substring(table[name], ",")):
-            continue  # the most frequent case, and already normal
-        text = pc.utf8_trim_whitespace(table[name])
-        number = pc.or_(_matches(text, _FRACTION, decimal), _matches(text, _GROUPED, other))
-        invalid = pc.and_not(_matches(text, _FRACTION, other), number).to_numpy()
-        problem = f"has a {name} with the decimal separator {other!r}, where others have {decimal!r}"
-        refuse_rows(invalid, rows, SourceLocation(file), problem, text, "fix the row, or set data.decimal")
-        normal = pc.replace_substring(pc.replace_substring(text, other, ""), decimal, ".")
-        table = table.set_column(table.column_names.index(name), name, pc.if_else(number, normal, text))
-    return table
+    proven = {found.decimal for found in evidence.values() if found.decimal}
+    shared = proven.pop() if len(proven) == 1 else None
+    formats = {}
+    for name, found in evidence.items():
+        known = remembered.get(name, NumberFormat()).decimal
+        mark = (found.decimal or shared or known) if decimal == "auto" else decimal
+        if found.example is None:
+            mark = known
+        elif mark is None:
+            readings = re.sub("[.,]", ".", found.example), re.sub("[.,]", "", found.example)
+            raise UserError(
+                f"{location}: {location.describe_row(found.row)} has a {found.name} that may be {' or '.join(readings)}"
+                f": {found.example}; set data.decimal to the decimal sign, '.' or ','"
+            )
+        elif decimal == "auto" and known and mark != known:
+            raise UserError(
+                f"{location}: {location.describe_row(found.row)} has a {found.name} with the decimal sign {mark!r}: "
+                f"{found.example}; the model or history has {known!r}: write both alike, or set data.decimal {mark!r}"
+            )
+        formats[name] = NumberFormat(mark)
+    return formats
 
 
-def to_float32(column: pa.ChunkedArray, rows: np.ndarray, location: SourceLocation, name: str = "target") -> np.ndarray:
-    """Return a column as numbers, NaN for a missing value: float32, [n].
+def parse_numbers(
+    column: pa.ChunkedArray | pa.Array,
+    number_format: NumberFormat,
+    rows: np.ndarray,
+    location: SourceLocation,
+    name: str = "target",
+    missing: Collection[str] = (),
+) -> np.ndarray:
+    """Return a column as numbers, NaN for a missing value and 1 or 0 for a boolean: float64, [n].
 
     Args:
         rows: number of each row in the source, for messages, [n].
         name: name of the column, for messages.
+        missing: texts that mean a missing value, beside `MISSING`; numbers among them are missing in typed columns too.
 
     Raises:
         UserError: a value is not a number, infinite, or beyond `MAX_MAGNITUDE`; the message names the row.
     """
-    kind = column.type
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    column = pa.chunked_array([column] if isinstance(column, pa.Array) else column.chunks, column.type).cast(kind)
+    if is_text(kind):
+        values = _parse_texts(column.cast(pa.string()), number_format.decimal or ".", missing, name, rows, location)
+    elif any(check(kind) for check in _TYPES):
         values = column.cast(pa.float64(), safe=False).to_numpy()
-    elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        values = _parse_numbers(pc.utf8_trim_whitespace(column), rows, location, name)
     else:
         raise UserError(
             f"{location}: the {name} column has the type {kind}, not numbers; name another column with data.target"
         )
-    refuse_rows(
-        np.isinf(values), rows, location, f"has an infinite {name}", advice="leave the cell empty if it is missing"
-    )
+    if numbers := [float(text) for text in missing if re.fullmatch(r"[+-]?(\d+(\.\d*)?|inf)", text.strip().lower())]:
+        listed = np.array(numbers, np.float32 if pa.types.is_float32(kind) else np.float64)
+        values = np.where(np.isin(values, listed), np.nan, values)
+    advice = "leave the cell empty if it is missing"
+    refuse_rows(np.isinf(values), rows, location, f"has an infinite {name}", advice=advice)
     too_large = np.abs(values) > MAX_MAGNITUDE
     refuse_rows(too_large, rows, location, f"has a {name} beyond {MAX_MAGNITUDE:g}", advice="divide the series")
-    return values.astype(np.float32)
+    return values
 
 
-def _parse_numbers(text: pa.ChunkedArray, rows: np.ndarray, location: SourceLocation, name: str) -> np.ndarray:
-    """Return strings as numbers, NaN for those in `MISSING`: float64, [n].
+def _parse_texts(
+    texts: pa.ChunkedArray, mark: Mark, missing: Collection[str], name: str, rows: np.ndarray, location: SourceLocation
+) -> np.ndarray:
+    if mark == "." and (values := _cast(texts)) is not None:  # the most frequent form
+        return values
+    texts = _known_texts(texts, missing)
+    if mark == "." and (values := _cast(texts)) is not None:
+        return values
+    booleans = pc.index_in(pc.utf8_lower(texts), value_set=pa.array(["false", "true"]))
+    texts = pc.coalesce(booleans.cast(pa.string()), texts)
+    invalid = texts.is_valid().to_numpy() & ~_matches(texts, _FORMS[mark])
+    if invalid.any():
+        advice = _advise(texts[int(invalid.argmax())].as_py(), mark)
+        refuse_rows(invalid, rows, location, f"has a {name} that is not a number", texts, advice)
+    for sign in _OTHER[mark] + _SPACES + _QUOTES:
+        if _any(texts, sign):
+            texts = pc.replace_substring(texts, sign, "")
+    return pc.replace_substring(texts, mark, ".").cast(pa.float64()).to_numpy()
 
-    Raises:
-        UserError: a string is not a number; the message names the row.
-    """
-    try:
-        return text.cast(pa.float64()).to_numpy()
-    except pa.ArrowInvalid:
-        strings = text.to_pandas()
-        numbers = pd.to_numeric(strings, errors="coerce")
-        invalid = (numbers.isna() & text.is_valid().to_pandas() & ~strings.str.lower().isin(MISSING)).to_numpy()
-        comma = pc.match_substring_regex(text, _DECIMAL_COMMA).fill_null(False).to_numpy()
-        advice = "leave the cell empty if the value is missing"
-        if (invalid & comma).any():
-            advice = "write a decimal point, not a comma"
-        refuse_rows(invalid, rows, location, f"has a {name} that is not a number", text, advice)
-        return numbers.to_numpy(np.float64)
+
+def _cast(texts: pa.ChunkedArray) -> np.ndarray | None:
+    with contextlib.suppress(pa.ArrowInvalid):
+        texts.slice(0, _FIRST_ROWS).cast(pa.float64())  # pyarrow takes long to refuse many values
+        return texts.cast(pa.float64()).to_numpy()
+    return None
+
+
+def _advise(text: str, mark: Mark) -> str:
+    if re.search(_FORMS[_OTHER[mark]], text):
+        return f"the decimal sign of the column is {mark!r}: fix the row, or set data.decimal"
+    found = ((re.search(form, text), advice) for form, advice in _ADVICE.items())
+    return next(advice.format(match[0]) for match, advice in found if match)
+
+
+def _known_texts(texts: pa.ChunkedArray | pa.Array, missing: Collection[str]) -> pa.ChunkedArray | pa.Array:
+    """Return texts without outer spaces, null for those that mean a missing value."""
+    texts = pc.utf8_trim_whitespace(texts)
+    words = pc.is_in(pc.utf8_lower(texts), value_set=pa.array(MISSING))
+    listed = pc.is_in(texts, value_set=pa.array([text.strip() for text in missing], pa.string()))
+    return pc.if_else(pc.or_(words, listed), pa.scalar(None, pa.string()), texts)
+
+
+def _any(texts: pa.ChunkedArray | pa.Array, mark: str) -> bool:
+    return bool(pc.any(pc.match_substring(texts, mark)).as_py())
+
+
+def _matches(texts: pa.ChunkedArray | pa.Array, form: str) -> np.ndarray:
+    return pc.match_substring_regex(texts, form).fill_null(False).to_numpy(zero_copy_only=False)
 
 
 def find_extreme_value(values: np.ndarray) -> str | None:
@@ -179,12 +257,3 @@ def array_to_float32(values: np.ndarray, location: str) -> np.ndarray:
             raise UserError(f"{location}: series {series} {problem}")
         converted[block] = wide
     return converted
-
-
-def _matches(texts: pa.ChunkedArray, form: str, mark: str) -> pa.ChunkedArray:
-    pattern = form.replace("MARK", mark).replace("OTHER", _OTHER[mark])
-    return pc.match_substring_regex(texts, pattern).fill_null(False)
-
-
-def _any(values: pa.ChunkedArray) -> bool:
-    return bool(pc.any(values).as_py())

@@ -1,13 +1,9 @@
 """Helpers for table columns: conversion to text, distinct values, and errors that name the source, file and row."""
 
-import logging
-
 import numpy as np
 import pyarrow as pa
 
 from pipeline.core.errors import UserError
-
-logger = logging.getLogger(__name__)
 
 
 class SourceLocation:
@@ -16,7 +12,16 @@ class SourceLocation:
     def __init__(self, name: object) -> None:
         self._name = str(name)
         self._n_rows_before: dict[str, int] = {}
-        self._warnings: set[str] = set()
+        self._warnings: dict[str, None] = {}
+        self.fraction_read = 0.0
+        """Share of the source that has been read, from 0 to 1."""
+        self.unused_columns: list[str] = []
+        """Columns of the last table that are not read."""
+        self.has_types = True
+        """Whether a column has the same type in all its tables."""
+        self.has_item_ids = True
+        """Whether the source has the columns of the item ID."""
+        self._counts: dict[str, int] = {}
 
     def __str__(self) -> str:
         return self._name
@@ -37,11 +42,29 @@ class SourceLocation:
                 n_before, file = n_rows, name
         return f"row {row - n_before}" + (f" of {file}" if file else "")
 
+    @property
+    def warnings(self) -> list[str]:
+        """The warnings so far, with those of `count`."""
+        return [*self._warnings, *(f"{number:,} {problem}" for problem, number in self._counts.items())]
+
     def warn_once(self, message: str) -> None:
-        """Log a warning about the source, once even if the source is read twice."""
-        if message not in self._warnings:
-            self._warnings.add(message)
-            logger.warning("%s: %s", self, message)
+        """Keep a warning about the source, once even if it is given again."""
+        self._warnings.setdefault(message)
+
+    def count(self, problem: str, rows: np.ndarray) -> None:
+        """Count rows for one warning about all of them.
+
+        Args:
+            problem: predicate of the warning after the number of rows.
+            rows: bool, [n].
+        """
+        self._counts[problem] = self._counts.get(problem, 0) + int(np.count_nonzero(rows))
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether a column has texts, dictionary-encoded or not."""
+    value_type = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return any(check(value_type) for check in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
 
 
 def to_text(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -1,67 +1,79 @@
-"""Any source of series as an Arrow store: converted once, and cached by a hash of its content."""
+"""Any source of series as an Arrow store: a file is converted once and cached, data in memory stay in memory."""
 
 import logging
+import re
 from array import array
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.config import Config
+from pipeline.config import Config, DataConfig, Source, SqlSource, listed, source_name
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.files import fingerprint
+from pipeline.core.processes import Processes
 from pipeline.core.series import UNIVARIATE, Series
-from pipeline.data.arrow_store import NotAStore, Store, open_store, store_from_arrays, write_store
-from pipeline.data.columns import Columns
-from pipeline.data.formats import gluonts_freq, hub_commit, read_tables, source_files, standardize_tables
+from pipeline.data.arrow_store import NotAStore, Store, open_store, store_from_arrays, store_from_series
+from pipeline.data.cache import Cache
+from pipeline.data.column_formats import ColumnFormats
+from pipeline.data.columns import Columns, select_columns
+from pipeline.data.convert import convert
 from pipeline.data.frequency import UNKNOWN
 from pipeline.data.numbers import array_to_float32
+from pipeline.data.readers import gluonts_freq, hub_commit, read_tables, source_files
 from pipeline.data.rows import SourceLocation
-from pipeline.data.tabular import NotInOrder, build_series, stream_series
 
 # Limits of the search for missing values, so that opening a large store stays fast.
 _MAX_CHECKED_SERIES = 10_000
 _MAX_CHECKED_STEPS = 1 << 24
-_LAYOUT = 8  # increase it when the result of a conversion changes, so that cached ones are not used
+_LAYOUT = 9  # increase it when the result of a conversion changes, so that cached ones are not used
 _NAMES_PER_CHUNK = 65_536  # an Arrow array takes less memory than a list of strings
+_KEY = re.compile(r"\bdata\.(?=[a-z])(?!train|frame)")
 logger = logging.getLogger(__name__)
 
 
 def open_source(
-    source: str | Path | pd.DataFrame | np.ndarray,
+    source: Any,
     cache_dir: str | Path = "data/cache",
-    columns: Columns = Columns(),
+    columns: Columns | None = None,
     freq: str | None = None,
+    formats: ColumnFormats = ColumnFormats(),
+    **options: Any,
 ) -> Store:
     """Open series in any common format as an Arrow store.
 
     Args:
-        source: a file (CSV, Excel, Parquet, JSON Lines, Arrow, Feather), a folder of files, a GluonTS or `datasets`
-            folder, the name of a data set on the Hub (`owner/name` or `owner/name:subset`), a long DataFrame, or an
-            array [n_series, length].
-        cache_dir: folder of converted sources; a source that is a store already is opened without conversion.
-        columns: names of the columns of the source.
+        source: a file (CSV, Excel, Parquet, JSON Lines, Arrow, Feather, Monash), a folder of files, a remote path, a
+            GluonTS or `datasets` folder, the name of a data set on the Hub (`owner/name` or `owner/name:subset`), a
+            long DataFrame of pandas or polars, a pyarrow table, or an array [n_series, length].
+        cache_dir: folder of converted files; data in memory, and a file that is a store already, are not written there.
+        columns: names of the columns of the source; None takes them from the options.
         freq: pandas alias; None takes it from the source, or infers it.
+        formats: formats of the model or history that the source belongs to.
+        options: keys of the section `data` of the configuration, such as `target="sales", id_column="shop"`.
 
     Raises:
         UserError: the source is missing, does not parse, or contains invalid rows.
     """
-    if isinstance(source, np.ndarray):
-        return _open_array(source, freq)
-    if isinstance(source, pd.DataFrame):
-        return _open_frame(source, cache_dir, columns, freq)
-    return _open_path(str(source), cache_dir, columns, freq)
+    try:
+        columns = columns or columns_from_config(Config(data=DataConfig(**options)))
+        return _open(source, Cache(cache_dir), columns, freq, formats)
+    except UserError as error:
+        raise UserError(_KEY.sub("", str(error))) from error  # here the keys are arguments
 
 
-def open_configured(config: Config, source: str | pd.DataFrame | np.ndarray | None, freq: str | None = None) -> Store:
+def open_configured(
+    config: Config, source: Any = None, freq: str | None = None, formats: ColumnFormats = ColumnFormats()
+) -> Store:
     """Open a source with the column names, frequency and cache of a configuration.
 
     Args:
         source: as in `open_source`; None is the generated dummy data.
         freq: pandas alias; None is data.freq.
+        formats: as in `open_source`.
 
     Raises:
         UserError: the source is missing or invalid.
@@ -72,10 +84,11 @@ def open_configured(config: Config, source: str | pd.DataFrame | np.ndarray | No
             raise UserError(
                 f"no data is given, and {source} does not exist; name a file, or run scripts/generate_data.py"
             )
-    return open_source(source, config.cache_path(), columns_from_config(config), freq or config.data.freq)
+    cache = Cache(config.cache_path(), config.paths.cache_size)
+    return _open(source, cache, columns_from_config(config), freq or config.data.freq, formats)
 
 
-def open_stores(config: Config, source: str | None) -> list[Store]:
+def open_stores(config: Config, source: Source | None) -> list[Store]:
     """Open a source as stores: a folder of stores file by file, any other source as one.
 
     Args:
@@ -84,7 +97,7 @@ def open_stores(config: Config, source: str | None) -> list[Store]:
     Raises:
         UserError: the source is missing or invalid.
     """
-    if source is not None and config.data.freq is None and Path(source).is_dir():
+    if isinstance(source, str) and config.data.freq is None and Path(source).is_dir():
         columns = columns_from_config(config)
         stores = []
         try:
@@ -98,10 +111,22 @@ def open_stores(config: Config, source: str | None) -> list[Store]:
 
 
 def columns_from_config(config: Config) -> Columns:
-    """Return the names of the columns of sources in a configuration."""
+    """Return the names of the columns of sources in a configuration, and how their cells are read."""
     data = config.data
-    ids = data.id_column if isinstance(data.id_column, str) else tuple(data.id_column)
-    return Columns(ids, data.timestamp_column, data.variates(), data.wide, data.decimal, data.encoding, data.sheet)
+    return Columns(
+        item_id=data.id_column if isinstance(data.id_column, str) else tuple(data.id_column),
+        timestamp=data.timestamp_column if isinstance(data.timestamp_column, str) else tuple(data.timestamp_column),
+        variates=data.variates(),
+        wide=data.wide,
+        decimal=data.decimal,
+        encoding=data.encoding,
+        sheet=data.sheet,
+        timestamp_format=data.timestamp_format,
+        skip_rows=data.skip_rows,
+        missing_values=tuple(listed(data.missing_values)),
+        fill_missing=data.fill_missing,
+        duplicates=data.duplicates,
+    )
 
 
 def _check_variates(store: Store, columns: Columns) -> None:
@@ -121,6 +146,21 @@ def _check_variates(store: Store, columns: Columns) -> None:
         )
 
 
+def _open(source: Any, cache: Cache, columns: Columns, freq: str | None, formats: ColumnFormats) -> Store:
+    if isinstance(source, np.ndarray):
+        store = _open_array(source, freq)
+    elif isinstance(source, (str, Path, SqlSource)):
+        store = _open_path(str(source) if isinstance(source, Path) else source, cache, columns, freq, formats)
+    else:
+        location = SourceLocation("the DataFrame" if isinstance(source, pd.DataFrame) else "the table")
+        table = _to_table(source)
+        table = table.select(select_columns(table.column_names, columns, location, location))
+        found, series = convert([table], columns, location, freq, formats)
+        store = store_from_series(_refuse_duplicate_ids(series, location), found)
+        _log_findings(store, str(location), location.warnings)
+    return store
+
+
 def _open_array(source: np.ndarray, freq: str | None) -> Store:
     if source.ndim != 2:
         raise UserError(f"an array of series must have the shape [n_series, length], got {list(source.shape)}")
@@ -129,77 +169,83 @@ def _open_array(source: np.ndarray, freq: str | None) -> Store:
     return store_from_arrays(array_to_float32(source, "the array"), freq or "")
 
 
-def _open_frame(source: pd.DataFrame, cache_dir: str | Path, columns: Columns, freq: str | None) -> Store:
+def _to_table(source: Any) -> pa.Table:
+    """Return a table in memory, of pandas, polars, pyarrow or any library with Arrow's PyCapsule interface.
+
+    Raises:
+        UserError: the source is not a table, has no rows, or has a column of an unsupported type.
+    """
+    if not isinstance(source, (pd.DataFrame, pa.Table)) and not hasattr(source, "__arrow_c_stream__"):
+        raise UserError(f"a source is a path, a DataFrame, an Arrow table or an array, got {type(source).__name__}")
+    if not isinstance(source, pd.DataFrame):
+        return pa.table(source)
     if source.empty:
         raise UserError("the DataFrame has no rows")
     if isinstance(source.index, pd.DatetimeIndex) and source.index.name is None:
         raise UserError("the DataFrame's index of dates has no name; give it the name of data.timestamp_column")
     try:
-        content = pd.util.hash_pandas_object(source, index=True).to_numpy().tobytes()
-        table = pa.Table.from_pandas(source)  # named levels of the index become columns
+        return pa.Table.from_pandas(source)  # named levels of the index become columns
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise UserError(f"the DataFrame has a column of an unsupported type: {to_one_line(error)}") from error
-    types = [str(dtype) for dtype in source.dtypes]
-    names = [*source.index.names, *source.columns]
-    cached = _cache_file(cache_dir, fingerprint([], _LAYOUT, columns, freq, names, types, content))
-    if not cached.is_file():
-        _convert(lambda: iter([table]), SourceLocation("the DataFrame"), cached, columns, freq)
-    return _open_converted(cached, "the DataFrame")
 
 
-def _open_path(source: str, cache_dir: str | Path, columns: Columns, freq: str | None) -> Store:
+def _open_path(source: Source, cache: Cache, columns: Columns, freq: str | None, formats: ColumnFormats) -> Store:
+    location = SourceLocation(source_name(source))
+    if isinstance(source, SqlSource):
+        from pipeline.data.readers.sql import read_query
+
+        key = fingerprint([], _LAYOUT, columns, freq, str(location), source.query, formats)
+        tables = read_query(source.query, source.url, columns, location)
+        return _convert_to_cache(tables, key, None, cache, columns, freq, formats, location)
     files = source_files(source)
-    if len(files) == 1 and files[0].suffix == ".arrow" and freq is None:
+    identity: object = None
+    if len(files) == 1 and files[0].suffix == ".arrow" and freq is None and columns.fill_missing is None:
         try:
             store = open_store(files[0])
         except NotAStore:
             pass
         else:
             _check_variates(store, columns)
-            _check_content(store, source)
+            _log_findings(store, source, [])
             return store
+    if "://" in source:
+        from pipeline.data.readers import remote
+
+        freq, identity = freq or remote.gluonts_freq(source), remote.identity(source)
+    elif not files:
+        identity = hub_commit(source)
     freq = freq or gluonts_freq(source)
-    commit = None if files else hub_commit(source)
     # The item IDs of several files may be the names of the files.
-    names = [] if len(files) == 1 else [str(file.relative_to(source)) for file in files] or source
-    cached = _cache_file(cache_dir, fingerprint(files, _LAYOUT, columns, freq, names, commit))
-    may_be_outdated = not files and commit is None
-    if may_be_outdated or not cached.is_file():
-        logger.info("converting %s to %s", source, cached)
-        location = SourceLocation(source)
-        _convert(partial(read_tables, source, columns, location), location, cached, columns, freq)
-    return _open_converted(cached, source)
+    names = [] if len(files) == 1 else [str(file.relative_to(source)) for file in files] or str(location)
+    key = fingerprint(files, _LAYOUT, columns, freq, names, identity, formats)
+    tables = read_tables(source, columns, location, cache.folder)
+    return _convert_to_cache(tables, key, files or identity, cache, columns, freq, formats, location)
 
 
-def _cache_file(cache_dir: str | Path, name: str) -> Path:
-    return Path(cache_dir, f"{name}.arrow")
+def _convert_to_cache(
+    tables: Iterator[pa.Table],
+    key: str,
+    identity: object,
+    cache: Cache,
+    columns: Columns,
+    freq: str | None,
+    formats: ColumnFormats,
+    location: SourceLocation,
+) -> Store:
+    """Return the store of a source, converted unless it is in the cache.
 
-
-def _open_converted(path: Path, source: str) -> Store:
-    store = open_store(path)
-    if store.freq == UNKNOWN:
-        logger.warning(
-            "%s has no timestamps, so its steps are counted in the order of the rows; if a column has the timestamps, "
-            "name it with data.timestamp_column",
-            source,
-        )
-    _check_content(store, source)
+    Args:
+        key: name of the store in the cache.
+        identity: what the content of the source is known by; None converts it at each call, in the first process.
+    """
+    may_be_outdated = identity is None and Processes().rank == 0
+    if may_be_outdated or not cache.has(key):
+        logger.info("converting %s", location)
+        found, series = convert(tables, columns, location, freq, formats, cache.folder)
+        cache.write(key, _refuse_duplicate_ids(series, location), found, location)
+    store, warnings = cache.open(key)
+    _log_findings(store, str(location), warnings)
     return store
-
-
-def _convert(
-    read: Callable[[], Iterator[pa.Table]], location: SourceLocation, path: Path, columns: Columns, freq: str | None
-) -> None:
-    """Write a source to a store while it is read if its rows are in order, else read it again and sort it."""
-    options = location, freq, columns.variates
-    try:
-        series = stream_series(standardize_tables(read(), columns, location), *options)
-        write_store(path, _refuse_duplicate_ids(series, location))
-    except (NotInOrder, UserError):
-        # Errors are raised from the second reading, since a row may be valid only together with later ones.
-        tables = standardize_tables(read(), columns, location)
-        series = build_series(tables, *options, temporary_folder=path.parent)
-        write_store(path, _refuse_duplicate_ids(series, location))
 
 
 def _refuse_duplicate_ids(series: Iterable[Series], location: SourceLocation) -> Iterator[Series]:
@@ -226,14 +272,24 @@ def _refuse_duplicate_ids(series: Iterable[Series], location: SourceLocation) ->
                 raise UserError(f"{location}: two series have the item_id {all_names[first]}; make it unique")
 
 
-def _check_content(store: Store, source: str) -> None:
-    """Refuse a store without series, and warn about missing values.
+def _log_findings(store: Store, source: str, warnings: list[str]) -> None:
+    """Log what the columns of a store are, the warnings of its conversion, and its missing values.
 
     Raises:
         UserError: the store has no series.
     """
     if len(store) == 0:
         raise UserError(f"{source} has no series")
+    if store.formats != ColumnFormats():
+        logger.info("%s: %s", source, store.formats.describe(store.variates))
+    for warning in warnings:
+        logger.warning("%s: %s", source, warning)
+    if store.freq == UNKNOWN and store.formats.timestamp is None:
+        logger.warning(
+            "%s has no timestamps, so its steps are counted in the order of the rows; if a column has the timestamps, "
+            "name it with data.timestamp_column",
+            source,
+        )
     _warn_about_missing_ends(store, source)
     _warn_about_sparse_series(store, source)
 
@@ -257,31 +313,17 @@ def _warn_about_missing_ends(store: Store, source: str) -> None:
 
 
 def _warn_about_sparse_series(store: Store, source: str) -> None:
-    """Warn about series with a coarser frequency than the store, and if most steps are missing."""
+    """Warn if most steps are missing."""
     n_steps = n_known = 0
-    strides: dict[str, int] = {}
     for index in range(min(len(store), _MAX_CHECKED_SERIES)):
         if n_steps > _MAX_CHECKED_STEPS:
             break
-        known = np.flatnonzero(~np.isnan(store.target(index)))
-        n_steps, n_known = n_steps + int(store.lengths[index]), n_known + len(known)
-        if len(known) > 2 and (stride := int(np.gcd.reduce(np.diff(known)))) > 1:
-            strides[store.item_ids[index]] = stride
-    if strides and store.freq != UNKNOWN:
-        name, stride = next(iter(strides.items()))
-        logger.warning(
-            "%s: %d series have a coarser frequency than %r: %s has a value every %d steps; set data.freq, or write "
-            "series of another frequency to a separate file",
-            source,
-            len(strides),
-            store.freq,
-            name,
-            stride,
-        )
+        values = store.rows(index)[0]
+        n_steps, n_known = n_steps + len(values), n_known + int(np.count_nonzero(~np.isnan(values)))
     if 2 * n_known < n_steps:
         logger.warning(
-            "%s: only %.0f%% of the steps of frequency %r have a value, and missing values are not zeros; write zeros "
-            "if these are meant, or set data.freq",
+            "%s: only %.0f%% of the steps of frequency %r have a value, and missing values are not zeros; set "
+            "data.fill_missing 0 if they are, or data.freq to a coarser frequency",
             source,
             100 * n_known / n_steps,
             store.freq,

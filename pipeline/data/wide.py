@@ -4,79 +4,108 @@ import re
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.core.errors import UserError
-from pipeline.data.dates import DAY_PATTERNS, PERIOD_PATTERN, parse_timestamps
+from pipeline.data.dates import DAY_PATTERNS, PERIOD_PATTERN, TimeEvidence, TimeFormat, parse_times
 from pipeline.data.rows import SourceLocation
 
 _DATES = [re.compile(form) for form in (rf"(?=(.*\d){{4}})\d[\d\s./:TZ+-]*|{PERIOD_PATTERN}", *DAY_PATTERNS)]
+_NUMBERED = re.compile(r"([A-Za-z]{0,8}[ _-]?)0*(\d+)")
+_MIN_NUMBERED = 3  # fewer numbered names may be attributes, such as address1 and address2
 
 
-def date_columns(names: list[str]) -> list[str]:
-    """Return the columns named by a date, from a year to a time in seconds."""
-    return [name for name in names if any(date.fullmatch(name) for date in _DATES)]
+def step_columns(names: list[str]) -> list[str]:
+    """Return the columns named by a date, or if there are none, those numbered in sequence, such as d_1, d_2, d_3."""
+    dates = [name for name in names if any(date.fullmatch(name) for date in _DATES)]
+    return dates or _numbered_columns(names)
 
 
-def stack_series_columns(
-    table: pa.Table, rows: pa.Array, item_id: str, timestamp: str, target: str
-) -> tuple[pa.Table, pa.ChunkedArray]:
-    """Return a table with one column per series in long form, and the row number of each value; nulls are left out.
+def _numbered_columns(names: list[str]) -> list[str]:
+    """Return the longest run of names with the same prefix and consecutive numbers."""
+    runs: list[list[str]] = []
+    last = None
+    for name in names:
+        match = _NUMBERED.fullmatch(name)
+        current = (match[1], int(match[2])) if match else None
+        if current and last and current == (last[0], last[1] + 1):
+            runs[-1].append(name)
+        elif current:
+            runs.append([name])
+        last = current
+    longest = max(runs, key=len, default=[])
+    return longest if len(longest) >= _MIN_NUMBERED else []
+
+
+def stack_series_columns(table: pa.Table, timestamps: tuple[str, ...]) -> pa.Table:
+    """Return a table with one column per series in long form, series by series, with all its cells.
 
     Args:
-        rows: number of each row of the table in its source.
-        item_id, timestamp, target: names of the columns of the result.
+        table: also with the column `row`.
+        timestamps: the columns of the timestamps.
+
+    Returns:
+        The columns `item_id`, those of the timestamps, `target` and `row`.
     """
-    stamps, numbers = table[timestamp], pa.chunked_array([rows])
-    series = [name for name in table.column_names if name != timestamp]
-    value_type = _common_type(table, series)
-    stacked, stacked_rows = [], []
-    for name in series:
-        values = table[name].cast(value_type)
-        known = values.is_valid()
-        columns = {
-            item_id: pa.array([name] * pc.sum(known).as_py(), pa.string()),
-            timestamp: stamps.filter(known),
-            target: values.filter(known),
-        }
-        stacked.append(pa.table(columns))
-        stacked_rows += numbers.filter(known).chunks
-    return pa.concat_tables(stacked), pa.chunked_array(stacked_rows)
+    series = [name for name in table.column_names if name not in (*timestamps, "row")]
+    cell_rows = np.tile(np.arange(len(table)), len(series))
+    names = pa.DictionaryArray.from_arrays(np.repeat(np.arange(len(series)), len(table)), pa.array(series, pa.string()))
+    columns = {name: table[name].combine_chunks().take(pa.array(cell_rows)) for name in (*timestamps, "row")}
+    return pa.table({"item_id": names, "target": _concat_columns(table, series), **columns})
 
 
-def stack_date_columns(
-    table: pa.Table, rows: pa.Array, item_id: str, timestamp: str, target: str, location: SourceLocation
-) -> tuple[pa.Table, pa.Array]:
-    """Return a table with one row per series and one column per time step in long form, series by series.
+def stack_step_columns(
+    table: pa.Table,
+    item_ids: tuple[str, ...],
+    timestamp_format: str | None,
+    remembered: TimeFormat | None,
+    location: SourceLocation,
+) -> pa.Table:
+    """Return a table with one row per series and one column per time step in long form.
 
-    Arguments and results are those of `stack_series_columns`.
+    Blank cells after the last value of a row are missing values if the columns are named by dates, as in the long form
+    of the table. Numbered columns count the steps of each series, so a series ends with its last value.
+
+    Args:
+        table: also with the column `row`.
+        timestamp_format, remembered: as in `FormatEvidence`, for the dates of the header.
+
+    Returns:
+        The columns of the item ID, `timestamp`, `target` and `row`.
 
     Raises:
         UserError: a column name is not a valid date or is ambiguous, or two names are the same date.
     """
-    steps = date_columns(table.column_names)
-    header = SourceLocation(f"{location}, dates of its header")
-    stamps = parse_timestamps(pa.chunked_array([steps]), np.arange(len(steps)) + 1, header)
-    first = np.unique(stamps, return_index=True)[1]
-    if len(first) < len(steps):
-        second = next(index for index in range(len(steps)) if index not in first)
-        before = int(np.flatnonzero(stamps == stamps[second])[0])
-        raise UserError(
-            f"{location}: its columns {steps[before]!r} and {steps[second]!r} have the same date; keep one of them"
-        )
-    shape, value_type = (len(steps), len(table)), _common_type(table, steps)
-    values = pa.concat_arrays([table[name].cast(value_type).combine_chunks() for name in steps])
-    values = values.take(pa.array(np.arange(len(values)).reshape(shape).T.ravel()))
-    table_rows = pa.array(np.arange(len(table)).repeat(len(steps)))
-    known = values.is_valid()
-    columns = {item_id: table[item_id].take(table_rows), timestamp: np.tile(stamps, len(table)), target: values}
-    return pa.table(columns).filter(known), rows.take(table_rows.filter(known))
+    steps = [name for name in table.column_names if name not in (*item_ids, "row")]
+    numbered = [_NUMBERED.fullmatch(name) for name in steps]
+    is_numbered = not any(date.fullmatch(steps[0]) for date in _DATES) and all(numbered)
+    names = pa.chunked_array([pa.array([match[2] for match in numbered if match] if is_numbered else steps)])
+    header, numbers = SourceLocation(f"{location}, dates of its header"), np.arange(len(steps)) + 1
+    evidence = TimeEvidence(header, timestamp_format, remembered)
+    evidence.add(names, numbers)
+    time_format = evidence.decide()
+    stamps = parse_times(names, time_format, numbers, header)
+    order = np.argsort(stamps, kind="stable")
+    if (repeated := np.flatnonzero(stamps[order][1:] == stamps[order][:-1])).size:
+        first, second = (steps[int(index)] for index in order[repeated[0] : repeated[0] + 2])
+        raise UserError(f"{location}: its columns {first!r} and {second!r} have the same date; keep one of them")
+    times = stamps.astype(np.int64) if time_format.style == "steps" else stamps
+    cell_rows = np.tile(np.arange(len(table)), len(steps))
+    columns = {name: table[name].combine_chunks().take(pa.array(cell_rows)) for name in (*item_ids, "row")}
+    values = _concat_columns(table, steps)
+    stacked = pa.table({**columns, "timestamp": pa.array(times.repeat(len(table))), "target": values})
+    if time_format.style != "steps":
+        return stacked
+    known = values.is_valid().to_numpy(zero_copy_only=False).reshape(len(steps), len(table))
+    is_kept = np.logical_or.accumulate(known[::-1], axis=0)[::-1]
+    is_kept[0] = True  # a series without a value is reported later
+    return stacked.filter(pa.array(is_kept.ravel()))
 
 
-def _common_type(table: pa.Table, names: list[str]) -> pa.DataType:
-    """Return the type that columns are cast to before they are stacked: float64 if all are numbers, else string."""
+def _concat_columns(table: pa.Table, names: list[str]) -> pa.Array:
+    """Return the values of columns, one after the other; null for an empty text."""
     types = [table.schema.field(name).type for name in names]
-    return pa.float64() if all(map(_is_number, types)) else pa.string()
+    value_type = pa.float64() if all(map(_is_number, types)) else pa.string()
+    return pa.concat_arrays([table[name].cast(value_type).combine_chunks() for name in names])
 
 
 def _is_number(column_type: pa.DataType) -> bool:

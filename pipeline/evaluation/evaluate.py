@@ -17,13 +17,11 @@ from pipeline.evaluation.backtest import Evaluation, Task, evaluate_task
 from pipeline.evaluation.baselines import SEASONAL_NAIVE, STATISTICAL, naive_forecast, statistical_forecast
 from pipeline.evaluation.comparison import compare_evaluations, conclude
 from pipeline.evaluation.examples import Example, select_examples
-from pipeline.evaluation.fev import score_fev_tasks
 from pipeline.evaluation.ranking import rank, tied_with_best
 from pipeline.evaluation.report.files import PAGE, check_report_folder, write_report
 from pipeline.evaluation.report.page import Findings, label_models, shown_model
 from pipeline.evaluation.report.rows import SHOWN, make_tables
 from pipeline.evaluation.tasks import open_tasks
-from pipeline.forecasting.forecaster import Forecaster
 from pipeline.models.checkpoint import read_training_info
 from pipeline.models.find import check_model
 
@@ -76,6 +74,8 @@ def _evaluate_on_fev(path: str, config: Config) -> list[Row]:
         )
     folder = config.report_path() / "fev"
     check_writable_folder(folder)
+    from pipeline.evaluation.fev import score_fev_tasks
+
     rows_by_model = score_fev_tasks(path, config.scored_models(), config)
     all_rows = [row for rows in rows_by_model.values() for row in rows]
     logger.info(markdown_table(all_rows, _FEV_SHOWN))
@@ -146,6 +146,8 @@ def load_forecast(name: str, config: Config) -> Callable[[Task], ForecastFunctio
         return lambda task: naive_forecast(task.seasonality)
     if name in STATISTICAL:
         return lambda task: statistical_forecast(name, task.seasonality)
+    from pipeline.forecasting.forecaster import Forecaster
+
     forecaster = Forecaster.load(name, config.chronos.device, config.chronos.seed)
     return lambda _: forecaster.predict_quantiles
 

@@ -14,8 +14,8 @@ from pipeline.config import Config
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.series import History, Panel, Variates
 from pipeline.core.tables import Row
-from pipeline.forecasting.batching import forecast_batches, split_batches
-from pipeline.forecasting.forecaster import Forecaster, check_finite
+from pipeline.forecasting.batching import check_finite, forecast_batches, split_batches
+from pipeline.forecasting.forecaster import Forecaster
 from pipeline.models.find import check_model
 
 logger = logging.getLogger(__name__)

@@ -3,27 +3,31 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Config, EvaluationSet
+from pipeline.config import Config, EvaluationSet, Source, SqlSource, source_name
 from pipeline.core.errors import UserError
 from pipeline.core.files import read_json
+from pipeline.data.column_formats import ColumnFormats
 from pipeline.data.source import open_configured
 from pipeline.evaluation.backtest import Task, make_task
+from pipeline.models.checkpoint import read_formats
 
 _INDEX_KEYS = {"name": str, "freq": str, "prediction_length": int, "seasonality": int}
 """Keys of an entry of an index that configure its task, with their types."""
 
 
 def open_tasks(config: Config) -> list[Task]:
-    """Open the data sets of evaluation.data_path.
+    """Open the data sets of evaluation.data_path, with the column formats of the first trained model to score.
 
     Raises:
         UserError: a data set is missing or invalid, or two have the same name.
     """
     default_length = config.evaluation.prediction_length or config.inference.prediction_length
+    remembered = (read_formats(model) for model in config.scored_models())
+    formats = next((found for found in remembered if found != ColumnFormats()), ColumnFormats())
     tasks = [
         make_task(
-            dataset.name or Path(dataset.path).stem,
-            open_configured(config, dataset.path, dataset.freq),
+            dataset.name or _default_name(dataset.path),
+            open_configured(config, dataset.path, dataset.freq, formats),
             dataset.prediction_length or default_length,
             dataset.seasonality,
             config.evaluation.windows,
@@ -37,11 +41,17 @@ def open_tasks(config: Config) -> list[Task]:
     return tasks
 
 
+def _default_name(source: Source) -> str:
+    return "query" if isinstance(source, SqlSource) else Path(source_name(source)).stem
+
+
 def _configured_datasets(config: Config) -> list[EvaluationSet]:
     datasets = config.evaluation.data_path or config.inference.data_path or str(config.dummy_path())
+    if isinstance(datasets, SqlSource):
+        return [EvaluationSet(datasets)]
     if isinstance(datasets, str):
         return _read_index(Path(datasets)) or [EvaluationSet(datasets)]
-    return [EvaluationSet(dataset) if isinstance(dataset, str) else dataset for dataset in datasets]
+    return [dataset if isinstance(dataset, EvaluationSet) else EvaluationSet(dataset) for dataset in datasets]
 
 
 def _read_index(path: Path) -> list[EvaluationSet]:

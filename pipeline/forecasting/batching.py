@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
 
-from pipeline.core.series import History
+from pipeline.core.errors import UserError, first_few
+from pipeline.core.series import History, target_rows
 
 Indices = TypeVar("Indices", range, np.ndarray)
 Output = TypeVar("Output")
@@ -49,3 +50,21 @@ def forecast_batches(
     for indices in batches:
         rows = histories(indices)
         yield Batch(indices, rows, forecast(rows))
+
+
+def check_finite(histories: Sequence[History], point: np.ndarray, names: Sequence[str]) -> None:
+    """Refuse forecasts that are NaN although the history has a known value: the weights of the model are broken.
+
+    Args:
+        point: point forecasts of all targets, [n_targets, prediction_length].
+        names: names of the histories.
+
+    Raises:
+        UserError: there are such forecasts; the message names the first few.
+    """
+    rows = target_rows(histories)
+    known = np.array([not np.isnan(row).all() for row in rows])
+    broken = np.flatnonzero(known & np.isnan(point).any(axis=1)) // (len(rows) // len(histories))
+    if len(broken):
+        broken_names = [names[index] for index in dict.fromkeys(broken.tolist())]
+        raise UserError(f"the model forecasts NaN for {first_few(broken_names)}: its weights are broken; retrain it")

@@ -7,16 +7,18 @@ import dataclasses
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import atomic_write, check_writable_file, read_json, write_json
 from pipeline.data.arrow_store import Store
-from pipeline.forecasting.forecaster import Forecaster
 from pipeline.forecasting.request import Request
 from pipeline.forecasting.tables import forecast_part, split_parts
+
+if TYPE_CHECKING:
+    from pipeline.forecasting.forecaster import Forecaster
 
 _SUFFIXES = (".parquet", ".csv", ".jsonl")
 _SETTINGS_FILE = "settings.json"

@@ -12,10 +12,11 @@ from pipeline.core.processes import Processes
 from pipeline.core.progress import progress
 from pipeline.data.source import open_configured
 from pipeline.forecasting.files import Parts, check_predictions_path, identity_of
-from pipeline.forecasting.forecaster import Forecaster
 from pipeline.forecasting.plots import drawn_forecasts, forecast_figure, save_figure
 from pipeline.forecasting.request import make_request
 from pipeline.forecasting.tables import split_parts
+from pipeline.models.checkpoint import read_formats
+from pipeline.models.find import check_model
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +32,14 @@ def forecast(config: Config) -> Path:
     inference, processes, device = config.inference, Processes(), config.chronos.device
     path = _checked_output_path(config)
     model = inference.model_path or str(config.trained_path())
-    forecaster = Forecaster.load(model, device, config.chronos.seed, inference.precision)
     if processes.rank:
         processes.barrier(device)  # the first process converts the source
-    store = open_configured(config, inference.data_path)
+    # Before torch is imported, so that a wrong source is refused without waiting for it.
+    check_model(model)
+    store = open_configured(config, inference.data_path, formats=read_formats(model))
+    from pipeline.forecasting.forecaster import Forecaster
+
+    forecaster = Forecaster.load(model, device, config.chronos.seed, inference.precision)
     request = make_request(config, forecaster, store, inference.prediction_length)
     parts = Parts(path, identity_of(model, store, request, config.chronos.seed, inference.precision))
     if processes.rank == 0:
@@ -62,7 +67,7 @@ def _checked_output_path(config: Config) -> Path:
     inference, path = config.inference, config.predictions_path()
     check_predictions_path(path)
     for read in (inference.data_path, inference.future_path):
-        if read is not None and Path(read).exists() and path.exists() and path.samefile(read):
+        if isinstance(read, str) and Path(read).exists() and path.exists() and path.samefile(read):
             raise UserError(f"inference.output_path: the forecasts are made from {path}; choose another file")
     if inference.plot_path is not None:
         check_writable_file(inference.plot_path)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from scipy.special import ndtri
 
-from pipeline.core.errors import UserError, first_few, to_one_line
+from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.metrics import WQL_LEVELS
 from pipeline.core.processes import Processes
 from pipeline.core.series import History, Panel, target_rows
@@ -215,24 +215,6 @@ def _panel_inputs(panel: Panel, context_length: int) -> dict[str, Any]:
         "n_covariates": len(panel.variates.covariates),
         "n_future_covariates": len(panel.variates.known),
     }
-
-
-def check_finite(histories: Sequence[History], point: np.ndarray, names: Sequence[str]) -> None:
-    """Refuse forecasts that are NaN although the history has a known value: the weights of the model are broken.
-
-    Args:
-        point: point forecasts of all targets, [n_targets, prediction_length].
-        names: names of the histories.
-
-    Raises:
-        UserError: there are such forecasts; the message names the first few.
-    """
-    rows = target_rows(histories)
-    known = np.array([not np.isnan(row).all() for row in rows])
-    broken = np.flatnonzero(known & np.isnan(point).any(axis=1)) // (len(rows) // len(histories))
-    if len(broken):
-        broken_names = [names[index] for index in dict.fromkeys(broken.tolist())]
-        raise UserError(f"the model forecasts NaN for {first_few(broken_names)}: its weights are broken; retrain it")
 
 
 def interpolate_levels(quantiles: np.ndarray, trained: np.ndarray, levels: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,8 +18,10 @@ from pipeline.data.arrow_store import Store, store_from_arrays
 from pipeline.data.frequency import UNKNOWN, timestamps
 from pipeline.data.future import FutureCovariates, open_future
 from pipeline.data.numbers import array_to_float32
-from pipeline.forecasting.forecaster import Forecaster
 from pipeline.models.checkpoint import read_training_info
+
+if TYPE_CHECKING:
+    from pipeline.forecasting.forecaster import Forecaster
 
 _MAX_CHECKED_SERIES = 10_000
 """Maximum number of series that are checked for an early end, so that opening a large store stays fast."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +13,11 @@ import pyarrow as pa
 from pipeline.core.errors import UserError, first_few
 from pipeline.data.arrow_store import Store
 from pipeline.data.frequency import UNKNOWN, timestamps
-from pipeline.forecasting.batching import forecast_batches, split_batches
-from pipeline.forecasting.forecaster import Forecaster, check_finite
+from pipeline.forecasting.batching import check_finite, forecast_batches, split_batches
 from pipeline.forecasting.request import Request
+
+if TYPE_CHECKING:
+    from pipeline.forecasting.forecaster import Forecaster
 
 _VALUES_PER_PART = 1 << 23
 """Maximum number of forecast values of a part: 32 MiB of float32."""
@@ -121,7 +123,9 @@ def _long_table(
     """
     n, n_targets, prediction_length = point.shape
     steps = store.lengths[indices, None] + np.arange(prediction_length)
-    stamps = steps if store.freq == UNKNOWN else timestamps(store.starts[indices], store.freq, steps)
+    stamps = timestamps(store.starts[indices], store.freq, steps)
+    if store.freq == UNKNOWN:
+        stamps = stamps.astype(np.int64)
     item_ids = pa.array([store.item_ids[int(index)] for index in indices], pa.string())
     target_of_row = np.tile(np.arange(n_targets).repeat(prediction_length), n)
     columns: dict[str, Any] = {

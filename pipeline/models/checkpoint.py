@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import read_json
+from pipeline.data.column_formats import ColumnFormats
 
 Family = Literal["t5", "gpt2", "bolt", "chronos-2"]
 
@@ -143,6 +144,12 @@ def check_safetensors(path: Path) -> None:
         raise UserError(
             f"{path} is not a complete safetensors file ({error}). Create or download the checkpoint again"
         ) from error
+
+
+def read_formats(model: str | Path | None) -> ColumnFormats:
+    """Return the formats of the columns that a model was trained on, none for a model without training_info.json."""
+    fields = read_training_info(model).get("formats") if model is not None else None
+    return ColumnFormats.from_dict(fields) if fields else ColumnFormats()
 
 
 def read_training_info(model: str | Path) -> dict[str, Any]:

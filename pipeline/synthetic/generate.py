@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import Config, SyntheticConfig
+from pipeline.config import Config, Source, SyntheticConfig
 from pipeline.core.checks import check_defaults
 from pipeline.core.errors import UserError
 from pipeline.core.progress import progress
@@ -132,10 +132,10 @@ def _prepare_mixup(config: Config) -> tuple[MakeSeries, dict[str, Any]]:
     return partial(_draw_mixup_series, mixup), identity
 
 
-def _mixup_sources(config: Config) -> list[tuple[str | None, float]]:
+def _mixup_sources(config: Config) -> list[tuple[Source | None, float]]:
     """Return the path, None for the dummy data, and the weight of each source of data.train."""
     sources = config.data.sources()
-    if any(source.path.startswith(SYNTHETIC) for source in sources):
+    if any(isinstance(source.path, str) and source.path.startswith(SYNTHETIC) for source in sources):
         raise UserError(
             "synthetic.generator tsmixup mixes stored series; "
             "remove the sources that begin with synthetic: from data.train"

@@ -13,6 +13,7 @@ import yaml
 
 from pipeline.core.files import write_json
 from pipeline.core.tables import markdown_table
+from pipeline.data.column_formats import common_formats
 from pipeline.forecasting.plots import forecast_figure, save_figure
 from pipeline.models.checkpoint import TRAINING_INFO
 from pipeline.training.result import TrainingResult
@@ -76,6 +77,7 @@ def training_info(result: TrainingResult) -> dict[str, Any]:
         "history": result.history,
         "identity": result.identity,
         "variates": asdict(run.windows.variates),
+        "formats": common_formats([store.formats for store in run.windows.stores()]).to_dict(),
         "config": config.as_dict(),
         "versions": {library: importlib.metadata.version(library) for library in _LIBRARIES},
     }

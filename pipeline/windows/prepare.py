@@ -70,7 +70,11 @@ def make_windows(
 def data_identity(windows: TrainingWindows) -> list[dict[str, Any]]:
     """Return the hash and the share of each sampler, which a resumed run must have in common with the first one."""
     return [
-        {"fingerprint": sampler.fingerprint, "share": round(float(share), 6), "stores": sampler.store_fingerprints}
+        {
+            "fingerprint": sampler.fingerprint,
+            "share": round(float(share), 6),
+            "stores": [store.fingerprint for store in sampler.stores],
+        }
         for sampler, share in zip(windows.samplers, windows.shares)
     ]
 

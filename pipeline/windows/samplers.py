@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.config import MixupConfig
 from pipeline.core.files import fingerprint
 from pipeline.core.series import UNIVARIATE, Variates
+from pipeline.data.arrow_store import Store
 from pipeline.synthetic.bank import Bank
 from pipeline.synthetic.draws import Draws, hash_words, uniform
 from pipeline.synthetic.mixup import Mixup
@@ -41,8 +42,8 @@ class Sampler(Protocol):
         """Hash of the data and the settings."""
 
     @property
-    def store_fingerprints(self) -> list[str]:
-        """Hashes of the stores that windows are drawn from."""
+    def stores(self) -> list[Store]:
+        """The stores that windows are drawn from."""
 
     def draw(
         self, keys: np.ndarray, batch_keys: np.ndarray, context_length: int, prediction_length: int
@@ -85,9 +86,9 @@ class SeriesSampler:
         return self.split.store.fingerprint
 
     @property
-    def store_fingerprints(self) -> list[str]:
-        """Hash of the store, in a list."""
-        return [self.fingerprint]
+    def stores(self) -> list[Store]:
+        """The store, in a list."""
+        return [self.split.store]
 
     def draw(
         self, keys: np.ndarray, batch_keys: np.ndarray, context_length: int, prediction_length: int
@@ -119,12 +120,12 @@ class MixupSampler:
     def fingerprint(self) -> str:
         """Hash of the stores and the settings of TSMixup."""
         settings = [getattr(self.mixup, field.name) for field in dataclasses.fields(MixupConfig)]
-        return fingerprint([], self.mixup.weights, settings, self.store_fingerprints)
+        return fingerprint([], self.mixup.weights, settings, [store.fingerprint for store in self.stores])
 
     @property
-    def store_fingerprints(self) -> list[str]:
-        """Hashes of the stores that are mixed."""
-        return [split.store.fingerprint for split in self.splits]
+    def stores(self) -> list[Store]:
+        """The stores that are mixed."""
+        return [split.store for split in self.splits]
 
     def draw(
         self, keys: np.ndarray, batch_keys: np.ndarray, context_length: int, prediction_length: int
@@ -161,7 +162,7 @@ class SyntheticSampler:
         return fingerprint([], self.bank)
 
     @property
-    def store_fingerprints(self) -> list[str]:
+    def stores(self) -> list[Store]:
         """An empty list."""
         return []
 

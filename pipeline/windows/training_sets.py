@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pipeline.config import Config
+from pipeline.config import Config, source_name
 from pipeline.data.arrow_store import Store
 from pipeline.data.source import open_configured, open_stores
 from pipeline.synthetic.bank import SYNTHETIC, Bank, open_bank
@@ -33,11 +33,13 @@ def open_training_data(config: Config) -> list[TrainingSet]:
         return [TrainingSet(open_configured(config, None), 1.0)]
     sets: list[TrainingSet] = []
     for source in sources:
-        if source.path.startswith(SYNTHETIC):
+        if isinstance(source.path, str) and source.path.startswith(SYNTHETIC):
             bank = open_bank(source.path.removeprefix(SYNTHETIC), config.synthetic.bank)
             sets.append(TrainingSet(bank, source.weight))
         else:
             stores = open_stores(config, source.path)
             n_series = sum(map(len, stores))
-            sets += [TrainingSet(store, source.weight * len(store) / n_series, source.path) for store in stores]
+            sets += [
+                TrainingSet(store, source.weight * len(store) / n_series, source_name(source.path)) for store in stores
+            ]
     return sets

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipeline.data.arrow_store import Store
 from pipeline.synthetic.draws import hash_words, make_keys, mix, uniform
 from pipeline.windows.gather import learnable_windows, trim_padding
 from pipeline.windows.samplers import Sampler
@@ -70,6 +71,10 @@ class TrainingWindows:
     def shares(self) -> np.ndarray:
         """Share of the windows that each sampler draws, float64, [n_samplers]."""
         return np.diff(self._bounds, prepend=0.0)
+
+    def stores(self) -> list[Store]:
+        """Return the stores that windows are drawn from, without synthetic banks."""
+        return [store for sampler in self.samplers for store in sampler.stores]
 
     def windows_per_epoch(self) -> int | None:
         """Return the number of windows whose horizons cover every training step once on average.

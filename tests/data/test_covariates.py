@@ -35,7 +35,8 @@ def test_an_item_has_a_row_for_each_variate(tmp_path):
     assert store.variates.names == ("sold", "visits", "price", "promo")
     assert_rows_of_shops(store, past)
     assert all(np.array_equal(store.target(index), store.rows(index)[0]) for index in range(5))
-    reopened = open_store(store.path)
+    past.to_parquet(tmp_path / "past.parquet")
+    reopened = open_store(open_table(tmp_path / "past.parquet", tmp_path).path)
     assert reopened.variates == store.variates and reopened.lengths.tolist() == store.lengths.tolist()
 
 
@@ -79,7 +80,7 @@ def test_a_text_among_the_first_numbers_makes_a_categorical_covariate(tmp_path):
 def test_a_text_after_many_numbers_is_refused_with_its_row(tmp_path):
     n = 300_000  # more than one block of the CSV reader
     stamps = pd.date_range("2000-01-01", periods=n, freq="min").astype(str)
-    rows = [f"{stamp},1,1.25" for stamp in stamps[:-1]] + [f"{stamps[-1]},1,cheap"]
+    rows = [f"{stamp},1,{i % 50 / 4}" for i, stamp in enumerate(stamps[:-1])] + [f"{stamps[-1]},1,cheap"]
     (tmp_path / "s.csv").write_text("\n".join(["timestamp,target,price", *rows]))
     with pytest.raises(UserError, match=f"row {n} .*price.*cheap"):
         open_table(tmp_path / "s.csv", tmp_path / "c", Variates(("target",), ("price",)))

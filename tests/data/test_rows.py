@@ -21,11 +21,12 @@ def test_an_error_has_the_first_invalid_row_its_value_and_the_number_of_others()
     refuse_rows(np.zeros(4, bool), rows, SourceLocation("s.csv"), "is wrong")
 
 
-def test_a_warning_is_logged_once_per_source(caplog):
+def test_warnings_are_kept_once_and_rows_are_counted():
     location = SourceLocation("s.csv")
     for _ in range(2):
         location.warn_once("7 columns")
-    assert caplog.messages == ["s.csv: 7 columns"]
+        location.count("rows are merged", np.array([True, False, True]))
+    assert location.warnings == ["7 columns", "4 rows are merged"]
 
 
 def test_distinct_values_have_their_first_positions():

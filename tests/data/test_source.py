@@ -102,11 +102,10 @@ def test_an_array_keeps_its_missing_values_and_takes_a_frequency():
 # Data frames
 
 
-def test_temporary_files_are_beside_the_cached_store(tmp_path, monkeypatch):
-    """The system's temporary folder may be small, or in memory."""
+def test_a_frame_is_converted_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", "/nowhere")
-    store = open_source(FRAME.sample(frac=1, random_state=0), tmp_path)
-    assert len(store) == 3 and [path.suffix for path in tmp_path.iterdir()] == [".arrow"]
+    store = open_source(FRAME.sample(frac=1, random_state=0), tmp_path / "cache")
+    assert len(store) == 3 and store.path is None and not list(tmp_path.iterdir())
 
 
 def test_a_frame_is_not_changed(tmp_path):
@@ -156,17 +155,17 @@ def test_a_source_is_converted_once_until_its_content_changes(tmp_path):
     assert open_source(path, tmp_path / "cache").path == first.path and first.lengths.tolist() == [5]
     write_csv(tmp_path, *VALID_ROWS, "A,2020-01-06,6")
     assert open_source(path, tmp_path / "cache").lengths.tolist() == [6]
-    assert len(list((tmp_path / "cache").iterdir())) == 2
+    assert len(list((tmp_path / "cache").glob("*.arrow"))) == 2
 
 
-@pytest.mark.parametrize("kind", ["parquet", "parts", "gluonts", "datasets dict", "arrow file", "frame"])
+@pytest.mark.parametrize("kind", ["parquet", "parts", "gluonts", "datasets dict", "arrow file"])
 def test_a_second_opening_leaves_the_converted_file_unchanged(tmp_path, kind):
     source = write_source(kind, tmp_path)
     open_source(source, tmp_path / "cache")
-    [converted] = (tmp_path / "cache").iterdir()
+    [converted] = (tmp_path / "cache").glob("*.arrow")
     before = converted.stat()
     open_source(source, tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == [converted]
+    assert list((tmp_path / "cache").glob("*.arrow")) == [converted]
     assert (converted.stat().st_ino, converted.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
@@ -272,7 +271,7 @@ def test_several_columns_form_the_item_id(tmp_path, kind):
         np.testing.assert_array_equal(store.target(index), single.target(index))
     with refused("row ", "row ", "data.id_column"):
         open_source(write_source(kind, tmp_path, frame), tmp_path / "c", Columns("shop"))
-    frame.loc[3, "product"] = None
+    frame.loc[3, ["shop", "product"]] = None
     with refused("row 4 ", "item_id"):
         open_source(write_source(kind, tmp_path, frame), tmp_path / "c", Columns(("shop", "product")))
 
@@ -341,8 +340,8 @@ def test_a_table_without_timestamps_gives_a_warning(tmp_path, caplog):
     assert "DataFrame" in caplog.text and "data.timestamp_column" in caplog.text
 
 
-def test_a_series_of_a_coarser_frequency_gives_a_warning(tmp_path, caplog):
-    """On a daily grid, a weekly series is missing on six days of seven."""
+def test_a_few_values_of_a_coarser_frequency_give_a_warning(tmp_path, caplog):
+    """On a daily grid, a weekly series is missing on six days of seven, but four Mondays may be a coincidence."""
     daily = pd.date_range("2020-01-06", periods=140)
     frames = [pd.DataFrame({"item_id": name, "timestamp": daily, "target": 1.0}) for name in "ABC"]
 
@@ -351,14 +350,11 @@ def test_a_series_of_a_coarser_frequency_gives_a_warning(tmp_path, caplog):
         open_source(pd.concat([*frames, *rows]), tmp_path)
         return caplog.text
 
-    weekly = pd.DataFrame({"item_id": "weekly", "timestamp": daily[::7], "target": 2.0})
-    even = pd.DataFrame({"item_id": "even", "timestamp": daily[[0, 4, 10, 20]], "target": 2.0})
-    irregular = even.assign(timestamp=daily[[0, 4, 9, 20]])
+    weekly = pd.DataFrame({"item_id": "weekly", "timestamp": daily[:28:7], "target": 2.0})
+    irregular = weekly.assign(timestamp=daily[[0, 4, 9, 20]])
     assert not warnings() and not warnings(irregular)
     text = warnings(weekly)
-    assert all(fact in text for fact in ("'D'", "1 series", "weekly", "7 steps", "data.freq"))
-    text = warnings(even)
-    assert "even" in text and "2 steps" in text
+    assert all(fact in text for fact in ("'D'", "1 series", "weekly", "W-MON", "data.freq"))
 
 
 def test_series_that_end_with_missing_values_give_a_warning(tmp_path, caplog):

@@ -113,8 +113,8 @@ def test_a_model_without_covariates_refuses_them(run_script, tiny, files):
 def test_the_targets_of_a_store_keep_their_names(run_script, tiny, tmp_path):
     """The store has the names, even if data.target does not name them."""
     past, _ = shops(2)
-    store = open_source(past, tmp_path / "cache", Columns(variates=Variates(("sold", "visits"))))
     past.to_csv("shops.csv", index=False)
+    store = open_source("shops.csv", tmp_path / "cache", Columns(variates=Variates(("sold", "visits"))))
     settings = ["--inference.model_path", tiny["chronos-2"], "--inference.prediction_length", 3]
     for name, data, target in (("both", store.path, []), ("one", "shops.csv", ["--data.target", "sold"])):
         paths = ["--inference.data_path", data, "--inference.output_path", f"{name}.csv"]

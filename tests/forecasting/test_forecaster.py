@@ -7,7 +7,8 @@ import torch
 from chronos import BaseChronosPipeline
 
 from pipeline.core.errors import UserError
-from pipeline.forecasting.forecaster import Forecaster, check_finite, interpolate_levels
+from pipeline.forecasting.batching import check_finite
+from pipeline.forecasting.forecaster import Forecaster, interpolate_levels
 
 FAMILIES = ("bolt", "t5", "gpt2", "chronos-2")
 LEVELS = [0.1, 0.5, 0.9]

@@ -39,7 +39,7 @@ class Hub:
                 self.answer(with_body=True)
 
             def answer(self, with_body):
-                path = self.path.split("?")[0]
+                path = self.path.split("?")[0].replace("/resolve/main/", f"/resolve/{COMMIT}/")
                 if path == "/api/whoami-v2" and self.headers.get("Authorization") == "Bearer hf_right":
                     self.send(json.dumps({"name": "someone", "type": "user"}).encode(), True)
                 elif path in (api, f"{api}/revision/main", f"{api}/revision/{COMMIT}"):

@@ -20,8 +20,11 @@ FORMATS += ["arrow file", "ipc file", "arrow stream", "arrow zstd", "jsonl neste
 
 
 def refused(*facts):
-    """Expect a UserError whose message has these facts, as regular expressions, in this order."""
-    return pytest.raises(UserError, match="(?s)" + ".*".join(facts))
+    """Expect a UserError whose message has these facts, as regular expressions, in this order.
+
+    A fact such as data.freq is the key in a message of a command, and the argument freq in one of `open_source`.
+    """
+    return pytest.raises(UserError, match="(?s)" + ".*".join(fact.removeprefix("data.") for fact in facts))
 
 
 def write_csv(folder, *rows, header="item_id,timestamp,target", name="s.csv"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support.series import long_frame
 
-from pipeline.config import Config, DataConfig, MixupConfig, SyntheticConfig, WeightedSource
+from pipeline.config import Config, DataConfig, MixupConfig, SqlSource, SyntheticConfig, WeightedSource
 from pipeline.core.errors import UserError
 from pipeline.data.arrow_store import Store
 from pipeline.synthetic.bank import Bank, open_bank
@@ -96,7 +96,7 @@ def prepared(nano, data, config=None, **training):
 
 def test_real_and_synthetic_sources_are_drawn_by_weight(nano, tmp_path):
     long_frame(n_series=4, length=300).to_csv(tmp_path / "a.csv", index=False)
-    sources: list[WeightedSource | str]
+    sources: list[WeightedSource | SqlSource | str]
     sources = [WeightedSource(str(tmp_path / "a.csv"), 1.0), WeightedSource("synthetic:growth", 3.0)]
     config = replace(Config(), data=DataConfig(train=sources), paths=replace(Config().paths, data_dir=str(tmp_path)))
     (training, validation), _ = prepared(nano, open_training_data(config), config)

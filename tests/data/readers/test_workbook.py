@@ -83,8 +83,8 @@ def test_an_encrypted_or_old_workbook_is_refused(tmp_path, name):
         open_source(tmp_path / name, tmp_path / "cache")
 
 
-def test_a_workbook_without_openpyxl_is_refused_with_the_command_to_install_it(tmp_path, monkeypatch):
+def test_a_workbook_without_the_library_is_refused_with_the_command_to_install_it(tmp_path, monkeypatch):
     path = write_workbook(tmp_path / "s.xlsx", [HEADER])
-    monkeypatch.setitem(sys.modules, "openpyxl", None)
-    with refused("s.xlsx", "pip install openpyxl"):
+    monkeypatch.setitem(sys.modules, "python_calamine", None)
+    with refused("s.xlsx", "pip install"):
         open_source(path, tmp_path / "cache")

@@ -1,7 +1,6 @@
 """CSV files with other encodings, delimiters and headers."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,8 +11,6 @@ from support.source_files import refused, to_dict, write_csv
 from pipeline.config import Config, DataConfig
 from pipeline.core.series import Variates
 from pipeline.data.columns import Columns
-from pipeline.data.csv_files import read_csv
-from pipeline.data.rows import SourceLocation
 from pipeline.data.source import columns_from_config, open_source
 
 
@@ -97,11 +94,11 @@ def test_a_file_without_header_or_rows_is_refused(tmp_path, text):
         open_source(tmp_path / "s.csv", tmp_path / "cache")
 
 
-def test_rows_are_numbered_across_blocks(tmp_path):
-    rows = [f"{'A' * 1000};2020-01-01;1,5"] * 5000  # more than a block
+def test_a_late_contradiction_is_refused_with_its_row(tmp_path):
+    rows = [f"{'A' * 1000};{day:%Y-%m-%d};1,5" for day in pd.date_range("2000-01-01", periods=5000)]  # several blocks
     path = write_csv(tmp_path, *rows, "A;2020-01-01;1.5", header="item_id;timestamp;target")
     with refused("s.csv", "row 5001 ", "data.decimal"):
-        list(read_csv(Path(path), Columns(), SourceLocation("s.csv")))
+        open_source(path, tmp_path / "cache")
 
 
 @pytest.mark.parametrize("row, n_values", [("A,2020-01-02,2,5", 4), ("A,2020-01-02", 2)])

@@ -51,7 +51,7 @@ def test_a_series_may_continue_in_a_file_with_another_type_of_timestamp(tmp_path
 
 
 @pytest.mark.parametrize("missing, facts", [
-    ("timestamp", ("row 1 of 1.parquet", "timestamp")), ("target", ("1.parquet", "'target'")),
+    ("timestamp", ("timestamp", "row 1 of 1.parquet")), ("target", ("1.parquet", "'target'")),
 ])  # fmt: skip
 def test_a_file_without_a_column_of_the_first_file_is_refused(tmp_path, missing, facts):
     folder = write_parts(tmp_path / "parts", FRAME[:40], FRAME[40:].drop(columns=missing))
@@ -169,8 +169,8 @@ def test_item_ids_that_are_absent_from_a_whole_block_are_refused(tmp_path):
 def test_the_frequency_of_nested_series_is_inferred_from_all_blocks(tmp_path, weekly_first):
     daily, weekly = (
         {
-            "timestamp": [str(day.date()) for day in pd.date_range("2020-01-06", periods=9, freq=freq)],
-            "target": [1.0] * 9,
+            "timestamp": [str(day.date()) for day in pd.date_range("2020-01-06", periods=7, freq=freq)],
+            "target": [1.0] * 7,
         }
         for freq in ("D", "W-MON")
     )
@@ -179,7 +179,7 @@ def test_the_frequency_of_nested_series_is_inferred_from_all_blocks(tmp_path, we
     store = open_source(
         write_json(tmp_path, [{"item_id": str(number), **row} for number, row in enumerate(rows)]), tmp_path / "cache"
     )
-    assert store.freq == "D" and sorted(store.lengths) == ([9, 57, 57] if weekly_first else [9, 9, 57])
+    assert store.freq == "D" and sorted(store.lengths) == ([7, 43, 43] if weekly_first else [7, 7, 43])
 
 
 @pytest.mark.parametrize("missing", ["timestamp", "item_id"])

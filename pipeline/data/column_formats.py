@@ -1,0 +1,262 @@
+"""What each column of a source is: decided once from the whole column, and applied to every later table of a model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.core.errors import UserError
+from pipeline.core.series import Variates
+from pipeline.data.dates import TimeEvidence, TimeFormat
+from pipeline.data.numbers import MISSING, NumberEvidence, NumberFormat, decide_numbers, parse_numbers
+from pipeline.data.rows import SourceLocation, is_text, to_text
+
+_BOOLEANS = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
+_NOT_CATEGORIES = ("nan", "NaN", "NAN", "null", "Null", "NULL", "<NA>")
+"""Words that programs write for a missing value, and people for nothing else."""
+_MIN_NUMBERS, _NUMBER_SHARE = 10, 0.9
+"""Texts with fewer distinct numbers, or with a smaller share of them, are categories, such as sizes S, 36 and 38."""
+_MAX_DISTINCT = 100_000  # bounds the memory of the evidence of a column
+
+
+@dataclass(frozen=True)
+class LabelFormat:
+    """A column of categories, or of the booleans true and false in any spelling."""
+
+    kind: Literal["category", "boolean"]
+
+    def describe(self) -> str:
+        """Return the format in words."""
+        return self.kind
+
+
+ValueFormat = NumberFormat | LabelFormat
+
+
+@dataclass(frozen=True)
+class ColumnFormats:
+    """The format of the timestamps and of each column of values, as kept with a store and a checkpoint."""
+
+    timestamp: TimeFormat | None = None
+    """None for series without timestamps."""
+    values: Mapping[str, ValueFormat] = field(default_factory=dict)
+    """Formats by column name. A single target is called `target`, whatever its name in the table."""
+
+    def describe(self, variates: Variates) -> str:
+        """Return the formats in words, such as `target: number, decimal point; promo: category of none, flyer`."""
+        parts = []
+        for name, value_format in self.values.items():
+            categories = variates.categories.get(name, ())
+            shown = f" of {', '.join(categories[:5])}{', ...' if len(categories) > 5 else ''}"
+            is_category = isinstance(value_format, LabelFormat) and value_format.kind == "category"
+            parts.append(f"{name}: {value_format.describe()}{shown if is_category else ''}")
+        if self.timestamp is not None:
+            parts.append(f"timestamp: {self.timestamp.describe()}")
+        return "; ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the formats as a dictionary of JSON values."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(fields: Mapping[str, Any]) -> ColumnFormats:
+        """Return the formats of a dictionary that `to_dict` made."""
+        values = {
+            name: LabelFormat(**value) if "kind" in value else NumberFormat(**value)
+            for name, value in fields["values"].items()
+        }
+        return ColumnFormats(TimeFormat(**fields["timestamp"]) if fields["timestamp"] else None, values)
+
+
+def common_formats(formats: Sequence[ColumnFormats]) -> ColumnFormats:
+    """Return what several sources of a model have in common; a column that differs is decided anew in later tables."""
+    if not formats:
+        return ColumnFormats()
+    first, *others = formats
+    values = {
+        name: value for name, value in first.values.items() if all(other.values.get(name) == value for other in others)
+    }
+    same_timestamp = all(other.timestamp == first.timestamp for other in others)
+    return ColumnFormats(first.timestamp if same_timestamp else None, values)
+
+
+class FormatEvidence:
+    """Collects what the values of all columns of a source show about their formats."""
+
+    def __init__(
+        self,
+        variates: Variates,
+        location: SourceLocation,
+        timestamp_format: str | None,
+        missing: Collection[str],
+        remembered: ColumnFormats,
+    ) -> None:
+        self._location, self._remembered = location, remembered
+        self._time = TimeEvidence(location, timestamp_format, remembered.timestamp)
+        self._has_timestamps = False
+        self._numbers = {name: NumberEvidence(name, missing) for name in format_names(variates)}
+        self._labels = {
+            name: _LabelEvidence(missing)
+            for name in variates.covariates
+            if name not in remembered.values  # the model's format is settled
+        }
+
+    def add(self, table: pa.Table, columns: Mapping[str, str]) -> None:
+        """Add the values of a table.
+
+        Args:
+            columns: the column of the table for each name of `format_names`.
+        """
+        rows = table["row"].to_numpy()
+        if "timestamp" in table.column_names:
+            self._has_timestamps = True
+            self._time.add(table["timestamp"], rows)
+        for name, evidence in self._numbers.items():
+            column = table[columns[name]]
+            if is_text(column.type):
+                evidence.add(column, int(rows[0]))
+        for name, labels in self._labels.items():
+            labels.add(table[columns[name]])
+
+    def decide(self, decimal: Literal["auto", ".", ","]) -> ColumnFormats:
+        """Return the format of each column.
+
+        Raises:
+            UserError: a column is ambiguous, or contradicts its remembered format.
+        """
+        remembered = self._remembered
+        values: dict[str, ValueFormat] = {}
+        for name in self._numbers:
+            known = remembered.values.get(name)
+            if isinstance(known, LabelFormat):
+                values[name] = known
+            elif name in self._labels and (kind := self._labels[name].decide()):
+                values[name] = LabelFormat(kind)
+        numbers = {name: evidence for name, evidence in self._numbers.items() if name not in values}
+        known_numbers = {name: known for name, known in remembered.values.items() if isinstance(known, NumberFormat)}
+        decided = decide_numbers(numbers, decimal, known_numbers, self._location)
+        values = {name: values[name] if name in values else decided[name] for name in self._numbers}
+        return ColumnFormats(self._time.decide() if self._has_timestamps else None, values)
+
+
+def format_names(variates: Variates) -> list[str]:
+    """Return the names of the columns of values in `ColumnFormats`."""
+    return ["target"] if len(variates) == len(variates.targets) == 1 else list(variates.names)
+
+
+def parse_values(
+    column: pa.ChunkedArray,
+    value_format: ValueFormat,
+    categories: dict[str, int],
+    rows: np.ndarray,
+    location: SourceLocation,
+    name: str,
+    missing: Collection[str],
+) -> np.ndarray:
+    """Return a column as numbers, a category as its position: float64, [n], NaN for a missing value.
+
+    Args:
+        categories: positions of the categories found so far; new ones are added.
+        rows: number of each row in the source, [n].
+        missing: further texts that mean a missing value.
+
+    Raises:
+        UserError: a value does not have the format; the message names the row.
+    """
+    if isinstance(value_format, NumberFormat):
+        if is_text(column.type) and name != "target":
+            column = _booleans_to_numbers(column)
+        return parse_numbers(column, value_format, rows, location, name, missing)
+    texts = _label_texts(column, missing)
+    encoded = texts.combine_chunks().dictionary_encode()
+    labels = encoded.dictionary.to_pylist()
+    if value_format.kind == "boolean":
+        invalid = [label for label in labels if label.strip().lower() not in _BOOLEANS]
+        if invalid:
+            row = rows[texts.to_pylist().index(invalid[0])]
+            raise UserError(
+                f"{location}: {location.describe_row(int(row))} has the {name} {invalid[0]!r}, which is not true or "
+                "false as in the rest of the column or in the history; write true or false"
+            )
+        labels = ["true" if _BOOLEANS[label.strip().lower()] else "false" for label in labels]
+        categories.update({"false": 0, "true": 1})
+    codes = [categories.setdefault(label, len(categories)) for label in labels]
+    return np.array([*codes, np.nan])[encoded.indices.fill_null(len(codes)).to_numpy()]
+
+
+class _LabelEvidence:
+    """What the values of a covariate show: whether they are numbers, booleans or categories."""
+
+    def __init__(self, missing: Collection[str]) -> None:
+        self._missing = missing
+        self._is_category = False
+        self._has_booleans = self._has_typed_numbers = False
+        self._words: set[str] = set()
+        self._numbers: set[str] = set()
+
+    def add(self, column: pa.ChunkedArray) -> None:
+        kind = column.type
+        if pa.types.is_dictionary(kind):
+            self._is_category = True
+        elif pa.types.is_boolean(kind):
+            self._has_booleans = True
+        elif not is_text(kind):
+            self._has_typed_numbers = self._has_typed_numbers or not pa.types.is_null(kind)
+        elif len(self._words) + len(self._numbers) < _MAX_DISTINCT:
+            texts = pc.unique(_label_texts(column, self._missing)).drop_null()
+            try:
+                texts.cast(pa.float64())  # the most frequent case, and fast
+                self._numbers.update(texts[:_MAX_DISTINCT].to_pylist())
+            except pa.ArrowInvalid:
+                labels = texts.to_pandas()
+                is_number = pd.to_numeric(_plain_numbers(labels), errors="coerce").notna()
+                self._numbers.update(labels[is_number])
+                self._words.update(labels[~is_number])
+
+    def decide(self) -> Literal["category", "boolean"] | None:
+        """Return the kind of label, None for numbers."""
+        if self._is_category:
+            return "category"
+        words = {word.strip().lower() for word in self._words}
+        if words and words <= _BOOLEANS.keys() and all(n.strip() in _BOOLEANS for n in self._numbers):
+            return "boolean"
+        if self._has_booleans and not words and not self._has_typed_numbers:
+            return "boolean"
+        n_words, n_numbers = len(words - set(MISSING)), len(self._numbers)
+        if self._numbers or self._has_typed_numbers:
+            is_number = n_words == 0 or n_numbers >= max(_MIN_NUMBERS, _NUMBER_SHARE * (n_words + n_numbers))
+            return None if is_number else "category"
+        return "category" if self._words else None
+
+
+def _plain_numbers(texts: pd.Series) -> pd.Series:
+    """Return texts whose numbers pandas can parse, in any locale."""
+    return texts.str.replace(r"(?<=\d)[.,' \u00a0\u202f\u2019](?=\d)", ".", n=1, regex=True).str.replace(
+        r"(?<=\d)[,' \u00a0\u202f\u2019](?=\d)", "", regex=True
+    )
+
+
+def _booleans_to_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return texts with 1 and 0 for true and false, for a column of numbers in the history."""
+    lower = pc.utf8_lower(to_text(column))
+    numbers = pc.if_else(pc.equal(lower, "true"), "1", pc.if_else(pc.equal(lower, "false"), "0", to_text(column)))
+    return pa.chunked_array([numbers]) if isinstance(numbers, pa.Array) else numbers
+
+
+def _label_texts(column: pa.ChunkedArray, missing: Collection[str]) -> pa.ChunkedArray:
+    """Return a column as texts, whole floats without a fraction, null for missing values."""
+    if pa.types.is_floating(column.type):
+        values = column.to_numpy()
+        known = values[~np.isnan(values)]
+        if (known == np.round(known)).all() and (np.abs(known) < 2**53).all():
+            column = pa.chunked_array([pa.array(values, from_pandas=True).cast(pa.int64())])
+    texts = to_text(column)
+    is_missing = pc.is_in(texts, pa.array([*missing, *_NOT_CATEGORIES], pa.string()))
+    return pc.if_else(is_missing, pa.scalar(None, pa.string()), texts)

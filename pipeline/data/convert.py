@@ -1,0 +1,372 @@
+"""The conversion of tables to series, in one pass over their source.
+
+    tables -> long rows -> what each column is, decided from all of it -> numbers -> sorted by series and time -> grid
+
+Texts wait in a spool until their columns are decided. Typed columns need no decision and are not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.core.errors import UserError
+from pipeline.core.progress import progress
+from pipeline.core.series import UNIVARIATE, Series, Variates
+from pipeline.data.column_formats import ColumnFormats, FormatEvidence, format_names, parse_values
+from pipeline.data.columns import Columns
+from pipeline.data.dates import TimeEvidence, TimeFormat, parse_times
+from pipeline.data.frequency import UNKNOWN, align_starts
+from pipeline.data.grid import EPOCH, SeriesChecks, build_series
+from pipeline.data.numbers import NumberEvidence, decide_numbers, parse_numbers
+from pipeline.data.readers import is_list_type
+from pipeline.data.rows import SourceLocation, is_text, refuse_rows, to_text
+from pipeline.data.sorting import Rows, RowSorter
+from pipeline.data.spool import Spool
+from pipeline.data.wide import stack_series_columns, stack_step_columns
+
+_JOINT = "\x1f"  # between the parts of an item ID, which may themselves contain the slash of its name
+
+
+def convert(
+    tables: Iterable[pa.Table],
+    columns: Columns,
+    location: SourceLocation,
+    freq: str | None = None,
+    remembered: ColumnFormats = ColumnFormats(),
+    folder: Path | None = None,
+) -> tuple[ColumnFormats, Iterator[Series]]:
+    """Return the formats of the columns of tables, and their series.
+
+    A long table has a row for each time step, a wide table a column for each series or time step, and a nested table a
+    row for each series. Long and wide rows may have any order.
+
+    Args:
+        freq: pandas alias; None infers it from the timestamps.
+        remembered: formats of the model or history that the tables belong to.
+        folder: folder of temporary files; None is the system's.
+
+    Raises:
+        UserError: a column is missing or ambiguous, or a row is invalid; the message names the row.
+    """
+    numbered = _number_rows(_show_progress(tables, location))
+    first = next(numbered, None)
+    if first is None:
+        raise UserError(f"{location} has no rows")
+    numbered = chain([first], numbered)
+    if _is_nested(first, columns):
+        if columns.wide or len(columns.variates) > 1:
+            raise UserError(
+                f"{location} has one row per series; data.wide, covariates and several targets need another form"
+            )
+        checked = (_check_nested_rows(table, columns, location) for table in numbered)
+        if "timestamp" not in first.column_names or not is_list_type(first.schema.field("timestamp").type):
+            return ColumnFormats(), _build_nested_series(checked, columns, location, freq, remembered.timestamp)
+        numbered = (_explode(table, location) for table in checked)
+        columns = replace(columns, item_id="item_id", timestamp="timestamp", variates=UNIVARIATE)
+    elif columns.wide:
+        numbered = (_stack(table, columns, remembered.timestamp, location) for table in numbered)
+    items = _ItemIds(location)
+    long: Iterator[pa.Table] = (_standardize(table, columns, items) for table in numbered)
+    formats, long = _decide_formats(long, columns, location, remembered, folder)
+    names = format_names(columns.variates)
+    categories: dict[str, dict[str, int]] = {name: {} for name in names}
+    sorter = RowSorter(len(names), folder)
+    for table in long:
+        sorter.add(_parse_rows(table, formats, categories, columns, location))
+    items.check_names()
+    variates = columns.variates
+    if len(variates) == len(variates.targets) == 1:
+        variates = UNIVARIATE
+    else:
+        known = {name: tuple(positions) for name, positions in categories.items() if positions}
+        variates = Variates(variates.targets, variates.past, variates.known, known)
+    kind = "none" if formats.timestamp is None else "steps" if formats.timestamp.style == "steps" else "dates"
+    return formats, build_series(sorter, items.names, columns, location, freq, kind, variates)
+
+
+def _show_progress(tables: Iterable[pa.Table], location: SourceLocation) -> Iterator[pa.Table]:
+    """Yield tables, and show a bar with the rows read and the time left if it takes longer than two seconds."""
+    n_rows = percent = 0
+    with progress(None, 100, "%", f"reading {location}", delay=2) as bar:
+        for table in tables:
+            n_rows += len(table)
+            bar.set_postfix_str(f"{n_rows:,} rows", refresh=False)
+            bar.update(int(100 * location.fraction_read) - percent)
+            percent = int(100 * location.fraction_read)
+            yield table
+        bar.update(100 - percent)
+
+
+def _number_rows(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Yield the tables that have rows, with the column `row`: numbers of the rows from 1."""
+    n_rows = 0
+    for table in tables:
+        if len(table):
+            yield table.append_column("row", pa.array(np.arange(n_rows + 1, n_rows + 1 + len(table))))
+            n_rows += len(table)
+
+
+def _is_nested(table: pa.Table, columns: Columns) -> bool:
+    names = [name for name in columns.variates.names if name in table.column_names]
+    return any(is_list_type(table.schema.field(name).type) for name in names)
+
+
+def _stack(table: pa.Table, columns: Columns, remembered: TimeFormat | None, location: SourceLocation) -> pa.Table:
+    """Return a wide table in long form, under the configured names."""
+    if set(columns.timestamps) <= set(table.column_names):
+        stacked = stack_series_columns(table, columns.timestamps)
+        return stacked.rename_columns({"item_id": columns.item_ids[0], "target": columns.target})
+    stacked = stack_step_columns(table, columns.item_ids, columns.timestamp_format, remembered, location)
+    return stacked.rename_columns({"timestamp": columns.timestamps[0], "target": columns.target})
+
+
+def _standardize(table: pa.Table, columns: Columns, items: _ItemIds) -> pa.Table:
+    """Return a long table with the columns `code`, `row`, `timestamp` if there is one, and `value 0`, `value 1`, ..."""
+    result = {"code": pa.array(items.encode(table, columns.item_ids)), "row": table["row"]}
+    stamps = [name for name in columns.timestamps if name in table.column_names]
+    if stamps:
+        column = _join_timestamps([table[name] for name in stamps]) if len(stamps) > 1 else table[stamps[0]]
+        if isinstance(column.type, pa.BaseExtensionType):  # pandas' periods
+            column = pa.chunked_array([pa.array(column.to_pandas().dt.to_timestamp())])
+        result["timestamp"] = column.dictionary_encode() if pa.types.is_string(column.type) else column
+    for position, name in enumerate(columns.variates.names):
+        result[f"value {position}"] = table[name]
+    return pa.table(result)
+
+
+def _join_timestamps(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
+    """Return the texts of several columns joined by a space, without the midnight of a date that has a time beside it."""
+    date, *others = map(to_text, columns)
+    date = pc.replace_substring_regex(date, r"[ T]00:00:00(\.0+)?$", "")
+    return pc.binary_join_element_wise(date, *others, " ")
+
+
+class _ItemIds:
+    """Number the series in the order of their first rows."""
+
+    def __init__(self, location: SourceLocation) -> None:
+        self.names: list[str] = []
+        self._codes: dict[str, int] = {}
+        self._location = location
+
+    def encode(self, table: pa.Table, columns: Sequence[str]) -> np.ndarray:
+        """Return the number of the series of each row: int32, [n].
+
+        Raises:
+            UserError: a row has no item ID, or two series have the same name.
+        """
+        parts = [table[name] for name in columns if name in table.column_names]
+        if not parts:
+            self._location.has_item_ids = False
+            self.names = ["0"]
+            return np.zeros(len(table), np.int32)
+        missing = np.logical_and.reduce([part.is_null().to_numpy() for part in parts])
+        refuse_rows(missing, table["row"].to_numpy(), self._location, "has no item_id")
+        texts = parts[0]
+        if len(parts) > 1:
+            texts = pc.binary_join_element_wise(*(pc.fill_null(to_text(part), "") for part in parts), _JOINT)
+        encoded = texts.combine_chunks()
+        if not pa.types.is_dictionary(encoded.type):
+            encoded = encoded.dictionary_encode()
+        codes = [self._code(key) for key in to_text(encoded.dictionary).to_pylist()]
+        return np.array(codes, np.int32)[encoded.indices.to_numpy()]
+
+    def _code(self, key: str) -> int:
+        code = self._codes.setdefault(key, len(self.names))
+        if code == len(self.names):
+            self.names.append(key.replace(_JOINT, "/"))
+        return code
+
+    def check_names(self) -> None:
+        """Refuse two series whose joined names are the same.
+
+        Raises:
+            UserError: as described.
+        """
+        if len(set(self.names)) == len(self.names):
+            return
+        seen: set[str] = set()
+        name = next(name for name in self.names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise UserError(
+            f"{self._location}: two series have the joined item ID {name!r}, since a part contains a slash; rename it"
+        )
+
+
+def _decide_formats(
+    tables: Iterator[pa.Table],
+    columns: Columns,
+    location: SourceLocation,
+    remembered: ColumnFormats,
+    folder: Path | None,
+) -> tuple[ColumnFormats, Iterator[pa.Table]]:
+    """Return the formats of the columns, and the tables.
+
+    Raises:
+        UserError: a column is ambiguous.
+    """
+    names = format_names(columns.variates)
+    value_columns = {name: f"value {position}" for position, name in enumerate(names)}
+    evidence = FormatEvidence(columns.variates, location, columns.timestamp_format, columns.missing_values, remembered)
+    first = next(tables)
+    evidence.add(first, value_columns)
+    if location.has_types and not _needs_evidence(first.schema):
+        return evidence.decide(columns.decimal), _require_types(chain([first], tables), location)
+    spool = Spool(folder)
+    spool.append(first)
+    for table in tables:
+        evidence.add(table, value_columns)
+        spool.append(table)
+    return evidence.decide(columns.decimal), spool.drain()
+
+
+def _needs_evidence(schema: pa.Schema) -> bool:
+    """Return whether a column can only be decided from all its values."""
+    for name in schema.names:
+        kind = schema.field(name).type
+        if name == "timestamp":
+            typed = pa.types.is_date(kind) or pa.types.is_timestamp(kind) and kind.tz is None
+        else:
+            typed = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+        if not typed:
+            return True
+    return False
+
+
+def _require_types(tables: Iterator[pa.Table], location: SourceLocation) -> Iterator[pa.Table]:
+    """Yield tables of typed columns.
+
+    Raises:
+        UserError: a later table has another column, or texts.
+    """
+    has_timestamps: bool | None = None
+    for table in tables:
+        row = location.describe_row(table["row"][0].as_py())
+        if has_timestamps not in (None, "timestamp" in table.column_names):
+            raise UserError(f"{location}: only some files have a timestamp, see {row}; add the column, or remove it")
+        if _needs_evidence(table.schema):
+            raise UserError(f"{location}: {row} has other types of columns than the rows before it; write files alike")
+        has_timestamps = "timestamp" in table.column_names
+        yield table
+
+
+def _parse_rows(
+    table: pa.Table,
+    formats: ColumnFormats,
+    categories: dict[str, dict[str, int]],
+    columns: Columns,
+    location: SourceLocation,
+) -> Rows:
+    """Return the rows of a long table as numbers."""
+    numbers = table["row"].to_numpy()
+    stamps = numbers
+    if formats.timestamp is not None:
+        if "timestamp" not in table.column_names:
+            raise UserError(f"{location}: {location.describe_row(int(numbers[0]))} has no timestamp, unlike other rows")
+        stamps = parse_times(table["timestamp"], formats.timestamp, numbers, location).astype(np.int64)
+    values = np.empty((len(numbers), len(formats.values)))
+    for position, (name, value_format) in enumerate(formats.values.items()):
+        column = table[f"value {position}"]
+        parsed = parse_values(column, value_format, categories[name], numbers, location, name, columns.missing_values)
+        values[:, position] = parsed
+    return Rows(table["code"].to_numpy(), stamps, numbers, values)
+
+
+def _build_nested_series(
+    tables: Iterator[pa.Table],
+    columns: Columns,
+    location: SourceLocation,
+    freq: str | None,
+    remembered: TimeFormat | None,
+) -> Iterator[Series]:
+    """Yield the series of nested tables, each with a start or without timestamps."""
+    checks = SeriesChecks(columns, UNIVARIATE, location)
+    for table in tables:
+        rows = table["row"].to_numpy()
+        freq = freq or (table.schema.metadata or {}).get(b"freq", b"").decode()
+        freq = freq or _read_freq_column(table, location) or UNKNOWN
+        start = next((name for name in ("start", "timestamp") if name in table.column_names), None)
+        starts = np.full(len(table), EPOCH)
+        if start is not None and freq != UNKNOWN:
+            if remembered is None:
+                evidence = TimeEvidence(location, columns.timestamp_format)
+                evidence.add(table[start], rows)
+                remembered = evidence.decide()
+            freq, starts = align_starts(parse_times(table[start], remembered, rows, location), freq)
+        lengths = pc.list_value_length(table["target"]).to_numpy()
+        value_rows, values = np.repeat(rows, lengths), pc.list_flatten(table["target"])
+        parsed = _parse_list_values(values, value_rows, columns, location)
+        ends = np.cumsum(lengths)
+        for name, begin, end, length in zip(to_text(table["item_id"]).to_pylist(), starts, ends, lengths):
+            yield Series(name, begin, freq, checks.finish(name, parsed[None, end - length : end]))
+    checks.report(freq or UNKNOWN)
+
+
+def _parse_list_values(
+    values: pa.ChunkedArray, rows: np.ndarray, columns: Columns, location: SourceLocation
+) -> np.ndarray:
+    """Return the values of lists as float64; texts have the format that the lists of their table show."""
+    evidence = NumberEvidence("target", columns.missing_values)
+    if is_text(values.type):
+        evidence.add(values, int(rows[0]))
+    number_format = decide_numbers({"target": evidence}, columns.decimal, {}, location)["target"]
+    return parse_numbers(values, number_format, rows, location, "target", columns.missing_values)
+
+
+def _read_freq_column(table: pa.Table, location: SourceLocation) -> str:
+    """Return the one frequency in the column `freq` of a nested table, `UNKNOWN` if there is none.
+
+    Raises:
+        UserError: a row has another frequency than the first.
+    """
+    if "freq" not in table.column_names:
+        return UNKNOWN
+    freqs = to_text(table["freq"])
+    different = pc.fill_null(pc.not_equal(freqs, freqs[0]), freqs[0].is_valid).to_numpy()
+    problem = f"has a freq other than {freqs[0]}, that of the first row"
+    advice = "write a separate file for each frequency"
+    refuse_rows(different, table["row"].to_numpy(), location, problem, freqs, advice)
+    return freqs[0].as_py() or UNKNOWN
+
+
+def _check_nested_rows(table: pa.Table, columns: Columns, location: SourceLocation) -> pa.Table:
+    """Return a nested table with standard column names and item IDs, by default the positions of the rows.
+
+    Raises:
+        UserError: a row has no target or item ID.
+    """
+    rows = table["row"].to_numpy()
+    standard = {columns.item_ids[0]: "item_id", columns.timestamps[0]: "timestamp", columns.target: "target"}
+    metadata = table.schema.metadata
+    table = table.rename_columns([standard.get(name, name) for name in table.column_names])
+    table = table.replace_schema_metadata(metadata)
+    refuse_rows(table["target"].is_null().to_numpy(), rows, location, "has no target")
+    if "item_id" in table.column_names:
+        refuse_rows(table["item_id"].is_null().to_numpy(), rows, location, "has no item_id")
+        return table
+    return table.append_column("item_id", pa.array([str(number - 1) for number in rows]))
+
+
+def _explode(table: pa.Table, location: SourceLocation) -> pa.Table:
+    """Return the long form of a nested table with a list of timestamps per series.
+
+    Raises:
+        UserError: a row has no list of timestamps, or one of another length than its target.
+    """
+    rows = table["row"].to_numpy()
+    if not is_list_type(table.schema.field("timestamp").type):
+        raise UserError(
+            f"{location}: {location.describe_row(rows[0])} has no list of timestamps, unlike the rows before it"
+        )
+    lengths = pc.list_value_length(table["target"])
+    different = pc.not_equal(lengths, pc.fill_null(pc.list_value_length(table["timestamp"]), -1))
+    refuse_rows(different.to_numpy(), rows, location, "has different numbers of timestamps and values")
+    columns = {name: pc.list_flatten(table[name]) for name in ("timestamp", "target")}
+    parents = pa.array(np.repeat(np.arange(len(table)), lengths.to_numpy()))
+    return pa.table({**columns, **{name: table[name].take(parents) for name in ("item_id", "row")}})

@@ -1,0 +1,139 @@
+"""Reading of sources of any format as Arrow tables, with the columns, names and types of the source.
+
+Text files give strings, in which an empty cell is null. Other files give the types that they have.
+"""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+from pipeline.core.errors import UserError
+from pipeline.data.columns import Columns
+from pipeline.data.readers.arrow import is_list_type, read_arrow, read_parquet
+from pipeline.data.readers.files import (
+    DataFile,
+    gluonts_freq,
+    identify,
+    report_parse_errors,
+    source_files,
+    stem,
+)
+from pipeline.data.readers.hub import datasets_files, hub_commit, read_hub
+from pipeline.data.readers.json_lines import read_json
+from pipeline.data.readers.monash import read_monash
+from pipeline.data.readers.text import read_csv
+from pipeline.data.readers.workbook import read_workbook
+from pipeline.data.rows import SourceLocation
+
+__all__ = ["gluonts_freq", "hub_commit", "is_list_type", "read_tables", "source_files"]
+
+_READERS = {
+    "csv": read_csv,
+    "json": read_json,
+    "tsf": read_monash,
+    "parquet": read_parquet,
+    "arrow": read_arrow,
+    "workbook": read_workbook,
+}
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+_TEXT_FORMATS = ("csv", "json", "tsf")
+
+
+def read_tables(
+    source: str, columns: Columns, location: SourceLocation, folder: Path | None = None
+) -> Iterator[pa.Table]:
+    """Yield the selected columns of a source, in order, with a bounded number of rows each.
+
+    Args:
+        location: records which file has which rows, and the share of the source that has been read.
+        folder: folder of remote files, which are there while they are read; None is the system's for temporary files.
+
+    Raises:
+        UserError: a file does not parse, is empty or truncated, or lacks a column.
+    """
+    if "://" in source:
+        yield from _read_remote(source, columns, location, folder)
+    elif files := datasets_files(Path(source)) or source_files(source):
+        n_bytes = sum(file.stat().st_size for file in files)
+        yield from _read_files(files, len(files), n_bytes, Path(source), columns, location)
+    else:
+        yield from read_hub(source, columns, location)
+
+
+def _read_remote(source: str, columns: Columns, location: SourceLocation, folder: Path | None) -> Iterator[pa.Table]:
+    from pipeline.data.readers import remote
+
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    sizes = [file.size or 0 for file in remote.list_files(source)]
+    with tempfile.TemporaryDirectory(prefix=".remote-", dir=folder) as name:
+        files = remote.local_files(source, Path(name))
+        yield from _read_files(files, len(sizes), sum(sizes), Path(name), columns, location, remove=True)
+
+
+def _read_files(
+    paths: Iterable[Path],
+    n_files: int,
+    n_bytes: int,
+    folder: Path,
+    columns: Columns,
+    location: SourceLocation,
+    remove: bool = False,
+) -> Iterator[pa.Table]:
+    """Yield the tables of files.
+
+    Args:
+        n_bytes: size of all files, 0 if it is unknown.
+        folder: the folder of the files, or the only file.
+        remove: whether a file is removed after it was read.
+    """
+    n_rows = n_bytes_before = 0
+    for path in paths:
+        relative = path.relative_to(folder)
+        if n_files > 1:
+            location.start_file(str(relative), n_rows)
+        file, size = identify(path, str(relative) if remove else None), path.stat().st_size
+        for table in _read_file(file, relative, columns, location):
+            n_rows += len(table)
+            location.fraction_read = min(1, (n_bytes_before + file.fraction_read() * size) / (n_bytes or size))
+            yield _add_file_name(table, columns, path) if n_files > 1 else table
+        n_bytes_before += size
+        if remove:
+            path.unlink()
+
+
+def _read_file(file: DataFile, relative: Path, columns: Columns, location: SourceLocation) -> Iterator[pa.Table]:
+    """Yield the tables of a file.
+
+    Args:
+        relative: its path in the source; folders named COLUMN=VALUE are columns of Parquet files.
+    """
+    folders = (part.partition("=") for part in relative.parent.parts)
+    partition = {
+        unquote(name): None if value == _NULL_PARTITION else unquote(value) for name, equals, value in folders if equals
+    }
+    if partition and file.format != "parquet":
+        raise UserError(f"{file} is in a folder with partitions, named COLUMN=VALUE; write partitions as Parquet files")
+    location.has_types = file.format != "json"
+    with report_parse_errors(file, columns.encoding if file.format in _TEXT_FORMATS else None):
+        if partition:
+            tables = read_parquet(file, columns, location, partition)
+        else:
+            tables = _READERS[file.format](file, columns, location)
+        for table in tables:
+            lists = [field.name for field in table.schema if is_list_type(field.type)]
+            if columns.wide and lists:
+                raise UserError(f"{file}: the column {lists[0]!r} has lists, one row per series; remove data.wide")
+            yield table
+
+
+def _add_file_name(table: pa.Table, columns: Columns, path: Path) -> pa.Table:
+    """Return a table with the name of its file as the item ID if it is long and has no item IDs, else unchanged."""
+    if columns.wide or set(columns.item_ids) & set(table.column_names):
+        return table
+    if is_list_type(table.schema.field(columns.target).type):
+        return table
+    return table.append_column(columns.item_ids[0], pa.repeat(pa.scalar(stem(path)), len(table)))

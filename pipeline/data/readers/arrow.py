@@ -1,0 +1,124 @@
+"""Reading of Parquet, Arrow and Feather files, of which a damaged one is refused.
+
+Arrow's readers check the structure of a file but not its values, so that a damaged offset points out of its buffer.
+Every table is validated before it leaves this module. Not even the structure of Feather 1, which was replaced in 2020,
+is checked: pyarrow crashes at one in ten damaged files, so that another process reads it.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import pyarrow as pa
+
+from pipeline.core.errors import UserError
+from pipeline.data.columns import Columns, select_columns
+from pipeline.data.readers.files import DataFile
+from pipeline.data.readers.isolated import run_isolated
+from pipeline.data.rows import SourceLocation
+
+NESTED_ROWS = 1024
+"""Number of rows of nested tables that are read at a time; a row has as many values as many long rows."""
+_LONG_ROWS = 65_536  # 262,144 rows are not faster
+_VALUES = 1 << 23  # of a wide table; bounds memory
+_END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+_FEATHER_1_TO_STREAM = """
+import pyarrow as pa, pyarrow.feather
+table = pa.feather.read_table(pa.BufferReader(sys.stdin.buffer.read()))
+table.validate(full=True)
+with pa.ipc.new_stream(sys.stdout.buffer, table.schema) as writer:
+    writer.write_table(table)
+"""
+
+
+def read_parquet(
+    file: DataFile, columns: Columns, location: SourceLocation, partition: Mapping[str, str | None] = {}
+) -> Iterator[pa.Table]:
+    """Yield the rows of a Parquet file, a bounded number at a time.
+
+    Args:
+        partition: values of further columns, from the names of the file's folders.
+    """
+    import pyarrow.parquet as pq
+
+    # With pre_buffer, pyarrow keeps all buffers until the end of the file.
+    with file.open_random_access() as source, pq.ParquetFile(source, pre_buffer=False) as parquet:
+        schema, n_read = parquet.schema_arrow, 0
+        file.fraction_read = lambda: n_read / max(1, parquet.metadata.num_rows)
+        names = select_columns([*(set(partition) - set(schema.names)), *schema.names], columns, file, location)
+        stored = [name for name in names if name not in partition]
+        for batch in parquet.iter_batches(_batch_size(schema, stored, columns), columns=stored):
+            n_read += len(batch)
+            table = validated(pa.Table.from_batches([batch]))
+            for name in partition.keys() & set(names):
+                table = table.append_column(name, pa.repeat(pa.scalar(partition[name], pa.string()), len(table)))
+            yield table.select(names)
+
+
+def _batch_size(schema: pa.Schema, names: list[str], columns: Columns) -> int:
+    """Return the number of rows of a table that are read at a time."""
+    if any(is_list_type(schema.field(name).type) for name in names):
+        return NESTED_ROWS
+    return min(_LONG_ROWS, max(1, _VALUES // len(names)))
+
+
+def read_arrow(file: DataFile, columns: Columns, location: SourceLocation) -> Iterator[pa.Table]:
+    """Yield the rows of a file in any of Arrow's formats: Feather 1, IPC file (also Feather 2), or IPC stream.
+
+    Raises:
+        UserError: the file is damaged or truncated, or lacks a column.
+    """
+    with file.open_random_access(memory_map=True) as source:
+        magic = source.read(6)
+        if magic[:4] == b"FEA1":
+            source = pa.BufferReader(run_isolated(file, _FEATHER_1_TO_STREAM))
+        source.seek(0)
+        open_reader = pa.ipc.open_file if magic == b"ARROW1" else pa.ipc.open_stream
+        schema = open_reader(source).schema
+        names = select_columns(schema.names, columns, file, location)
+        # Dictionaries and buffers of other columns are not read.
+        options = pa.ipc.IpcReadOptions(included_fields=[schema.names.index(name) for name in names])
+        source.seek(0)
+        reader = open_reader(source, options=options)
+        for batch in _file_batches(file, reader) if magic == b"ARROW1" else _stream_batches(file, source, reader):
+            table = validated(pa.Table.from_batches([batch])).select(names)
+            n_rows = _batch_size(schema, names, columns)
+            yield from (table.slice(start, n_rows) for start in range(0, len(table), n_rows))
+
+
+def _file_batches(file: DataFile, reader: pa.RecordBatchFileReader) -> Iterator[pa.RecordBatch]:
+    for index in range(reader.num_record_batches):
+        file.fraction_read = lambda: (index + 1) / reader.num_record_batches
+        yield reader.get_batch(index)
+
+
+def _stream_batches(
+    file: DataFile, source: pa.NativeFile, reader: pa.RecordBatchStreamReader
+) -> Iterator[pa.RecordBatch]:
+    """Yield the batches of a stream; pyarrow reads one that is truncated between two batches without an error."""
+    n_bytes, position = source.size(), source.tell()
+    source.seek(max(0, n_bytes - len(_END_OF_STREAM)))
+    if source.read() != _END_OF_STREAM:
+        raise UserError(f"{file} is truncated: its end-of-stream mark is missing; create the file again")
+    source.seek(position)
+    file.fraction_read = lambda: source.tell() / n_bytes
+    yield from reader
+    if source.tell() != n_bytes:
+        raise UserError(f"{file} is damaged: it has an end-of-stream mark before its end; create the file again")
+
+
+def validated(table: pa.Table) -> pa.Table:
+    """Return a table after a check that its values lie in their buffers and its texts are UTF-8, with plain strings.
+
+    Raises:
+        pa.ArrowInvalid: as described.
+    """
+    table.validate(full=True)
+    for position, field in enumerate(table.schema):
+        if pa.types.is_string_view(field.type):  # polars writes it, and pyarrow has few functions for it
+            table = table.set_column(position, field.name, table.column(position).cast(pa.string()))
+    return table
+
+
+def is_list_type(column_type: pa.DataType) -> bool:
+    """Return whether the values of a column are lists, of any of Arrow's list types."""
+    checks = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(check(column_type) for check in checks)

@@ -1,0 +1,180 @@
+"""Reading of CSV files with any delimiter and encoding, and with lines above the header."""
+
+import csv
+import re
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from pipeline.core.errors import UserError
+from pipeline.data.columns import UNNAMED, Columns, select_columns
+from pipeline.data.readers.files import DataFile
+from pipeline.data.rows import SourceLocation
+
+SAMPLE_ROWS = 50
+"""Number of rows among which a header is looked for."""
+_DELIMITERS = ",;\t|"
+_SEPARATOR_LINE = re.compile(r"sep=([ -~\t])")  # spreadsheets write the delimiter in a line above the header
+_RAGGED_ROW = re.compile(r"Expected (\d+) columns, got (\d+): (.*)", re.DOTALL)  # pyarrow's message
+# A block becomes a table. Blocks of 1 to 8 MB are equally fast for 3 columns; for many, a table needs hundreds of rows.
+_MIN_BLOCK, _MAX_BLOCK = 1 << 22, 1 << 26
+_BYTES_PER_COLUMN = 400 * 8  # 400 rows of a short number and its delimiter
+_BLOCKS_AHEAD = 4
+
+
+class _Header(NamedTuple):
+    """The header of a CSV file."""
+
+    names: list[str]
+    """Names of the columns; a column without a name is called by its position, as in pandas: `Unnamed: 0`."""
+    delimiter: str
+    encoding: str
+    n_lines: int
+    """Number of lines up to the header, with it."""
+    n_chars: int
+    """Number of characters of these lines."""
+
+
+class _Throttle:
+    """A stream that is read a few blocks ahead of the tables that were taken; pyarrow alone reads 32 blocks ahead."""
+
+    def __init__(self, stream: pa.NativeFile) -> None:
+        self._stream = stream
+        self._allowed = threading.Semaphore(_BLOCKS_AHEAD)
+        self._lock = threading.Lock()
+        self.closed = False
+
+    def read(self, n_bytes: int) -> bytes:
+        # pyarrow makes a table of each block. The timeout is for the case that a table needs more.
+        self._allowed.acquire(timeout=10)
+        with self._lock:
+            return b"" if self.closed else self._stream.read(n_bytes)
+
+    def allow_block(self) -> None:
+        self._allowed.release()
+
+    def close(self) -> None:
+        with self._lock:
+            self.closed = True
+        self._allowed.release(100)  # more than pyarrow reads ahead
+
+
+def read_csv(file: DataFile, columns: Columns, location: SourceLocation) -> Iterator[pa.Table]:
+    """Yield the rows of a CSV file as strings, null for an empty cell, one block of the file at a time.
+
+    Raises:
+        UserError: the file has no header, lacks a column, or has a row of another length.
+    """
+    import pyarrow.csv as pacsv
+
+    header = _read_header(file, columns)
+    try:
+        wanted = select_columns(header.names, columns, file, location)
+    except UserError:
+        _refuse_early_header(file, header, columns)
+        raise
+    block_size = min(max(_MIN_BLOCK, _BYTES_PER_COLUMN * len(header.names)), _MAX_BLOCK) + 4 * header.n_chars
+    with file.open() as stream:
+        throttle = _Throttle(stream)
+        try:
+            reader = pacsv.open_csv(
+                pa.PythonFile(throttle, "r"),
+                read_options=pacsv.ReadOptions(
+                    column_names=header.names,
+                    skip_rows=header.n_lines,
+                    block_size=block_size,
+                    encoding=header.encoding,
+                ),
+                parse_options=pacsv.ParseOptions(
+                    delimiter=header.delimiter,
+                    newlines_in_values=True,
+                    ignore_empty_lines=len(header.names) > 1,  # in a single column, an empty line is a missing value
+                ),
+                # Values are converted to numbers later, where an error can name the row.
+                convert_options=pacsv.ConvertOptions(
+                    include_columns=wanted,
+                    column_types=dict.fromkeys(wanted, pa.string()),
+                    strings_can_be_null=True,
+                    null_values=[""],  # "NA" may be an item ID, such as the country code of Namibia
+                ),
+            )
+            for batch in reader:
+                throttle.allow_block()
+                yield pa.Table.from_batches([batch])
+        except pa.ArrowInvalid as error:
+            if str(error) == "Empty CSV file":  # it has a header but no rows
+                return
+            if ragged := _RAGGED_ROW.search(str(error)):
+                _refuse_early_header(file, header, columns)
+                n_columns, n_values, text = ragged.groups()
+                raise UserError(
+                    f"{file}: a row has {n_values} values for {n_columns} columns: {' '.join(text.split())}; write one "
+                    "value per column, and quote values that contain the delimiter"
+                ) from error
+            if "straddling" in str(error):
+                raise UserError(
+                    f"{file}: a row is longer than {block_size >> 20} MB; check for a quote that is not closed"
+                ) from error
+            raise
+        finally:
+            throttle.close()
+
+
+def _read_header(file: DataFile, columns: Columns) -> _Header:
+    delimiters, lines, n_lines, n_chars, in_quotes = _DELIMITERS, "", 0, 0, False
+    with file.open_text(columns.encoding) as text:
+        encoding = "utf-8" if text.encoding == "utf-8-sig" else text.encoding  # pyarrow reads UTF-8 itself
+        for line in text:
+            n_lines, n_chars = n_lines + 1, n_chars + len(line)
+            if separator := _SEPARATOR_LINE.fullmatch(line.strip(" \r\n")):
+                delimiters = separator[1]
+            elif n_lines > columns.skip_rows:
+                lines += line
+                in_quotes ^= line.count('"') % 2 == 1  # a name with a line break continues in the next line
+                if lines.strip(" \r\n") and not in_quotes or n_chars > _MAX_BLOCK:
+                    break
+    header = lines.strip(" \r\n")
+    if not header or in_quotes:
+        problem = "a quote in the header is not closed" if in_quotes else "it has no header"
+        raise UserError(f"{file}: {problem}; write the names of the columns in its first line")
+    delimiter = max(delimiters, key=re.sub(r'"[^"]*"', "", header).count)
+    names = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [""])
+    names = [name.strip() or f"{UNNAMED}{position}" for position, name in enumerate(names)]
+    return _Header(names, delimiter, encoding, n_lines, n_chars)
+
+
+def _refuse_early_header(file: DataFile, header: _Header, columns: Columns) -> None:
+    """Raise an error if a line below looks like the header."""
+    with file.open_text(columns.encoding) as text:
+        lines = list(islice(text, SAMPLE_ROWS))
+    by_delimiter = (list(csv.reader(lines, delimiter=mark, quoting=csv.QUOTE_NONE)) for mark in _DELIMITERS)
+    rows = max(
+        by_delimiter, key=lambda rows: max(Counter(len(row) for row in rows if len(row) > 1).values(), default=0)
+    )
+    refuse_early_header(file, header.names, header.n_lines, rows)
+
+
+def refuse_early_header(file: DataFile, names: list[str], line: int, rows: Sequence[Sequence[str | None]]) -> None:
+    """Raise an error that proposes data.skip_rows if a row below looks like the header, since most rows are as long.
+
+    Args:
+        names: names of the columns in the header that was found.
+        line: line of this header, from 1.
+        rows: cells of the first rows of the file.
+
+    Raises:
+        UserError: as described.
+    """
+    [(n_cells, _)] = Counter(len(row) for row in rows if len(row) > 1).most_common(1) or [(0, 0)]
+    like_header = (index for index, row in enumerate(rows) if len(row) == n_cells and sum(not cell for cell in row) < 2)
+    first = next(like_header, 0)
+    n_named = sum(not name.startswith(UNNAMED) for name in names)
+    if first >= line and n_named < n_cells:
+        raise UserError(
+            f"{file}: line {line} was read as the header and has {n_named} names, but most lines have {n_cells} values; "
+            f"if line {first + 1} is the header, set data.skip_rows: {first}; otherwise name every column"
+        )

@@ -1,0 +1,108 @@
+"""Reading of workbooks of Excel and OpenDocument, one sheet each."""
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.core.errors import UserError, first_few
+from pipeline.data.columns import UNNAMED, Columns, select_columns
+from pipeline.data.readers.cells import cell_text, to_column
+from pipeline.data.readers.files import DataFile
+from pipeline.data.readers.isolated import run_isolated
+from pipeline.data.readers.text import SAMPLE_ROWS, refuse_early_header
+from pipeline.data.rows import SourceLocation
+
+_ROWS_PER_TABLE = 65_536
+# Prints the names of the sheets and whether each is visible, and then blocks of rows of one of them, as JSON.
+_PRINT_SHEET = """
+import datetime, io, itertools, json
+from python_calamine import CalamineWorkbook, SheetTypeEnum, SheetVisibleEnum
+workbook = CalamineWorkbook.from_filelike(io.BytesIO(sys.stdin.buffer.read()))
+sheets = [sheet for sheet in workbook.sheets_metadata if sheet.typ == SheetTypeEnum.WorkSheet]
+sheets = {sheet.name: sheet.visible == SheetVisibleEnum.Visible for sheet in sheets}
+print(json.dumps(sheets))
+name = sys.argv[1] or next(filter(sheets.get, sheets), None)
+rows = workbook.get_sheet_by_name(name).iter_rows() if name in sheets else iter(())
+while block := list(itertools.islice(rows, 4096)):
+    print(json.dumps(block, default=lambda cell: f"{cell} 00:00:00" if type(cell) is datetime.date else str(cell)))
+"""
+
+
+def read_workbook(file: DataFile, columns: Columns, location: SourceLocation) -> Iterator[pa.Table]:
+    """Yield the rows of a sheet without the empty ones.
+
+    A column has numbers if all its cells are numbers, else texts, with dates in the ISO format. A formula gives its
+    saved result. The library gives an error such as #N/A as an empty cell, which becomes null.
+
+    Raises:
+        UserError: python-calamine is missing, the file is not a workbook, or the sheet is missing, empty or lacks a
+            column.
+    """
+    try:
+        import python_calamine  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"{file}: a package for workbooks is missing: pip install python-calamine") from error
+    lines = io.BytesIO(run_isolated(file, _PRINT_SHEET, columns.sheet or ""))
+    _check_sheets(json.loads(lines.readline()), file, columns.sheet, location)
+    rows = ([_clean(cell) for cell in row] for line in lines for row in json.loads(line))
+    top = list(islice(rows, columns.skip_rows + SAMPLE_ROWS))
+    numbered = (
+        (number, row) for number, row in enumerate(chain(top, rows), 1) if any(cell is not None for cell in row)
+    )
+    line, header = next((item for item in numbered if item[0] > columns.skip_rows), (0, []))
+    if not header:
+        raise UserError(f"{file}: the sheet is empty; write the names of the columns in its first row")
+    names = [cell_text(name) or f"{UNNAMED}{position}" for position, name in enumerate(header)]
+    while names[-1] == f"{UNNAMED}{len(names) - 1}":  # columns that have a format but no content
+        names.pop()
+    try:
+        wanted = select_columns(names, columns, file, location)
+    except UserError:
+        refuse_early_header(file, names, line, [[str(cell) for cell in row if cell is not None] for row in top])
+        raise
+    positions = [names.index(name) for name in wanted]
+    blocks: list[list[pa.Array]] = []
+    while block := [row for _, row in islice(numbered, _ROWS_PER_TABLE)]:
+        blocks.append([to_column([row[position] for row in block]) for position in positions])
+    chunks = {name: _unify(arrays) for name, arrays in zip(wanted, zip(*blocks))}
+    values = {*wanted} - {*columns.item_ids, *columns.timestamps} if columns.wide else {columns.target}
+    if blocks and all(array.null_count == len(array) for name in values for array in chunks[name]):
+        raise UserError(f"{file} contains no value; if it has formulas, save it in Excel, which stores their results")
+    for index in range(len(blocks)):
+        file.fraction_read = lambda: (index + 1) / len(blocks)
+        yield pa.table({name: arrays[index] for name, arrays in chunks.items()})
+
+
+def _check_sheets(sheets: dict[str, bool], file: DataFile, name: str | None, location: SourceLocation) -> None:
+    """Refuse a missing sheet, and warn if there are several to choose from.
+
+    Args:
+        sheets: whether each sheet is visible.
+    """
+    visible = [sheet for sheet, is_visible in sheets.items() if is_visible]
+    if name is not None and name not in sheets:
+        raise UserError(f"data.sheet: {file} has no sheet {name!r}, only {first_few(list(sheets))}")
+    if name is None and not visible:
+        raise UserError(f"{file} has no visible sheet; choose a hidden one with data.sheet")
+    if name is None and len(visible) > 1:
+        others = first_few(visible[1:])
+        location.warn_once(f"reading sheet {visible[0]!r} of {file}; to read another ({others}), set data.sheet")
+
+
+def _unify(arrays: Sequence[pa.Array]) -> list[pa.Array]:
+    """Return the parts of a column as numbers if all are, else as texts."""
+    types = {array.type for array in arrays} - {pa.null()}
+    if types and pa.string() not in types:
+        return [array.cast(pa.float64()) if pa.types.is_null(array.type) else array for array in arrays]
+    return [pa.array(map(cell_text, array.to_pylist()), pa.string()) for array in arrays]
+
+
+def _clean(cell: Any) -> Any:
+    """Return a cell, None for an empty one, a whole float as an integer."""
+    if isinstance(cell, str):
+        return cell.strip() or None
+    return int(cell) if isinstance(cell, float) and cell.is_integer() else cell
