@@ -121,7 +121,7 @@ class FormatEvidence:
         for name, evidence in self._numbers.items():
             column = table[columns[name]]
             if is_text(column.type):
-                evidence.add(column, int(rows[0]))
+                evidence.add(column, rows)
         for name, labels in self._labels.items():
             labels.add(table[columns[name]])
 
@@ -171,8 +171,6 @@ def parse_values(
         UserError: a value does not have the format; the message names the row.
     """
     if isinstance(value_format, NumberFormat):
-        if is_text(column.type) and name != "target":
-            column = _booleans_to_numbers(column)
         return parse_numbers(column, value_format, rows, location, name, missing)
     texts = _label_texts(column, missing)
     encoded = texts.combine_chunks().dictionary_encode()
@@ -241,13 +239,6 @@ def _plain_numbers(texts: pd.Series) -> pd.Series:
     return texts.str.replace(r"(?<=\d)[.,' \u00a0\u202f\u2019](?=\d)", ".", n=1, regex=True).str.replace(
         r"(?<=\d)[,' \u00a0\u202f\u2019](?=\d)", "", regex=True
     )
-
-
-def _booleans_to_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return texts with 1 and 0 for true and false, for a column of numbers in the history."""
-    lower = pc.utf8_lower(to_text(column))
-    numbers = pc.if_else(pc.equal(lower, "true"), "1", pc.if_else(pc.equal(lower, "false"), "0", to_text(column)))
-    return pa.chunked_array([numbers]) if isinstance(numbers, pa.Array) else numbers
 
 
 def _label_texts(column: pa.ChunkedArray, missing: Collection[str]) -> pa.ChunkedArray:

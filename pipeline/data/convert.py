@@ -314,7 +314,7 @@ def _parse_list_values(
     """Return the values of lists as float64; texts have the format that the lists of their table show."""
     evidence = NumberEvidence("target", columns.missing_values)
     if is_text(values.type):
-        evidence.add(values, int(rows[0]))
+        evidence.add(values, rows)
     number_format = decide_numbers({"target": evidence}, columns.decimal, {}, location)["target"]
     return parse_numbers(values, number_format, rows, location, "target", columns.missing_values)
 

@@ -168,7 +168,13 @@ def infer_freq(groups: Sequence[np.ndarray]) -> str | None:
     Args:
         groups: ascending datetime64[s] of each series; a series of fewer than three points has no vote.
     """
-    votes = Counter(infer_series_freq(stamps) for stamps in groups if len(stamps) >= 3)
+    # Series share their timestamps, so there are few distinct ones.
+    numbers = Counter(stamps.tobytes() for stamps in groups if len(stamps))
+    groups = [np.frombuffer(stamps, "M8[s]") for stamps in numbers]
+    votes: Counter[str] = Counter()
+    for stamps, number in zip(groups, numbers.values()):
+        if len(stamps) >= 3:
+            votes[infer_series_freq(stamps)] += number
     if not votes:
         return None
     candidates = [freq for freq, _ in votes.most_common()]
@@ -176,7 +182,7 @@ def infer_freq(groups: Sequence[np.ndarray]) -> str | None:
     if len(anchorless) == 1 and len(candidates) > 1:
         return anchorless.pop()
     for freq in candidates:
-        if all((steps_between(stamps[0], stamps, freq) >= 0).all() for stamps in groups if len(stamps)):
+        if all((steps_between(stamps[0], stamps, freq) >= 0).all() for stamps in groups):
             return freq
     return candidates[0]
 

@@ -1,9 +1,8 @@
 """Reading of JSON Lines, and of a JSON array of objects."""
 
-import io
 import json
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pyarrow as pa
 
@@ -16,7 +15,6 @@ from pipeline.data.rows import SourceLocation
 # Sizes of the tables that are read at a time. They bound memory.
 _ROWS, _CHARS = 4096, 1 << 23
 _HINT = "write one object per line, or one array of objects"
-_BETWEEN_ITEMS = re.compile(r"\s*,?\s*")
 
 
 def read_json(file: DataFile, columns: Columns, location: SourceLocation) -> Iterator[pa.Table]:
@@ -50,14 +48,17 @@ def read_json(file: DataFile, columns: Columns, location: SourceLocation) -> Ite
 
 
 def _blocks(file: DataFile, encoding: str) -> Iterator[list[dict]]:
-    """Yield the objects of a file in order, a bounded number at a time."""
+    """Yield the objects of a file in order, a bounded number at a time; an array is in memory as a whole."""
     with file.open_text(encoding) as text:
         is_array = text.read(1024).lstrip().startswith("[")
     with file.open_text(encoding) as text:
+        items = _read_array(file, text.read()) if is_array else _read_lines(file, text)
         block: list[dict] = []
         n_chars = 0
-        for record, length in _read_array(file, text) if is_array else _read_lines(file, text):
-            block.append(record)
+        for place, item, length in items:
+            if not isinstance(item, dict):
+                raise UserError(f"{file}, {place}: not a JSON object; {_HINT}")
+            block.append(item)
             n_chars += length
             if len(block) == _ROWS or n_chars > _CHARS:
                 yield block
@@ -66,44 +67,24 @@ def _blocks(file: DataFile, encoding: str) -> Iterator[list[dict]]:
             yield block
 
 
-def _read_lines(file: DataFile, text: io.TextIOWrapper) -> Iterator[tuple[dict, int]]:
-    """Yield the object of each line, and its number of characters."""
-    for number, line in enumerate(text, 1):
+def _read_lines(file: DataFile, lines: Iterable[str]) -> Iterator[tuple[str, Any, int]]:
+    """Yield the place of each line in words, its JSON value, and its number of characters."""
+    for number, line in enumerate(lines, 1):
         if line.strip():
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise UserError(f"{file}, line {number}: not valid JSON ({to_one_line(error)}); {_HINT}") from error
-            if not isinstance(record, dict):
-                raise UserError(f"{file}, line {number}: not a JSON object; {_HINT}")
-            yield record, len(line)
+            yield f"line {number}", _parse(line, f"{file}, line {number}"), len(line)
 
 
-def _read_array(file: DataFile, text: io.TextIOWrapper) -> Iterator[tuple[dict, int]]:
-    """Yield the items of an array, and their numbers of characters."""
-    decoder, number = json.JSONDecoder(), 0
-    buffer = text.read(_CHARS)
-    position = buffer.index("[") + 1
-    while True:
-        position = _BETWEEN_ITEMS.match(buffer, position).end()  # type: ignore[union-attr]
-        if buffer.startswith("]", position):
-            break
-        try:
-            record, end = decoder.raw_decode(buffer, position)
-        except (ValueError, RecursionError) as error:  # the item may continue after the buffer
-            more = text.read(max(_CHARS, len(buffer)))
-            if not more:
-                problem = f"item {number + 1} of its array is not valid JSON ({to_one_line(error)})"
-                raise UserError(f"{file}: {problem}; {_HINT}") from error
-            buffer, position = buffer[position:] + more, 0
-            continue
-        number += 1
-        if not isinstance(record, dict):
-            raise UserError(f"{file}: item {number} of its array is not a JSON object; {_HINT}")
-        yield record, end - position
-        position = end
-    if (buffer[position + 1 :] + text.read(_CHARS)).strip():
-        raise UserError(f"{file}: text follows its array; {_HINT}")
+def _read_array(file: DataFile, text: str) -> Iterator[tuple[str, Any, int]]:
+    """Yield the place of each item of an array, the item, and its mean number of characters."""
+    items = _parse(text, str(file))
+    return ((f"item {number}", item, len(text) // len(items)) for number, item in enumerate(items, 1))
+
+
+def _parse(text: str, place: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{place}: not valid JSON ({to_one_line(error)}); {_HINT}") from error
 
 
 def _to_floats(file: DataFile, series: list) -> pa.Array:

@@ -27,16 +27,13 @@ _BLOCKS_AHEAD = 4
 
 
 class _Header(NamedTuple):
-    """The header of a CSV file."""
+    """The header of a CSV file, the n-th line. A column without a name is called by its position, as in pandas."""
 
     names: list[str]
-    """Names of the columns; a column without a name is called by its position, as in pandas: `Unnamed: 0`."""
     delimiter: str
     encoding: str
     n_lines: int
-    """Number of lines up to the header, with it."""
     n_chars: int
-    """Number of characters of these lines."""
 
 
 class _Throttle:
@@ -81,28 +78,26 @@ def read_csv(file: DataFile, columns: Columns, location: SourceLocation) -> Iter
     with file.open() as stream:
         throttle = _Throttle(stream)
         try:
-            reader = pacsv.open_csv(
+            for batch in pacsv.open_csv(
                 pa.PythonFile(throttle, "r"),
-                read_options=pacsv.ReadOptions(
+                pacsv.ReadOptions(
                     column_names=header.names,
                     skip_rows=header.n_lines,
                     block_size=block_size,
                     encoding=header.encoding,
                 ),
-                parse_options=pacsv.ParseOptions(
+                pacsv.ParseOptions(
                     delimiter=header.delimiter,
                     newlines_in_values=True,
                     ignore_empty_lines=len(header.names) > 1,  # in a single column, an empty line is a missing value
                 ),
-                # Values are converted to numbers later, where an error can name the row.
-                convert_options=pacsv.ConvertOptions(
+                pacsv.ConvertOptions(
                     include_columns=wanted,
                     column_types=dict.fromkeys(wanted, pa.string()),
                     strings_can_be_null=True,
                     null_values=[""],  # "NA" may be an item ID, such as the country code of Namibia
                 ),
-            )
-            for batch in reader:
+            ):
                 throttle.allow_block()
                 yield pa.Table.from_batches([batch])
         except pa.ArrowInvalid as error:
@@ -110,16 +105,14 @@ def read_csv(file: DataFile, columns: Columns, location: SourceLocation) -> Iter
                 return
             if ragged := _RAGGED_ROW.search(str(error)):
                 _refuse_early_header(file, header, columns)
-                n_columns, n_values, text = ragged.groups()
                 raise UserError(
-                    f"{file}: a row has {n_values} values for {n_columns} columns: {' '.join(text.split())}; write one "
-                    "value per column, and quote values that contain the delimiter"
+                    f"{file}: a row has {ragged[2]} values for {ragged[1]} columns: {' '.join(ragged[3].split())}; "
+                    "write one value per column, and quote values that contain the delimiter"
                 ) from error
-            if "straddling" in str(error):
-                raise UserError(
-                    f"{file}: a row is longer than {block_size >> 20} MB; check for a quote that is not closed"
-                ) from error
-            raise
+            if "straddling" not in str(error):
+                raise
+            problem = f"a row is longer than {block_size >> 20} MB"
+            raise UserError(f"{file}: {problem}; check for a quote that is not closed") from error
         finally:
             throttle.close()
 
@@ -151,11 +144,8 @@ def _refuse_early_header(file: DataFile, header: _Header, columns: Columns) -> N
     """Raise an error if a line below looks like the header."""
     with file.open_text(columns.encoding) as text:
         lines = list(islice(text, SAMPLE_ROWS))
-    by_delimiter = (list(csv.reader(lines, delimiter=mark, quoting=csv.QUOTE_NONE)) for mark in _DELIMITERS)
-    rows = max(
-        by_delimiter, key=lambda rows: max(Counter(len(row) for row in rows if len(row) > 1).values(), default=0)
-    )
-    refuse_early_header(file, header.names, header.n_lines, rows)
+    by_delimiter = [[next(csv.reader([line], delimiter=mark), []) for line in lines] for mark in _DELIMITERS]
+    refuse_early_header(file, header.names, header.n_lines, max(by_delimiter, key=lambda rows: _most_cells(rows)[1]))
 
 
 def refuse_early_header(file: DataFile, names: list[str], line: int, rows: Sequence[Sequence[str | None]]) -> None:
@@ -169,12 +159,17 @@ def refuse_early_header(file: DataFile, names: list[str], line: int, rows: Seque
     Raises:
         UserError: as described.
     """
-    [(n_cells, _)] = Counter(len(row) for row in rows if len(row) > 1).most_common(1) or [(0, 0)]
+    n_cells = _most_cells(rows)[0]
     like_header = (index for index, row in enumerate(rows) if len(row) == n_cells and sum(not cell for cell in row) < 2)
     first = next(like_header, 0)
     n_named = sum(not name.startswith(UNNAMED) for name in names)
     if first >= line and n_named < n_cells:
         raise UserError(
-            f"{file}: line {line} was read as the header and has {n_named} names, but most lines have {n_cells} values; "
-            f"if line {first + 1} is the header, set data.skip_rows: {first}; otherwise name every column"
+            f"{file}: its header in line {line} has {n_named} names, but most lines have {n_cells} values; if line "
+            f"{first + 1} is the header, set data.skip_rows: {first}; otherwise name every column"
         )
+
+
+def _most_cells(rows: Sequence[Sequence[str | None]]) -> tuple[int, int]:
+    """Return the most frequent number of cells in a row, from two cells, and its frequency."""
+    return max(Counter(len(row) for row in rows if len(row) > 1).items(), key=lambda item: item[1], default=(0, 0))
