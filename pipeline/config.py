@@ -122,8 +122,9 @@ class DataConfig:
     """Column of the timestamps, or a list of columns that form them together, such as [Date, Time]. Training needs
     none."""
     timestamp_format: str | None = None
-    """strptime format of the timestamps, such as '%d/%m/%y', or unix_s or unix_ms for seconds or milliseconds since
-    1970. null detects it from all values and refuses ambiguous ones."""
+    """strptime format of the timestamps, such as '%d/%m/%y'. Or a style: unix_s or unix_ms for seconds or milliseconds
+    since 1970, steps for step numbers, excel for day numbers of Excel. null detects it from all values and refuses
+    ambiguous ones."""
     target: Names = "target"
     """Column of the target values. A list of columns is forecast together, by Chronos-2."""
     past_covariates: Names = field(default_factory=list)
@@ -143,8 +144,8 @@ class DataConfig:
     """Value of missing targets, and of steps without a row, between the first and last step of a series. null keeps
     them missing."""
     duplicates: Literal["error", "first", "last", "sum", "mean"] = "error"
-    """What becomes of several rows of a series with the same timestamp. sum and mean are of the targets; covariates
-    keep their first value."""
+    """How several rows of a series with the same timestamp are merged; error refuses them. sum and mean are of the
+    targets; covariates keep their first value."""
     skip_rows: int = 0
     """Lines above the header of a text file or sheet."""
     encoding: str = "utf-8"

@@ -1,4 +1,4 @@
-"""The folder of converted sources: one store for each, the least recently used ones removed beyond a size."""
+"""The cache of converted sources: one store per source. Beyond a size, the least recently used stores are removed."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ logger = logging.getLogger(__name__)
 
 
 class Cache:
-    """Stores by the hash of what they were converted from. Beside each is a JSON file with the warnings about it."""
+    """A folder of stores named by a hash of their sources, each with a JSON file of the warnings about its source."""
 
     def __init__(self, folder: str | Path, size: float = float("inf")) -> None:
-        """Use a folder, which is made when it is needed.
+        """Use a folder, which is created when a store is written.
 
         Args:
             size: maximum size of the folder in GB.

@@ -1,4 +1,4 @@
-"""What each column of a source is: decided once from the whole column, and applied to every later table of a model."""
+"""Formats of the columns of a source: decided once from whole columns, and applied to every later table of a model."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from pipeline.data.rows import SourceLocation, is_text, to_text
 
 _BOOLEANS = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
 _NOT_CATEGORIES = ("nan", "NaN", "NAN", "null", "Null", "NULL", "<NA>")
-"""Words that programs write for a missing value, and people for nothing else."""
+"""Texts that mean a missing category. Other words of `MISSING`, such as none, may be categories."""
 _MIN_NUMBERS, _NUMBER_SHARE = 10, 0.9
-"""Texts with fewer distinct numbers, or with a smaller share of them, are categories, such as sizes S, 36 and 38."""
+"""Minimum number and share of distinct numbers in a column of numbers with some words. A column with fewer numbers has
+categories, such as the sizes S, 36 and 38."""
 _MAX_DISTINCT = 100_000  # bounds the memory of the evidence of a column
 
 
 @dataclass(frozen=True)
 class LabelFormat:
-    """A column of categories, or of the booleans true and false in any spelling."""
+    """A column of categories, or of the booleans true and false in upper or lower case."""
 
     kind: Literal["category", "boolean"]
 
@@ -76,7 +77,7 @@ class ColumnFormats:
 
 
 def common_formats(formats: Sequence[ColumnFormats]) -> ColumnFormats:
-    """Return what several sources of a model have in common; a column that differs is decided anew in later tables."""
+    """Return the formats that several sources share; the format of another column is decided anew in later tables."""
     if not formats:
         return ColumnFormats()
     first, *others = formats
@@ -88,7 +89,7 @@ def common_formats(formats: Sequence[ColumnFormats]) -> ColumnFormats:
 
 
 class FormatEvidence:
-    """Collects what the values of all columns of a source show about their formats."""
+    """Collect evidence of the formats of all columns of a source, table by table."""
 
     def __init__(
         self,
@@ -105,7 +106,7 @@ class FormatEvidence:
         self._labels = {
             name: _LabelEvidence(missing)
             for name in variates.covariates
-            if name not in remembered.values  # the model's format is settled
+            if name not in remembered.values  # otherwise the remembered format applies
         }
 
     def add(self, table: pa.Table, columns: Mapping[str, str]) -> None:
@@ -172,7 +173,12 @@ def parse_values(
     """
     if isinstance(value_format, NumberFormat):
         return parse_numbers(column, value_format, rows, location, name, missing)
-    texts = _label_texts(column, missing)
+    try:
+        texts = _label_texts(column, missing)
+    except pa.ArrowException as error:
+        raise UserError(
+            f"{location}: the {name} column has categories of the type {column.type}; convert them to text"
+        ) from error
     encoded = texts.combine_chunks().dictionary_encode()
     labels = encoded.dictionary.to_pylist()
     if value_format.kind == "boolean":
@@ -180,8 +186,8 @@ def parse_values(
         if invalid:
             row = rows[texts.to_pylist().index(invalid[0])]
             raise UserError(
-                f"{location}: {location.describe_row(int(row))} has the {name} {invalid[0]!r}, which is not true or "
-                "false as in the rest of the column or in the history; write true or false"
+                f"{location}: {location.describe_row(int(row))} has the {name} {invalid[0]!r}, but the other rows or "
+                "the history have true and false; write true or false"
             )
         labels = ["true" if _BOOLEANS[label.strip().lower()] else "false" for label in labels]
         categories.update({"false": 0, "true": 1})
@@ -190,7 +196,7 @@ def parse_values(
 
 
 class _LabelEvidence:
-    """What the values of a covariate show: whether they are numbers, booleans or categories."""
+    """Collect evidence whether a covariate has numbers, booleans or categories."""
 
     def __init__(self, missing: Collection[str]) -> None:
         self._missing = missing

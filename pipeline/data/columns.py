@@ -1,4 +1,4 @@
-"""Names of the columns of a source, and the choice of those that are read."""
+"""Names of the columns of a source, and selection of the columns to read."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Columns:
     sheet: str | None = None
     """Sheet of a workbook; None is the first visible one."""
     timestamp_format: str | None = None
-    """strptime format of the timestamps, `unix_s` or `unix_ms`; None detects it from all values."""
+    """strptime format of the timestamps, `unix_s`, `unix_ms`, `steps` or `excel`; None detects it from all values."""
     skip_rows: int = 0
     """Lines above the header of a text file or sheet."""
     missing_values: tuple[str, ...] = ()
@@ -41,7 +41,7 @@ class Columns:
     fill_missing: float | None = None
     """Value of missing targets between the first and the last step of a series; None keeps them missing."""
     duplicates: Literal["error", "first", "last", "sum", "mean"] = "error"
-    """What becomes of several rows of a series with the same timestamp."""
+    """How several rows of a series with the same timestamp are merged; `error` refuses them."""
 
     @property
     def target(self) -> str:
@@ -65,7 +65,7 @@ def select_columns(names: list[str], columns: Columns, file: object, location: S
     Args:
         names: all columns of the table.
         file: the file or table, for messages.
-        location: the source, for warnings about columns that are left out.
+        location: the source, for warnings about dropped columns.
 
     Raises:
         UserError: a column is missing or appears twice.
@@ -107,11 +107,11 @@ def _select_wide_columns(names: list[str], columns: Columns, file: object, locat
     if not has_timestamps and steps and set(columns.item_ids) <= set(names):
         others = [name for name in names if name not in steps and name not in columns.item_ids]
         if others:
-            location.warn_once(f"columns without a date or number as name are left out: {first_few(others)}")
+            location.warn_once(f"columns that are not named by a date or number are dropped: {first_few(others)}")
         return [*columns.item_ids, *steps]
     raise UserError(
         f"{file} has the columns {first_few(names)}; data.wide needs the column "
-        f"{' and '.join(map(repr, columns.timestamps))} (data.timestamp_column) and one named column per series, or the "
-        f"columns {' and '.join(map(repr, columns.item_ids))} (data.id_column) and one column per time step, named by "
-        "its date or number"
+        f"{' and '.join(map(repr, columns.timestamps))} (data.timestamp_column) and one named column per series, or "
+        f"the columns {' and '.join(map(repr, columns.item_ids))} (data.id_column) and one column per time step, named "
+        "by its date or number"
     )

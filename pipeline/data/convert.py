@@ -1,8 +1,9 @@
-"""The conversion of tables to series, in one pass over their source.
+"""Conversion of tables to series, in one pass over the source.
 
-    tables -> long rows -> what each column is, decided from all of it -> numbers -> sorted by series and time -> grid
+    tables -> long rows -> formats of the columns -> numbers -> sorted by series and time -> regular grid
 
-Texts wait in a spool until their columns are decided. Typed columns need no decision and are not kept.
+The format of a column of texts follows from all its values. Its tables are kept in a spool until then. If all columns
+are typed, no spool is needed.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from pipeline.data.sorting import Rows, RowSorter
 from pipeline.data.spool import Spool
 from pipeline.data.wide import stack_series_columns, stack_step_columns
 
-_JOINT = "\x1f"  # between the parts of an item ID, which may themselves contain the slash of its name
+_ID_SEPARATOR = "\x1f"  # between the columns of an item ID; a slash may occur in their values
 
 
 def convert(
@@ -50,7 +51,7 @@ def convert(
     Args:
         freq: pandas alias; None infers it from the timestamps.
         remembered: formats of the model or history that the tables belong to.
-        folder: folder of temporary files; None is the system's.
+        folder: folder of temporary files; None is that of the system.
 
     Raises:
         UserError: a column is missing or ambiguous, or a row is invalid; the message names the row.
@@ -60,10 +61,12 @@ def convert(
     if first is None:
         raise UserError(f"{location} has no rows")
     numbered = chain([first], numbered)
+    header: list[TimeFormat] = []
     if _is_nested(first, columns):
         if columns.wide or len(columns.variates) > 1:
             raise UserError(
-                f"{location} has one row per series; data.wide, covariates and several targets need another form"
+                f"{location} has one row per series; for covariates or several targets, write one row per value; for "
+                "one target, remove data.wide"
             )
         checked = (_check_nested_rows(table, columns, location) for table in numbered)
         if "timestamp" not in first.column_names or not is_list_type(first.schema.field("timestamp").type):
@@ -71,7 +74,10 @@ def convert(
         numbered = (_explode(table, location) for table in checked)
         columns = replace(columns, item_id="item_id", timestamp="timestamp", variates=UNIVARIATE)
     elif columns.wide:
-        numbered = (_stack(table, columns, remembered.timestamp, location) for table in numbered)
+        timestamp = remembered.timestamp
+        numbered = (_stack(table, columns, timestamp, header, location) for table in numbered)
+        if not set(columns.timestamps) <= set(first.column_names):
+            remembered = replace(remembered, timestamp=None)  # it is that of the header
     items = _ItemIds(location)
     long: Iterator[pa.Table] = (_standardize(table, columns, items) for table in numbered)
     formats, long = _decide_formats(long, columns, location, remembered, folder)
@@ -81,6 +87,10 @@ def convert(
     for table in long:
         sorter.add(_parse_rows(table, formats, categories, columns, location))
     items.check_names()
+    if header:
+        if header[0].style == "steps" and formats.timestamp != TimeFormat("timestamp"):
+            raise UserError(f"{location}: some files have numbered columns and others dates; write files alike")
+        formats = replace(formats, timestamp=header[0])
     variates = columns.variates
     if len(variates) == len(variates.targets) == 1:
         variates = UNIVARIATE
@@ -118,12 +128,30 @@ def _is_nested(table: pa.Table, columns: Columns) -> bool:
     return any(is_list_type(table.schema.field(name).type) for name in names)
 
 
-def _stack(table: pa.Table, columns: Columns, remembered: TimeFormat | None, location: SourceLocation) -> pa.Table:
-    """Return a wide table in long form, under the configured names."""
+def _stack(
+    table: pa.Table,
+    columns: Columns,
+    remembered: TimeFormat | None,
+    header: list[TimeFormat],
+    location: SourceLocation,
+) -> pa.Table:
+    """Return a wide table in long form, under the configured names.
+
+    Args:
+        header: the format of the header, if its names are time steps; the format of this table is appended.
+
+    Raises:
+        UserError: a name is invalid, or one file has steps and another has dates.
+    """
     if set(columns.timestamps) <= set(table.column_names):
         stacked = stack_series_columns(table, columns.timestamps)
         return stacked.rename_columns({"item_id": columns.item_ids[0], "target": columns.target})
-    stacked = stack_step_columns(table, columns.item_ids, columns.timestamp_format, remembered, location)
+    known = header[0] if header else remembered
+    stacked, time_format = stack_step_columns(table, columns.item_ids, columns.timestamp_format, known, location)
+    if header and (header[0].style == "steps") != (time_format.style == "steps"):
+        row = location.describe_row(table["row"][0].as_py())
+        raise UserError(f"{location}: some files have numbered columns and others dates, see {row}; write one form")
+    header.append(time_format)
     return stacked.rename_columns({"timestamp": columns.timestamps[0], "target": columns.target})
 
 
@@ -133,7 +161,7 @@ def _standardize(table: pa.Table, columns: Columns, items: _ItemIds) -> pa.Table
     stamps = [name for name in columns.timestamps if name in table.column_names]
     if stamps:
         column = _join_timestamps([table[name] for name in stamps]) if len(stamps) > 1 else table[stamps[0]]
-        if isinstance(column.type, pa.BaseExtensionType):  # pandas' periods
+        if getattr(column.type, "extension_name", "") == "pandas.period":
             column = pa.chunked_array([pa.array(column.to_pandas().dt.to_timestamp())])
         result["timestamp"] = column.dictionary_encode() if pa.types.is_string(column.type) else column
     for position, name in enumerate(columns.variates.names):
@@ -142,10 +170,15 @@ def _standardize(table: pa.Table, columns: Columns, items: _ItemIds) -> pa.Table
 
 
 def _join_timestamps(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
-    """Return the texts of several columns joined by a space, without the midnight of a date that has a time beside it."""
+    """Return the texts of several columns, joined by a space. A midnight in the first column is left out."""
     date, *others = map(to_text, columns)
     date = pc.replace_substring_regex(date, r"[ T]00:00:00(\.0+)?$", "")
     return pc.binary_join_element_wise(date, *others, " ")
+
+
+def _join_texts(parts: Sequence[pa.ChunkedArray], separator: str) -> pa.ChunkedArray:
+    """Return the texts of several columns, joined by a separator. A missing text is empty."""
+    return pc.binary_join_element_wise(*(pc.fill_null(to_text(part), "") for part in parts), separator)
 
 
 class _ItemIds:
@@ -169,19 +202,21 @@ class _ItemIds:
             return np.zeros(len(table), np.int32)
         missing = np.logical_and.reduce([part.is_null().to_numpy() for part in parts])
         refuse_rows(missing, table["row"].to_numpy(), self._location, "has no item_id")
-        texts = parts[0]
-        if len(parts) > 1:
-            texts = pc.binary_join_element_wise(*(pc.fill_null(to_text(part), "") for part in parts), _JOINT)
-        encoded = texts.combine_chunks()
-        if not pa.types.is_dictionary(encoded.type):
-            encoded = encoded.dictionary_encode()
-        codes = [self._code(key) for key in to_text(encoded.dictionary).to_pylist()]
+        try:
+            encoded = (_join_texts(parts, _ID_SEPARATOR) if len(parts) > 1 else parts[0]).combine_chunks()
+            if not pa.types.is_dictionary(encoded.type):
+                encoded = encoded.dictionary_encode()
+            keys = to_text(encoded.dictionary).to_pylist()
+        except pa.ArrowException as error:
+            kinds = " and ".join(str(part.type) for part in parts)
+            raise UserError(f"{self._location}: the item ID has the type {kinds}; convert it to text") from error
+        codes = [self._code(key) for key in keys]
         return np.array(codes, np.int32)[encoded.indices.to_numpy()]
 
     def _code(self, key: str) -> int:
         code = self._codes.setdefault(key, len(self.names))
         if code == len(self.names):
-            self.names.append(key.replace(_JOINT, "/"))
+            self.names.append(key.replace(_ID_SEPARATOR, "/"))
         return code
 
     def check_names(self) -> None:
@@ -195,7 +230,8 @@ class _ItemIds:
         seen: set[str] = set()
         name = next(name for name in self.names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise UserError(
-            f"{self._location}: two series have the joined item ID {name!r}, since a part contains a slash; rename it"
+            f"{self._location}: two series have the joined item ID {name!r}, because a value contains a slash; replace "
+            "the slash"
         )
 
 
@@ -249,9 +285,9 @@ def _require_types(tables: Iterator[pa.Table], location: SourceLocation) -> Iter
     for table in tables:
         row = location.describe_row(table["row"][0].as_py())
         if has_timestamps not in (None, "timestamp" in table.column_names):
-            raise UserError(f"{location}: only some files have a timestamp, see {row}; add the column, or remove it")
+            raise UserError(f"{location}: only some files have a timestamp column, see {row}; write it in all or none")
         if _needs_evidence(table.schema):
-            raise UserError(f"{location}: {row} has other types of columns than the rows before it; write files alike")
+            raise UserError(f"{location}: {row} has other column types than the rows before it; write the same types")
         has_timestamps = "timestamp" in table.column_names
         yield table
 
@@ -268,7 +304,9 @@ def _parse_rows(
     stamps = numbers
     if formats.timestamp is not None:
         if "timestamp" not in table.column_names:
-            raise UserError(f"{location}: {location.describe_row(int(numbers[0]))} has no timestamp, unlike other rows")
+            raise UserError(
+                f"{location}: {location.describe_row(int(numbers[0]))} has no timestamp column; add it to all files"
+            )
         stamps = parse_times(table["timestamp"], formats.timestamp, numbers, location).astype(np.int64)
     values = np.empty((len(numbers), len(formats.values)))
     for position, (name, value_format) in enumerate(formats.values.items()):
@@ -287,11 +325,22 @@ def _build_nested_series(
 ) -> Iterator[Series]:
     """Yield the series of nested tables, each with a start or without timestamps."""
     checks = SeriesChecks(columns, UNIVARIATE, location)
+    configured, first = freq, None
     for table in tables:
         rows = table["row"].to_numpy()
-        freq = freq or (table.schema.metadata or {}).get(b"freq", b"").decode()
-        freq = freq or _read_freq_column(table, location) or UNKNOWN
+        table_freq = configured or (table.schema.metadata or {}).get(b"freq", b"").decode()
+        table_freq = table_freq or _read_freq_column(table, location) or UNKNOWN
+        if first is None:
+            first = freq = table_freq
+        elif table_freq != first:
+            raise UserError(
+                f"{location}: {location.describe_row(int(rows[0]))} has the frequency {table_freq!r}, and the rows "
+                f"before it have {first!r}; write a separate file for each frequency, or set data.freq"
+            )
+        freq = freq or UNKNOWN
         start = next((name for name in ("start", "timestamp") if name in table.column_names), None)
+        if start is not None and freq == UNKNOWN:
+            location.warn_once(f"the column {start} is ignored, because the rows have no frequency; set data.freq")
         starts = np.full(len(table), EPOCH)
         if start is not None and freq != UNKNOWN:
             if remembered is None:
@@ -311,7 +360,7 @@ def _build_nested_series(
 def _parse_list_values(
     values: pa.ChunkedArray, rows: np.ndarray, columns: Columns, location: SourceLocation
 ) -> np.ndarray:
-    """Return the values of lists as float64; texts have the format that the lists of their table show."""
+    """Return the values of lists as float64; the decimal separator is decided for each table."""
     evidence = NumberEvidence("target", columns.missing_values)
     if is_text(values.type):
         evidence.add(values, rows)
@@ -320,7 +369,7 @@ def _parse_list_values(
 
 
 def _read_freq_column(table: pa.Table, location: SourceLocation) -> str:
-    """Return the one frequency in the column `freq` of a nested table, `UNKNOWN` if there is none.
+    """Return the frequency in the column `freq` of a nested table, `UNKNOWN` if there is none.
 
     Raises:
         UserError: a row has another frequency than the first.
@@ -328,7 +377,7 @@ def _read_freq_column(table: pa.Table, location: SourceLocation) -> str:
     if "freq" not in table.column_names:
         return UNKNOWN
     freqs = to_text(table["freq"])
-    different = pc.fill_null(pc.not_equal(freqs, freqs[0]), freqs[0].is_valid).to_numpy()
+    different = pc.not_equal(pc.fill_null(freqs, ""), freqs[0].as_py() or "").to_numpy()
     problem = f"has a freq other than {freqs[0]}, that of the first row"
     advice = "write a separate file for each frequency"
     refuse_rows(different, table["row"].to_numpy(), location, problem, freqs, advice)
@@ -344,6 +393,10 @@ def _check_nested_rows(table: pa.Table, columns: Columns, location: SourceLocati
     rows = table["row"].to_numpy()
     standard = {columns.item_ids[0]: "item_id", columns.timestamps[0]: "timestamp", columns.target: "target"}
     metadata = table.schema.metadata
+    if len(columns.item_ids) > 1:
+        position = table.column_names.index(columns.item_ids[0])
+        joined = _join_texts([table[name] for name in columns.item_ids], "/")
+        table = table.set_column(position, columns.item_ids[0], joined)
     table = table.rename_columns([standard.get(name, name) for name in table.column_names])
     table = table.replace_schema_metadata(metadata)
     refuse_rows(table["target"].is_null().to_numpy(), rows, location, "has no target")

@@ -139,7 +139,10 @@ def _read_strptime(texts: pa.Array, form: str) -> Times:
             strings = strings.str.replace(r"\s*(?:Z|UTC|[+-]\d\d:?\d\d)$", "", regex=True)
         local = pd.to_datetime(strings, format=re.sub(r"\s*%z$", "", form), errors="coerce")
     except ValueError as error:
-        raise UserError(f"data.timestamp_format {form!r} is not a strptime format: {to_one_line(error)}") from error
+        raise UserError(
+            f"data.timestamp_format {form!r} is not a strptime format: {to_one_line(error)}; "
+            "write one such as '%d/%m/%Y', or unix_s, unix_ms, steps or excel"
+        ) from error
     local = local.where(utc.notna())
     if re.fullmatch("(?:%[YmdHMSyj])+", form):  # without separators, a number with fewer digits may be another date
         width = len(form) + 2 * form.count("%Y") + form.count("%j")
@@ -150,7 +153,7 @@ def _read_strptime(texts: pa.Array, form: str) -> Times:
 
 
 def _compose(fields: pa.StructArray, style: str) -> Times:
-    """Return the times of the fields of texts, NaT if they are no date, such as 30 February."""
+    """Return the times of the fields of texts, NaT for a date that does not exist, such as 30 February."""
     names = [field.name for field in fields.type]
 
     def text(name: str) -> pa.Array:

@@ -15,17 +15,21 @@ from pipeline.data.rows import SourceLocation, is_text, refuse_rows
 __all__ = ["DAY_PATTERNS", "PERIOD_PATTERN", "TimeEvidence", "TimeFormat", "parse_times"]
 
 _TENTATIVE = ("excel", *(f"format:{form}" for form in ("%y%m", "%y%m%d", "%Y%j", "%y%m%d%H%M", "%y%m%d%H%M%S")))
-"""Styles that are read only if data.timestamp_format names them: they make another reading of the digits ambiguous."""
+"""Styles that are read only if data.timestamp_format names them. Without it, digits that fit them are ambiguous."""
 # Seconds from 1973 to 2029, milliseconds from 2001 to 2029: digits that begin with 19 or 20 may be a date and an hour.
 _LIKELY = {"unix_s": r"^(?:-?\d{9}|1[0-8]\d{8})(?:\.\d+)?$", "unix_ms": r"^1[0-8]\d{11}(?:\.\d+)?$"}
 _PREFERRED = {"timestamp": {"iso"}, "year": {"steps", "format:%y%m"}, "period": {"steps"}}
-"""Styles that are the only reasonable ones beside some others."""
+"""Styles that are preferred to those in their sets if both fit."""
 _DATES_NOT_STEPS = {"period", "format:%y%m%d", "format:%Y%j"}
-"""Styles of six or seven digits, of which few numbers of steps are dates by chance."""
+"""Styles of six or seven digits. Few step numbers fit them by chance."""
 _WORDS = {
     "timestamp": "dates",
     "iso": "ISO dates",
-    "steps": "steps",
+    "named month": "dates with names of months",
+    "period": "months, quarters or weeks",
+    "digits": "dates without separators",
+    "year": "years",
+    "steps": "step numbers",
     "unix_s": "seconds since 1970",
     "unix_ms": "milliseconds since 1970",
     "excel": "day numbers of Excel",
@@ -36,6 +40,7 @@ _WORDS = {
 _SHORT_YEAR = r"(?i)(?:\d\d?[ ./-])?(?:\d\d?|[a-z]{3,9})[ ./-]\d\d(?:[ T].*)?"
 _MIN_YEAR, _MAX_YEAR = 1678, 2261  # those of pandas
 _FIRST_VALUES = 100  # enough to exclude most styles, so that few are tried on the other values
+_FINANCIAL_YEAR = r"(?P<year>\d{4})[/-](?P<next>\d{2})"
 
 
 @dataclass(frozen=True)
@@ -70,9 +75,10 @@ class TimeEvidence:
         if timestamp_format is not None:
             self._styles = ["timestamp", ("" if timestamp_format in FORMS else "format:") + timestamp_format]
         self._example: str | None = None
-        self._swapped: str | None = None  # the first date that is another day with the month first
+        self._swapped: str | None = None  # the first date that differs between day first and month first
         self._zoned = False
         self._midnights = True
+        self._financial_years = timestamp_format is None  # whether all texts are like 2000/01, 2001/02
 
     def add(self, column: pa.ChunkedArray | pa.Array, rows: np.ndarray) -> None:
         """Examine the next batch of the column; missing values prove nothing.
@@ -81,7 +87,7 @@ class TimeEvidence:
             rows: number of each row in the source, for messages, [n].
 
         Raises:
-            UserError: no style fits a row and those before it, or only some of them have a time zone.
+            UserError: no style fits a row together with the rows before it, or only some of them have a time zone.
         """
         column = _to_chunks(column)
         rows, column = rows[column.is_valid().to_numpy()], column.drop_null()
@@ -94,6 +100,8 @@ class TimeEvidence:
             return
         texts, index = _distinct_texts(column, self._location)
         known = np.flatnonzero(pc.not_equal(texts, ""))
+        if self._financial_years and len(known):
+            self._financial_years = _are_financial_years(texts.take(known))
         first_rows = np.empty(len(texts), np.int64)
         first_rows[index[::-1]] = rows[::-1]
         for positions in (known[:_FIRST_VALUES], known[_FIRST_VALUES:]):
@@ -138,7 +146,11 @@ class TimeEvidence:
             problem = f"has a timestamp that does not fit data.timestamp_format {self._explicit!r}"
             advice = "correct the row or the format"
         elif text == first and re.fullmatch(_SHORT_YEAR, text):
-            advice = f"for years of two digits, set data.timestamp_format, such as {suggest_format(text)!r}"
+            form = suggest_format(text)
+            swapped = "" if "." in text or "%m" not in form else f" or {form.replace('%d/%m', '%m/%d')!r}"
+            advice = f"for years of two digits, set data.timestamp_format, such as {form!r}{swapped}"
+        elif re.fullmatch(r"-?\d{8,14}", text) and re.fullmatch(r"-?\d{8,14}", first):
+            advice = "for seconds or milliseconds since 1970, set data.timestamp_format to 'unix_s' or 'unix_ms'"
         refuse_rows(np.array([True]), np.array([row]), self._location, problem, [text], advice)
 
     def decide(self) -> TimeFormat:
@@ -156,10 +168,15 @@ class TimeEvidence:
                 f"{self._location}: its timestamps, such as {self._example}, have {here} time zone, and those of the "
                 f"model or history have {there} time zone; write both alike"
             )
+        if self._financial_years and re.fullmatch(_FINANCIAL_YEAR, self._example):
+            raise UserError(
+                f"{self._location}: timestamps such as {self._example} may be financial years or months; write a year "
+                f"as {self._example[:4]}, or set data.timestamp_format '%Y{self._example[4]}%m' for months"
+            )
         style = self._styles[0] if self._explicit is not None else self._decide_style(self._example)
         if not self._zoned:
             return TimeFormat(style)
-        # A table of midnights may be the future of hours, which are kept as UTC.
+        # Midnights may be the future of an hourly history, which is kept as UTC.
         keep_utc = not self._midnights or (remembered is not None and remembered.zone == "utc")
         return TimeFormat(style, "utc" if keep_utc else "local")
 
@@ -189,10 +206,19 @@ class TimeEvidence:
             )
         if {ordered[0], known} == {"day first", "month first"}:
             raise UserError(
-                f"{self._location}: its dates have the {ordered[0]}, those of the model or history the {known}; write "
+                f"{self._location}: its dates are {ordered[0]}, but those of the model or history are {known}; write "
                 f"both alike, or set data.timestamp_format to {keys}"
             )
         return ordered[0]
+
+
+def _are_financial_years(texts: pa.Array) -> bool:
+    """Return whether all texts, at least two of them, have a year and the last two digits of the next one."""
+    years = pc.extract_regex(texts, f"^{_FINANCIAL_YEAR}$")
+    if len(texts) < 2 or years.null_count:
+        return False
+    first, second = (pc.struct_field(years, name).cast(pa.int64()).to_numpy() for name in ("year", "next"))
+    return bool(((first + 1) % 100 == second).all())
 
 
 def parse_times(

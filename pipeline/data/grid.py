@@ -1,4 +1,4 @@
-"""Sorted rows on the regular grid of their series: frequency, duplicates, gaps, and checks of the values."""
+"""Placement of sorted rows on the regular grid of each series: frequency, duplicates, gaps, and checks of values."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from pipeline.data.rows import SourceLocation
 from pipeline.data.sorting import Rows, RowSorter
 
 EPOCH = np.datetime64(0, "s")
-"""Start of a series without timestamps. Numbered steps are counted from it, a second each."""
+"""Start of a series without timestamps. A numbered step is one second after it."""
 _MAX_SERIES_FOR_FREQ = 1000  # enough for a majority vote, and fast
-# A longer series with fewer than one value in 1,000 steps is taken for a mistyped year.
+# A longer series with fewer than one value in 1,000 steps is refused, because a year may be mistyped.
 _MAX_SPARSE_LENGTH, _MAX_SPARSITY = 1_000_000, 1000
 # float32 has fewer than 100 values between the minimum and the maximum of a series with a smaller range.
 _MIN_RELATIVE_RANGE = 100 * 2.0**-23
-_MAX_OWN_DENSITY = 0.6  # a series with more of the steps has the common frequency
-_MIN_OWN_VALUES = 8  # fewer values may have another frequency by chance
+_MAX_COARSE_DENSITY = 0.75  # a series with more of the steps has the common frequency; business days are 5 of 7 days
+_MIN_COARSE_VALUES = 8  # fewer values may have another frequency by chance
 
 
 def build_series(
@@ -85,10 +85,10 @@ def build_series(
             steps = _grid_steps(rows, begins, freq, names, location)
         ends = [*begins[1:].tolist(), len(steps)]
         for begin, end, start in zip(begins.tolist(), ends, starts):
-            name, own = names[rows.codes[begin]], steps[begin:end]
+            name, series_steps = names[rows.codes[begin]], steps[begin:end]
             if may_differ:
-                checks.check_frequency(name, rows.stamps[begin:end].view("M8[s]"), int(own[-1]) + 1, freq)
-            target = _fill_gaps(rows.values[begin:end].T, own, name, location)
+                checks.check_frequency(name, rows.stamps[begin:end].view("M8[s]"), int(series_steps[-1]) + 1, freq)
+            target = _fill_gaps(rows.values[begin:end].T, series_steps, name, location)
             if columns.wide and (known := ~np.isnan(target[0])).any():
                 first = int(known.argmax())
                 start, target = timestamps(np.array([start]), freq, np.array([[first]]))[0, 0], target[:, first:]
@@ -119,6 +119,8 @@ class SeriesChecks:
             [length] for a single variate, else [n_variates, length].
         """
         targets = values[: self._n_targets]
+        if not values.shape[1]:
+            self._empty.append(name)
         if targets.size:
             low, high = np.fmin.reduce(targets, axis=1), np.fmax.reduce(targets, axis=1)
             largest = np.fmax(np.abs(low), np.abs(high))
@@ -139,30 +141,31 @@ class SeriesChecks:
             self._rounded.append(f"{name} (in steps of {np.spacing(np.float32(largest.max())):g})")
 
     def check_frequency(self, name: str, stamps: np.ndarray, length: int, freq: str) -> None:
-        """Record a series with a regular frequency of its own that is coarser than the common one.
+        """Record a series whose timestamps are regular at a coarser frequency than the common one.
 
         Args:
             stamps: ascending datetime64[s], [n].
             length: number of its steps on the common grid.
         """
-        if len(stamps) < 3 or len(stamps) > _MAX_OWN_DENSITY * length:
+        if len(stamps) < 3 or len(stamps) > _MAX_COARSE_DENSITY * length:
             self._common_freq = self._common_freq or name
             return
-        own = infer_series_freq(stamps)
-        if own != freq and is_own_frequency(stamps, own):
-            (self._other_freq if len(stamps) >= _MIN_OWN_VALUES else self._perhaps_other_freq).append(f"{name} ({own})")
+        series_freq = infer_series_freq(stamps)
+        if series_freq != freq and is_own_frequency(stamps, series_freq):
+            is_other = len(stamps) >= _MIN_COARSE_VALUES and series_freq != "B"  # a shop may be closed at weekends
+            (self._other_freq if is_other else self._perhaps_other_freq).append(f"{name} ({series_freq})")
 
     def report(self, freq: str) -> None:
-        """Log the findings on all series.
+        """Warn about all series together.
 
         Raises:
             UserError: series have another frequency than the others.
         """
-        advice = "set data.freq if they are gaps, or write the series of each frequency to a file of their own"
+        advice = "write a separate file for each frequency, or set data.freq if the steps between are missing values"
         if self._other_freq:
             raise UserError(
-                f"{self._location}: {len(self._other_freq)} series have another frequency than {freq!r}, that of "
-                f"{self._common_freq}: {first_few(self._other_freq)}; {advice}"
+                f"{self._location}: series {self._common_freq} has the frequency {freq!r}, but "
+                f"{len(self._other_freq)} of the series have another: {first_few(self._other_freq)}; {advice}"
             )
         warn = self._location.warn_once
         if self._perhaps_other_freq:
@@ -182,7 +185,7 @@ class SeriesChecks:
 
 
 def _infer_common_freq(sorter: RowSorter) -> str | None:
-    """Return the frequency of the first series with three timestamps or more, None if there is no such series."""
+    """Return the frequency that fits most of the first series, None if no series has three timestamps."""
     groups: list[np.ndarray] = []
     n_voting = 0
     for rows in sorter.partitions():
@@ -205,7 +208,7 @@ def _check_numbered_steps(sorter: RowSorter, freq: str | None, location: SourceL
         UserError: as described.
     """
     if freq is not None:
-        raise UserError(f"{location}: the timestamps are numbers of steps, which have no frequency; remove data.freq")
+        raise UserError(f"{location}: the timestamps are step numbers, which have no frequency; remove data.freq")
     spacing = 0
     for rows in sorter.partitions():
         within = np.diff(rows.codes) == 0
@@ -260,7 +263,7 @@ def _refuse_duplicate(rows: Rows, index: int, names: Sequence[str], columns: Col
     else:
         advice = f"remove one of them, or {advice}"
     raise UserError(
-        f"{location}: series {names[rows.codes[index]]} has timestamp {rows.stamps[index : index + 1].view('M8[s]')[0]} "
+        f"{location}: series {names[rows.codes[index]]} has timestamp {rows.stamps.view('M8[s]')[index]} "
         f"twice, in {first} and {second}; {advice}"
     )
 
@@ -282,15 +285,15 @@ def _grid_steps(
     if (steps < 0).any():
         index = int((steps < 0).argmax())
         code, stamps = rows.codes[index], rows.stamps.view("M8[s]")
-        own = stamps[rows.codes == code]
-        frequency = infer_series_freq(own) if len(own) >= 3 else freq
+        series_stamps = stamps[rows.codes == code]
+        frequency = infer_series_freq(series_stamps) if len(series_stamps) >= 3 else freq
         other = ""
-        if frequency != freq and is_own_frequency(own, frequency):
-            other = f" (its own frequency seems to be {frequency!r}: write series of another frequency to another file)"
+        if frequency != freq and is_own_frequency(series_stamps, frequency):
+            other = f" (the series seems to have the frequency {frequency!r}: write it to a separate file)"
         raise UserError(
             f"{location}: {location.describe_row(int(rows.numbers[index]))}, series {names[code]}: timestamp "
-            f"{stamps[index]} is not on the grid of {freq!r} that starts at {own[0]}{other}; set data.freq to another "
-            f"frequency{period_end_hint(freq)}, fix the row, or aggregate irregular rows, such as to hourly values"
+            f"{stamps[index]} is not on the grid of {freq!r} that starts at {series_stamps[0]}{other}; set data.freq "
+            f"to another frequency{period_end_hint(freq)}, fix the row, or aggregate irregular rows, such as to hours"
         )
     return steps
 

@@ -1,4 +1,4 @@
-"""Numbers in columns: the decimal sign of texts, decided from whole columns, and conversion to floating point."""
+"""Numbers in columns: the decimal separator of texts, decided from whole columns, and conversion to float64."""
 
 import contextlib
 import re
@@ -20,10 +20,10 @@ MISSING = ("", "na", "n/a", "nan", "null", "none", "-")
 MAX_MAGNITUDE, MIN_MAGNITUDE = 1e18, 1e-18
 """Magnitudes that models can scale: they compute a mean of squares in float32, whose limits are 1e-38 and 3e38."""
 _ROWS_AT_ONCE = 1024  # keeps the float64 copies of an array small
-_FIRST_ROWS = 1000  # most columns of fractions prove their decimal sign here, so that later rows cost nothing
+_FIRST_ROWS = 1000  # most columns of fractions show their decimal separator here, so that later rows cost nothing
 
 _OTHER: dict[Mark, Mark] = {".": ",", ",": "."}
-_SPACES, _QUOTES = " \u00a0\u2009\u202f", "'\u2019"  # separate thousands whatever the decimal sign
+_SPACES, _QUOTES = " \u00a0\u2009\u202f", "'\u2019"  # separate thousands with either decimal separator
 _PLAIN = r"(?:\d+(?:MARK\d*)?|MARK\d+)(?:[eE][+-]?\d+)?|(?i:inf(?:inity)?|nan(?:\(\w*\))?)"
 _GROUPED = rf"[1-9]\d{{0,2}}(?:(?:OTHER\d{{3}})+|(?:[{_SPACES}]\d{{3}})+|(?:[{_QUOTES}]\d{{3}})+)(?:MARK\d*)?"
 _INDIAN = r"[1-9]\d?(?:,\d\d)+,\d{3}(?:\.\d*)?"  # 12,34,567: groups of two beyond the first thousand
@@ -31,7 +31,7 @@ _FORMS: dict[Mark, str] = {
     ".": rf"^[+-]?(?:{_PLAIN}|{_GROUPED}|{_INDIAN})$".replace("MARK", r"\.").replace("OTHER", ","),
     ",": rf"^[+-]?(?:{_PLAIN}|{_GROUPED})$".replace("MARK", ",").replace("OTHER", r"\."),
 }
-"""Texts that are numbers, for each decimal sign."""
+"""Texts that are numbers, for each decimal separator."""
 _AMBIGUOUS = r"^[+-]?[1-9]\d{0,2}[.,]\d{3}$"
 _UNPROVEN = r"^[+-]?(?:\d+|[1-9]\d{0,2}[.,]\d{3})$"
 _ADVICE = {
@@ -52,7 +52,7 @@ class NumberFormat:
     """How the numbers of a column are read."""
 
     decimal: Mark | None = None
-    """Decimal sign; None if the column is typed, or if no text has a point or comma."""
+    """Decimal separator; None if the column is typed, or if no text has a point or comma."""
 
     def describe(self) -> str:
         """Return the format in words."""
@@ -60,20 +60,20 @@ class NumberFormat:
 
 
 class NumberEvidence:
-    """Find the first text of a column that can be a number with only one of the two decimal signs."""
+    """Find the first text of a column that can be a number with only one of the two decimal separators."""
 
     def __init__(self, name: str, missing: Collection[str] = ()) -> None:
         """Start without evidence; `missing` are the texts of `parse_numbers`."""
         self.name, self._missing = name, missing
         self.decimal: Mark | None = None
-        """The decimal sign that a text proves."""
+        """The decimal separator that a text shows."""
         self.example: str | None = None
-        """The text that proves it, or the first ambiguous one; None if no text has a point or comma."""
+        """The text that shows it, or the first ambiguous text; None if no text has a point or comma."""
         self.row = 0
         """The row of the example."""
 
     def add(self, column: pa.ChunkedArray | pa.Array, rows: np.ndarray | int) -> None:
-        """Examine the next batch of the column; one that is typed proves nothing.
+        """Examine the next batch of the column; a typed batch has no evidence.
 
         Args:
             rows: number of each row in the source, or of the first one if they are consecutive, for messages.
@@ -106,7 +106,8 @@ def decide_numbers(
 ) -> dict[str, NumberFormat]:
     """Return the format of each column of numbers of a source.
 
-    `data.decimal` decides, else the column's own proof, else that of the other columns, else the remembered format.
+    The decimal separator is the first of: `data.decimal`, the one that the column shows, the one that other columns
+    show, the remembered one.
 
     Args:
         evidence: of every batch, by column.
@@ -128,12 +129,13 @@ def decide_numbers(
             readings = re.sub("[.,]", ".", found.example), re.sub("[.,]", "", found.example)
             raise UserError(
                 f"{location}: {location.describe_row(found.row)} has a {found.name} that may be {' or '.join(readings)}"
-                f": {found.example}; set data.decimal to the decimal sign, '.' or ','"
+                f": {found.example}; set data.decimal to '.' or ','"
             )
         elif decimal == "auto" and known and mark != known:
             raise UserError(
-                f"{location}: {location.describe_row(found.row)} has a {found.name} with the decimal sign {mark!r}: "
-                f"{found.example}; the model or history has {known!r}: write both alike, or set data.decimal {mark!r}"
+                f"{location}: {location.describe_row(found.row)} has a {found.name} with the decimal separator "
+                f"{mark!r}: {found.example}; the model or history has {known!r}: write both alike, or set "
+                f"data.decimal {mark!r}"
             )
         formats[name] = NumberFormat(mark)
     return formats
@@ -173,7 +175,9 @@ def parse_numbers(
     advice = "leave the cell empty if it is missing"
     refuse_rows(np.isinf(values), rows, location, f"has an infinite {name}", advice=advice)
     too_large = np.abs(values) > MAX_MAGNITUDE
-    refuse_rows(too_large, rows, location, f"has a {name} beyond {MAX_MAGNITUDE:g}", advice="divide the series")
+    refuse_rows(
+        too_large, rows, location, f"has a {name} beyond {MAX_MAGNITUDE:g}", advice="divide the series by a constant"
+    )
     return values
 
 
@@ -206,7 +210,7 @@ def _cast(texts: pa.ChunkedArray) -> np.ndarray | None:
 
 def _advise(text: str, mark: Mark) -> str:
     if re.search(_FORMS[_OTHER[mark]], text):
-        return f"the decimal sign of the column is {mark!r}: fix the row, or set data.decimal"
+        return f"the decimal separator of the column is {mark!r}: fix the row, or set data.decimal"
     found = ((re.search(form, text), advice) for form, advice in _ADVICE.items())
     return next(advice.format(match[0]) for match, advice in found if match)
 
@@ -233,7 +237,7 @@ def find_extreme_value(values: np.ndarray) -> str | None:
         return None
     if np.isinf(values).any():
         return "contains an infinite value; write NaN for a missing value"
-    return f"contains a value beyond {MAX_MAGNITUDE:g}; divide the series"
+    return f"contains a value beyond {MAX_MAGNITUDE:g}; divide the series by a constant"
 
 
 def array_to_float32(values: np.ndarray, location: str) -> np.ndarray:

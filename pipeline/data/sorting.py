@@ -42,7 +42,7 @@ class RowSorter:
 
         Args:
             n_values: number of values per row.
-            folder: folder of the temporary file, which has no name; None is that of the system.
+            folder: folder of the unnamed temporary file; None is that of the system.
             memory_limit: bytes of rows in memory. Sorting takes up to three times as much, or more if a single series
                 is larger.
         """
@@ -128,8 +128,8 @@ class _Runs:
             n_values: number of values per row.
         """
         runs = (self._read_into(np.empty((end - start) // 4, np.int32), start) for start, end, *_ in self._starts)
-        cuts = np.array([np.searchsorted(codes, bounds) for codes in runs]).T
-        for begins, ends in pairwise(cuts.tolist()):
+        positions = np.array([np.searchsorted(codes, bounds) for codes in runs]).T
+        for begins, ends in pairwise(positions.tolist()):
             yield self._read_rows(begins, ends, n_values)
 
     def _read_rows(self, begins: list[int], ends: list[int], n_values: int) -> Rows:

@@ -1,4 +1,4 @@
-"""Any source of series as an Arrow store: a file is converted once and cached, data in memory stay in memory."""
+"""Opening of any source as an Arrow store. A file is converted once and cached. Data in memory stay in memory."""
 
 import logging
 import re
@@ -24,12 +24,13 @@ from pipeline.data.convert import convert
 from pipeline.data.frequency import UNKNOWN
 from pipeline.data.numbers import array_to_float32
 from pipeline.data.readers import gluonts_freq, hub_commit, read_tables, source_files
+from pipeline.data.readers.arrow import validated
 from pipeline.data.rows import SourceLocation
 
 # Limits of the search for missing values, so that opening a large store stays fast.
 _MAX_CHECKED_SERIES = 10_000
 _MAX_CHECKED_STEPS = 1 << 24
-_LAYOUT = 9  # increase it when the result of a conversion changes, so that cached ones are not used
+_LAYOUT = 10  # increase it when the result of a conversion changes, so that cached ones are not used
 _NAMES_PER_CHUNK = 65_536  # an Arrow array takes less memory than a list of strings
 _KEY = re.compile(r"\bdata\.(?=[a-z])(?!train|frame)")
 logger = logging.getLogger(__name__)
@@ -178,10 +179,16 @@ def _to_table(source: Any) -> pa.Table:
     if not isinstance(source, (pd.DataFrame, pa.Table)) and not hasattr(source, "__arrow_c_stream__"):
         raise UserError(f"a source is a path, a DataFrame, an Arrow table or an array, got {type(source).__name__}")
     if not isinstance(source, pd.DataFrame):
-        return pa.table(source)
+        try:
+            return validated(pa.table(source))
+        except pa.ArrowException as error:
+            raise UserError(f"the table has a column of an unsupported type: {to_one_line(error)}") from error
     if source.empty:
         raise UserError("the DataFrame has no rows")
-    if isinstance(source.index, pd.DatetimeIndex) and source.index.name is None:
+    index = source.index
+    levels = index.levels if isinstance(index, pd.MultiIndex) else [index]
+    are_dates = [isinstance(level, (pd.DatetimeIndex, pd.PeriodIndex)) for level in levels]
+    if any(is_date and name is None for is_date, name in zip(are_dates, index.names)):
         raise UserError("the DataFrame's index of dates has no name; give it the name of data.timestamp_column")
     try:
         return pa.Table.from_pandas(source)  # named levels of the index become columns
@@ -236,7 +243,7 @@ def _convert_to_cache(
 
     Args:
         key: name of the store in the cache.
-        identity: what the content of the source is known by; None converts it at each call, in the first process.
+        identity: files or checksums that identify the content; None converts it at each call, in the first process.
     """
     may_be_outdated = identity is None and Processes().rank == 0
     if may_be_outdated or not cache.has(key):
@@ -269,11 +276,11 @@ def _refuse_duplicate_ids(series: Iterable[Series], location: SourceLocation) ->
         all_names = pa.chunked_array([*chunks, pa.array(names, pa.string())])
         for first, second in zip(order[same_hash].tolist(), order[same_hash + 1].tolist()):
             if all_names[first] == all_names[second]:
-                raise UserError(f"{location}: two series have the item_id {all_names[first]}; make it unique")
+                raise UserError(f"{location}: two series have the item ID {all_names[first]}; rename one of them")
 
 
 def _log_findings(store: Store, source: str, warnings: list[str]) -> None:
-    """Log what the columns of a store are, the warnings of its conversion, and its missing values.
+    """Log the formats of the columns of a store, the warnings of its conversion, and its missing values.
 
     Raises:
         UserError: the store has no series.
@@ -304,8 +311,8 @@ def _warn_about_missing_ends(store: Store, source: str) -> None:
     ]
     if n_missing:
         logger.warning(
-            "%s: %d series end with missing values, of at most %d steps; forecasts start after these steps, so leave "
-            "out rows of the future",
+            "%s: %d series end with missing values, of at most %d steps; forecasts start after these steps, so delete "
+            "rows of the future",
             source,
             len(n_missing),
             max(n_missing),
@@ -322,8 +329,8 @@ def _warn_about_sparse_series(store: Store, source: str) -> None:
         n_steps, n_known = n_steps + len(values), n_known + int(np.count_nonzero(~np.isnan(values)))
     if 2 * n_known < n_steps:
         logger.warning(
-            "%s: only %.0f%% of the steps of frequency %r have a value, and missing values are not zeros; set "
-            "data.fill_missing 0 if they are, or data.freq to a coarser frequency",
+            "%s: only %.0f%% of the steps of frequency %r have a value; set data.fill_missing 0 if a missing "
+            "value means zero, or data.freq to a coarser frequency",
             source,
             100 * n_known / n_steps,
             store.freq,

@@ -1,4 +1,4 @@
-"""Arrow tables kept on their way: in memory while they are small, else in a temporary file."""
+"""A queue of Arrow tables: in memory while they are small, otherwise in a temporary file."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ class Spool:
         """Start an empty list.
 
         Args:
-            folder: folder of the temporary file, which has no name; None is the system's.
+            folder: folder of the unnamed temporary file; None is that of the system.
         """
         self._folder, self._limit = folder, bytes_in_memory
         self._tables: list[pa.Table] = []

@@ -1,6 +1,7 @@
 """Conversion of wide tables, with one column per series or per time step, to long tables, with one row per value."""
 
 import re
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,8 @@ from pipeline.data.rows import SourceLocation
 
 _DATES = [re.compile(form) for form in (rf"(?=(.*\d){{4}})\d[\d\s./:TZ+-]*|{PERIOD_PATTERN}", *DAY_PATTERNS)]
 _NUMBERED = re.compile(r"([A-Za-z]{0,8}[ _-]?)0*(\d+)")
+_YEAR_PREFIXES = ("", "x", "y", "yr", "year", "fy")
+"""Letters before the years of a header; after others, numbers between 1800 and 2199 are steps, such as d_1941 in M5."""
 _MIN_NUMBERED = 3  # fewer numbered names may be attributes, such as address1 and address2
 
 
@@ -37,10 +40,10 @@ def _numbered_columns(names: list[str]) -> list[str]:
 
 
 def stack_series_columns(table: pa.Table, timestamps: tuple[str, ...]) -> pa.Table:
-    """Return a table with one column per series in long form, series by series, with all its cells.
+    """Return the long form of a table with one column per series: one row per cell, series by series.
 
     Args:
-        table: also with the column `row`.
+        table: the columns of the series, those of the timestamps, and `row`.
         timestamps: the columns of the timestamps.
 
     Returns:
@@ -59,18 +62,18 @@ def stack_step_columns(
     timestamp_format: str | None,
     remembered: TimeFormat | None,
     location: SourceLocation,
-) -> pa.Table:
-    """Return a table with one row per series and one column per time step in long form.
+) -> tuple[pa.Table, TimeFormat]:
+    """Return the long form of a table with one row per series and one column per time step, and its header's format.
 
     Blank cells after the last value of a row are missing values if the columns are named by dates, as in the long form
     of the table. Numbered columns count the steps of each series, so a series ends with its last value.
 
     Args:
-        table: also with the column `row`.
+        table: the columns of the steps, those of the item ID, and `row`.
         timestamp_format, remembered: as in `FormatEvidence`, for the dates of the header.
 
     Returns:
-        The columns of the item ID, `timestamp`, `target` and `row`.
+        The columns of the item ID, `timestamp` (a step as seconds after 1970), `target` and `row`; and the format.
 
     Raises:
         UserError: a column name is not a valid date or is ambiguous, or two names are the same date.
@@ -79,6 +82,8 @@ def stack_step_columns(
     numbered = [_NUMBERED.fullmatch(name) for name in steps]
     is_numbered = not any(date.fullmatch(steps[0]) for date in _DATES) and all(numbered)
     names = pa.chunked_array([pa.array([match[2] for match in numbered if match] if is_numbered else steps)])
+    is_year = all(match[1].strip(" _-").lower() in _YEAR_PREFIXES for match in numbered if match)
+    timestamp_format = timestamp_format or ("steps" if is_numbered and not is_year else None)
     header, numbers = SourceLocation(f"{location}, dates of its header"), np.arange(len(steps)) + 1
     evidence = TimeEvidence(header, timestamp_format, remembered)
     evidence.add(names, numbers)
@@ -88,24 +93,38 @@ def stack_step_columns(
     if (repeated := np.flatnonzero(stamps[order][1:] == stamps[order][:-1])).size:
         first, second = (steps[int(index)] for index in order[repeated[0] : repeated[0] + 2])
         raise UserError(f"{location}: its columns {first!r} and {second!r} have the same date; keep one of them")
-    times = stamps.astype(np.int64) if time_format.style == "steps" else stamps
     cell_rows = np.tile(np.arange(len(table)), len(steps))
     columns = {name: table[name].combine_chunks().take(pa.array(cell_rows)) for name in (*item_ids, "row")}
     values = _concat_columns(table, steps)
-    stacked = pa.table({**columns, "timestamp": pa.array(times.repeat(len(table))), "target": values})
+    stacked = pa.table({**columns, "timestamp": pa.array(stamps.repeat(len(table))), "target": values})
     if time_format.style != "steps":
-        return stacked
+        return stacked, time_format
     known = values.is_valid().to_numpy(zero_copy_only=False).reshape(len(steps), len(table))
     is_kept = np.logical_or.accumulate(known[::-1], axis=0)[::-1]
     is_kept[0] = True  # a series without a value is reported later
-    return stacked.filter(pa.array(is_kept.ravel()))
+    return stacked.filter(pa.array(is_kept.ravel())), time_format
 
 
 def _concat_columns(table: pa.Table, names: list[str]) -> pa.Array:
     """Return the values of columns, one after the other; null for an empty text."""
     types = [table.schema.field(name).type for name in names]
     value_type = pa.float64() if all(map(_is_number, types)) else pa.string()
-    return pa.concat_arrays([table[name].cast(value_type).combine_chunks() for name in names])
+    columns = (table[name] for name in names)
+    if pa.types.is_string(value_type):
+        columns = (_to_neutral_texts(column) if _is_number(column.type) else column for column in columns)
+    return pa.concat_arrays([column.cast(value_type).combine_chunks() for column in columns])
+
+
+def _to_neutral_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return numbers as texts such as 1234e-3, which have one reading with either decimal separator."""
+    return pa.chunked_array([pa.array(map(_to_neutral_text, column.to_pylist()), pa.string())])
+
+
+def _to_neutral_text(number: int | float | Decimal | None) -> str | None:
+    if number is None or not Decimal(number).is_finite():
+        return None if number is None else str(number)
+    sign, digits, exponent = Decimal(str(number)).as_tuple()
+    return f"{'-' * sign}{''.join(map(str, digits))}e{exponent}" if exponent else str(number)
 
 
 def _is_number(column_type: pa.DataType) -> bool:

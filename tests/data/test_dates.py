@@ -304,7 +304,7 @@ def test_a_column_without_values_keeps_the_remembered_format():
     (TimeFormat("day first"), "dates, day first"),
     (TimeFormat("iso", "utc"), "ISO dates with time zone, kept as UTC"),
     (TimeFormat("timestamp", "local"), "dates with time zone, kept as local time"),
-    (TimeFormat("steps"), "steps"),
+    (TimeFormat("steps"), "step numbers"),
     (TimeFormat("unix_s"), "seconds since 1970"),
     (TimeFormat("format:%d.%m.%y %H:%M"), "dates, format %d.%m.%y %H:%M"),
 ])  # fmt: skip

@@ -1,6 +1,6 @@
 """Reading of sources of any format as Arrow tables, with the columns, names and types of the source.
 
-Text files give strings, in which an empty cell is null. Other files give the types that they have.
+Columns of text files are strings, null for an empty cell. Columns of other files keep their types.
 """
 
 import tempfile
@@ -49,7 +49,7 @@ def read_tables(
 
     Args:
         location: records which file has which rows, and the share of the source that has been read.
-        folder: folder of remote files, which are there while they are read; None is the system's for temporary files.
+        folder: folder of downloads, which are removed after reading; None is the temporary folder of the system.
 
     Raises:
         UserError: a file does not parse, is empty or truncated, or lacks a column.
@@ -103,6 +103,7 @@ def _read_files(
         n_bytes_before += size
         if remove:
             path.unlink()
+    location.fraction_read = 1
 
 
 def _read_file(file: DataFile, relative: Path, columns: Columns, location: SourceLocation) -> Iterator[pa.Table]:
@@ -124,8 +125,7 @@ def _read_file(file: DataFile, relative: Path, columns: Columns, location: Sourc
         else:
             tables = _READERS[file.format](file, columns, location)
         for table in tables:
-            lists = [field.name for field in table.schema if is_list_type(field.type)]
-            if columns.wide and lists:
+            if columns.wide and (lists := [field.name for field in table.schema if is_list_type(field.type)]):
                 raise UserError(f"{file}: the column {lists[0]!r} has lists, one row per series; remove data.wide")
             yield table
 

@@ -1,8 +1,8 @@
-"""Reading of Parquet, Arrow and Feather files, of which a damaged one is refused.
+"""Reading of Parquet, Arrow and Feather files. A damaged file is refused.
 
-Arrow's readers check the structure of a file but not its values, so that a damaged offset points out of its buffer.
-Every table is validated before it leaves this module. Not even the structure of Feather 1, which was replaced in 2020,
-is checked: pyarrow crashes at one in ten damaged files, so that another process reads it.
+Arrow's readers check the structure of a file but not its values. A damaged offset may thus point out of its buffer, so
+every table is validated here. For Feather 1, which was replaced in 2020, they do not check the structure either:
+pyarrow crashes at one in ten damaged files. Therefore another process reads it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from pipeline.data.readers.isolated import run_isolated
 from pipeline.data.rows import SourceLocation
 
 NESTED_ROWS = 1024
-"""Number of rows of nested tables that are read at a time; a row has as many values as many long rows."""
+"""Number of rows of nested tables that are read at a time; one such row has the values of many long rows."""
 _LONG_ROWS = 65_536  # 262,144 rows are not faster
 _VALUES = 1 << 23  # of a wide table; bounds memory
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
@@ -45,7 +45,7 @@ def read_parquet(
         file.fraction_read = lambda: n_read / max(1, parquet.metadata.num_rows)
         names = select_columns([*(set(partition) - set(schema.names)), *schema.names], columns, file, location)
         stored = [name for name in names if name not in partition]
-        for batch in parquet.iter_batches(_batch_size(schema, stored, columns), columns=stored):
+        for batch in parquet.iter_batches(_batch_size(schema, stored), columns=stored):
             n_read += len(batch)
             table = validated(pa.Table.from_batches([batch]))
             for name in partition.keys() & set(names):
@@ -53,7 +53,7 @@ def read_parquet(
             yield table.select(names)
 
 
-def _batch_size(schema: pa.Schema, names: list[str], columns: Columns) -> int:
+def _batch_size(schema: pa.Schema, names: list[str]) -> int:
     """Return the number of rows of a table that are read at a time."""
     if any(is_list_type(schema.field(name).type) for name in names):
         return NESTED_ROWS
@@ -75,12 +75,13 @@ def read_arrow(file: DataFile, columns: Columns, location: SourceLocation) -> It
         schema = open_reader(source).schema
         names = select_columns(schema.names, columns, file, location)
         # Dictionaries and buffers of other columns are not read.
-        options = pa.ipc.IpcReadOptions(included_fields=[schema.names.index(name) for name in names])
+        position = {name: index for index, name in enumerate(schema.names)}
+        options = pa.ipc.IpcReadOptions(included_fields=[position[name] for name in names])
+        n_rows = _batch_size(schema, names)
         source.seek(0)
         reader = open_reader(source, options=options)
         for batch in _file_batches(file, reader) if magic == b"ARROW1" else _stream_batches(file, source, reader):
             table = validated(pa.Table.from_batches([batch])).select(names)
-            n_rows = _batch_size(schema, names, columns)
             yield from (table.slice(start, n_rows) for start in range(0, len(table), n_rows))
 
 
@@ -106,7 +107,7 @@ def _stream_batches(
 
 
 def validated(table: pa.Table) -> pa.Table:
-    """Return a table after a check that its values lie in their buffers and its texts are UTF-8, with plain strings.
+    """Return a table with plain strings, after a check that its values are in their buffers and its texts are UTF-8.
 
     Raises:
         pa.ArrowInvalid: as described.

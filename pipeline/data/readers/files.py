@@ -1,4 +1,4 @@
-"""The files of a source: which they are, in which format, and their decompressed bytes."""
+"""Files of a source: their paths, formats and decompressed bytes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FORMATS = {
 _FORMAT_OF = {suffix: name for name, suffixes in _FORMATS.items() for suffix in suffixes}
 _COMPRESSION_SUFFIXES = (".gz", ".bz2", ".zst", ".zip")
 SUFFIXES = (*_FORMAT_OF, ".zip")
-"""Suffixes of the known formats; that of a compression may follow."""
+"""Suffixes of the known formats. The suffix of a compression may follow."""
 # A text may start with the letters of a format, such as a column PAR1, but not with the bytes after them.
 _BINARY_FORMATS = {
     "parquet": rb"PAR1[^ -~\s]",
@@ -109,7 +109,7 @@ class DataFile:
 
 
 def identify(path: Path, name: str | None = None) -> DataFile:
-    """Return a file with the format that its first bytes show; a text format is that of its suffix.
+    """Return a file with its format: from its first bytes, or, for a text file, from its suffix.
 
     Raises:
         UserError: the file is empty or of no known format, or a zip archive without exactly one data file.
@@ -143,9 +143,11 @@ def _match(patterns: dict[str, bytes], head: bytes) -> str | None:
 
 def _data_member(archive: zipfile.ZipFile, name: str) -> str:
     """Return the name of the only file in a zip archive, or of the only one with a known suffix."""
-    paths = [PurePosixPath(info.filename) for info in archive.infolist() if not info.is_dir()]
-    paths = [path for path in paths if "__MACOSX" not in path.parts and path.name[:1] not in "._~"]
-    members = [str(path) for path in paths if _suffix(path) in _FORMAT_OF] or list(map(str, paths))
+    paths = {member: PurePosixPath(member) for member in archive.namelist() if not member.endswith("/")}
+    visible = {
+        member: path for member, path in paths.items() if "__MACOSX" not in path.parts and path.name[:1] not in "._~"
+    }
+    members = [member for member, path in visible.items() if _suffix(path) in _FORMAT_OF] or list(visible)
     if len(members) != 1:
         contents = first_few(members) if members else "no data file"
         raise UserError(f"{name}: the archive contains {contents}; give an archive of one file, or extract it")
@@ -163,8 +165,8 @@ def report_parse_errors(file: DataFile, encoding: str | None = None) -> Iterator
     """
     try:
         yield
-    except UserError:
-        raise
+    except UserError as error:  # the name of a column may have line breaks
+        raise UserError(to_one_line(error)) from error
     except _PARSE_ERRORS as error:
         if encoding and (isinstance(error, UnicodeDecodeError) or "invalid UTF8" in str(error)):
             raise UserError(
@@ -208,7 +210,7 @@ def source_files(source: str) -> list[Path]:
 
 
 def is_data_file(path: PurePath) -> bool:
-    """Return whether a path in a folder has a known suffix, and is not hidden or temporary as those of Spark."""
+    """Return whether a path in a folder has a known suffix, and is not hidden or temporary, like some of Spark."""
     is_hidden = any(part[0] in "._~" for part in path.parts)
     return not is_hidden and (_suffix(path) in _FORMAT_OF or path.suffix.lower() == ".zip")
 
@@ -228,7 +230,7 @@ def gluonts_freq(source: str) -> str | None:
 
 
 def stem(path: PurePath) -> str:
-    """Return the name of a file without its suffix, nor that of its compression."""
+    """Return the name of a file without the suffixes of its format and compression."""
     path = _without_compression(path)
     return path.stem if path.suffix.lower() in _FORMAT_OF else path.name
 

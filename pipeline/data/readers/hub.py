@@ -36,7 +36,7 @@ def read_hub(source: str, columns: Columns, location: SourceLocation) -> Iterato
         dataset = datasets.load_dataset(name, subset or None, split="train")
     except Exception as error:  # errors of the Hub client, the network and datasets have no common base class
         raise UserError(
-            f"data.train: {source} is not a file, and cannot be loaded from the Hub: {to_one_line(error)}"
+            f"{source} is not a file, and cannot be loaded from the Hub: {to_one_line(error)}; check its name"
         ) from error
     names = select_columns(dataset.column_names, columns, source, location)
     n_rows = 0

@@ -1,4 +1,4 @@
-"""Reading with libraries that crash at some damaged files, in a process of its own."""
+"""Reading with libraries that crash at some damaged files, in a separate process."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ import sys
 from pipeline.core.errors import UserError
 from pipeline.data.readers.files import DataFile
 
-# calamine allocates all cells up to the last one, which may be a stray value in row 1,048,576: it takes the limit then.
+# calamine allocates all cells up to the last one. With a stray value in row 1,048,576, it reaches the limit.
 _LIMIT_MEMORY = """
 import sys
 try:

@@ -32,7 +32,7 @@ def read_monash(file: DataFile, columns: Columns, location: SourceLocation) -> I
     The attribute `series_name` is the item ID, or T1, T2, ... if there is none. An attribute of dates is the start.
 
     Raises:
-        UserError: a line is not as the format has it; the message has its number.
+        UserError: a line does not have the format; the message has its number.
     """
     if columns.wide:
         raise UserError(f"{file} has one row per series with all its values; remove data.wide")
@@ -96,11 +96,11 @@ def _read_header_line(line: str, attributes: dict[str, str], metadata: dict[str,
                 raise ValueError(f"unknown frequency {word!r}; known are {', '.join(_FREQS)}, 10_minutes and the like")
             metadata["freq"] = counted[1] + _UNITS[counted[2]] if counted else _FREQS[word.lower()]
         case [word, *_] if not word.startswith("@"):
-            raise ValueError("a series stands before the line @data")
+            raise ValueError("a series is before the line @data")
 
 
 def _read_series(line: str, number: int, attributes: Mapping[str, str]) -> Row:
-    """Return the series of a line, the number of which among the series is its name if it has none.
+    """Return the series of a line. Without a name, it is called T and its number among the series.
 
     Raises:
         ValueError: the line has another number of attributes than the header, or a value is not a number or a date.

@@ -26,7 +26,7 @@ _STAMPS = "ETag etag md5Hash Content-MD5 Digest blob_id Last-Modified LastModifi
 _METADATA = ("metadata.json", "dataset_info.json", "dataset_dict.json", "state.json")
 """Files of GluonTS and datasets folders that contain no series."""
 _CONNECT_SECONDS, _READ_SECONDS = 30, 60
-"""Longest waits for a web server and between two blocks of a file."""
+"""Maximum waits for a connection and for the next block of a file."""
 
 
 class RemoteFile(NamedTuple):
@@ -35,7 +35,7 @@ class RemoteFile(NamedTuple):
     name: str
     """Path below the source, or the name of a single file."""
     size: int | None
-    """Bytes, if the server says so."""
+    """Size in bytes; None if the server does not report it."""
 
 
 class _Listing(NamedTuple):
@@ -61,7 +61,7 @@ def list_files(source: str) -> list[RemoteFile]:
 
 
 def identity(source: str) -> list[str] | None:
-    """Return the name, size and checksum or time of change of each file; None if the server says neither for a file.
+    """Return the name, size and checksum or time of change of each file; None if one has neither.
 
     Raises:
         UserError: as for `list_files`.

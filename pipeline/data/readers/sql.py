@@ -16,7 +16,7 @@ from pipeline.data.columns import Columns, select_columns
 from pipeline.data.rows import SourceLocation
 
 _READS = re.compile(r"(\s|\(|--.*\n|/\*[\s\S]*?\*/)*(select|with|values|table)\b", re.IGNORECASE)
-"""The beginning of a query that reads, behind comments and parentheses."""
+"""The beginning of a query that reads, after comments and parentheses."""
 _FIRST_ROWS, _MAX_ROWS, _BLOCK_BYTES = 1_000, 65_536, 1 << 22
 """Rows of the first block, and limits of the others. A row in Python takes about ten times its bytes in Arrow."""
 _NUMBERS = {int, float, Decimal}
@@ -27,8 +27,8 @@ _ARROW_TYPES = {bool, str, bytes, list, dt.date, dt.datetime, dt.time, dt.timede
 def read_query(query: str, url: str, columns: Columns, location: SourceLocation) -> Iterator[pa.Table]:
     """Yield the result of a query in order, in tables with a bounded number of rows and bytes.
 
-    The result has no identity that a cache could use, since the tables behind it may change at any time: it is read at
-    every call. PostgreSQL and SQLite refuse to write; in any database, the query must begin like one that reads.
+    The query runs at every call, because its tables may change at any time. PostgreSQL and SQLite refuse to write. For
+    any database, the query must begin with a word that reads.
 
     Args:
         query: begins with SELECT, WITH, VALUES or TABLE.

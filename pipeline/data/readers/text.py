@@ -37,7 +37,7 @@ class _Header(NamedTuple):
 
 
 class _Throttle:
-    """A stream that is read a few blocks ahead of the tables that were taken; pyarrow alone reads 32 blocks ahead."""
+    """Let pyarrow read a stream only a few blocks ahead of the tables that were taken; by itself, it reads 32 ahead."""
 
     def __init__(self, stream: pa.NativeFile) -> None:
         self._stream = stream
@@ -101,7 +101,7 @@ def read_csv(file: DataFile, columns: Columns, location: SourceLocation) -> Iter
                 throttle.allow_block()
                 yield pa.Table.from_batches([batch])
         except pa.ArrowInvalid as error:
-            if str(error) == "Empty CSV file":  # it has a header but no rows
+            if str(error).startswith(("Empty CSV file", "Could not skip")):  # it has a header but no rows
                 return
             if ragged := _RAGGED_ROW.search(str(error)):
                 _refuse_early_header(file, header, columns)
@@ -165,7 +165,7 @@ def refuse_early_header(file: DataFile, names: list[str], line: int, rows: Seque
     n_named = sum(not name.startswith(UNNAMED) for name in names)
     if first >= line and n_named < n_cells:
         raise UserError(
-            f"{file}: its header in line {line} has {n_named} names, but most lines have {n_cells} values; if line "
+            f"{file}: its header in line {line} names {n_named} of the {n_cells} columns that most lines have; if line "
             f"{first + 1} is the header, set data.skip_rows: {first}; otherwise name every column"
         )
 

@@ -32,14 +32,15 @@ def test_only_the_selected_columns_are_read_in_their_order(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["parquet", "file", "stream"])
-def test_tables_have_a_bounded_number_of_rows(tmp_path, kind):
+def test_tables_have_a_bounded_number_of_rows(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr("pipeline.data.readers.arrow._VALUES", 150_000)
     long = pa.table({"target": np.arange(150_000.0)})
     nested = pa.table({"target": [[1.0, 2.0]] * 2500})
-    wide = pa.table({"timestamp": [1] * 300, **{f"s{n}": [1.0] * 300 for n in range(40_000)}})
+    wide = pa.table({"timestamp": [1] * 300, **{f"s{n}": [1.0] * 300 for n in range(1499)}})
     for table, columns, n_rows in (
         (long, Columns(), 65_536),
         (nested, Columns(), 1024),
-        (wide, Columns(wide=True), 209),
+        (wide, Columns(wide=True), 100),
     ):
         tables = read(write(tmp_path / "s", table, kind), columns)[0]
         assert max(map(len, tables)) == n_rows and sum(map(len, tables)) == len(table)
@@ -61,7 +62,7 @@ def test_string_views_are_strings(tmp_path, kind):
 def test_texts_that_are_not_utf_8_are_refused(tmp_path, kind):
     path = write(tmp_path / "s", pa.table({"item_id": ["abcdef"], "target": [1]}), kind)
     path.write_bytes(path.read_bytes().replace(b"abcdef", b"abc\xff\xff\xff"))
-    with refused(str(path), "(?i)utf-?8"):
+    with refused(str(path), "UTF-?8"):
         read(path)
 
 

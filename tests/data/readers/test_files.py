@@ -5,6 +5,8 @@ import gzip
 import io
 import json
 import zipfile
+from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -15,7 +17,7 @@ from support.reading import read, read_rows
 from support.source_files import FRAME, refused, to_nested, write_source
 
 from pipeline.data.columns import Columns
-from pipeline.data.readers import gluonts_freq, hub_commit, source_files
+from pipeline.data.readers import gluonts_freq, source_files
 from pipeline.data.readers.files import identify
 
 CSV = b"item_id,timestamp,target\nA,2020-01-01,1\nA,2020-01-02,\n"
@@ -37,7 +39,7 @@ def zipped(content, name="s.csv"):
     return stream.getvalue()
 
 
-COMPRESSIONS = {
+COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress,
     ".bz2": bz2.compress,
     ".zst": lambda content: pa.compress(content, "zstd", asbytes=True),
@@ -53,7 +55,7 @@ def test_a_compressed_file_of_any_format_is_read(tmp_path, kind, suffix):
     plain = write_source(kind, tmp_path)
     expected = read_rows(plain)
     content = path.read_bytes()
-    compressed = COMPRESSIONS[suffix](content) if suffix != ".zip" else zipped(content, path.name)
+    compressed = zipped(content, path.name) if suffix == ".zip" else COMPRESSIONS[suffix](content)
     (tmp_path / f"{path.name}{suffix}").write_bytes(compressed)
     assert len(expected) == 60 and read_rows(tmp_path / f"{path.name}{suffix}") == expected
 
@@ -64,7 +66,7 @@ def test_the_first_bytes_decide_on_the_format(tmp_path, kind, name):
     expected = read_rows(source := write_source(kind, tmp_path))
     (tmp_path / "x").mkdir()
     path = tmp_path / "x" / name
-    path.write_bytes(open(source, "rb").read())
+    path.write_bytes(Path(source).read_bytes())
     assert read_rows(path) == expected
 
 
@@ -143,8 +145,8 @@ def test_partitions_keep_their_values_as_text_and_name_the_rows_of_each_file(tmp
         (tmp_path / folder).mkdir()
         pd.DataFrame({"target": [1.0, 2.0]}).to_parquet(tmp_path / folder / "part.parquet")
     tables, location = read(tmp_path, Columns(item_id="store"))
-    assert [row["store"] for table in tables for row in table.to_pylist()] == [None] * 2 + ["007"] * 2 + ["a b"] * 2
-    assert location.describe_row(4) == "row 2 of store=007/part.parquet"
+    assert [row["store"] for table in tables for row in table.to_pylist()] == ["007"] * 2 + [None] * 2 + ["a b"] * 2
+    assert location.describe_row(2) == "row 2 of store=007/part.parquet"
 
 
 def test_the_share_of_the_bytes_that_were_read_grows_to_one(tmp_path):

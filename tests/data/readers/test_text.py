@@ -5,12 +5,15 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from support.reading import read, read_rows
 from support.series import long_frame
 from support.source_files import refused, to_dict, write_csv
 
 from pipeline.config import Config, DataConfig
 from pipeline.core.series import Variates
 from pipeline.data.columns import Columns
+from pipeline.data.readers import read_tables
+from pipeline.data.rows import SourceLocation
 from pipeline.data.source import columns_from_config, open_source
 
 
@@ -105,3 +108,94 @@ def test_a_late_contradiction_is_refused_with_its_row(tmp_path):
 def test_a_row_with_more_or_fewer_values_than_columns_is_refused(tmp_path, row, n_values):
     with refused("s.csv", f"{n_values} values", "3 columns", re.escape(row)):
         open_source(write_csv(tmp_path, "A,2020-01-01,1", row), tmp_path / "cache")
+
+
+# Lines above the header
+
+REPORT = "Sales report\nmade in 2024, by hand\n\nitem_id,timestamp,target\nA,2020-01-01,1\nA,2020-01-02,\n"
+ROWS = [("A", "2020-01-01", "1"), ("A", "2020-01-02", None)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_skip_rows_counts_lines_above_the_header(tmp_path, encoding, end):
+    (tmp_path / "s.csv").write_bytes(REPORT.replace("\n", end).encode(encoding))
+    assert read_rows(tmp_path / "s.csv", Columns(skip_rows=3)) == ROWS
+    assert read_rows(tmp_path / "s.csv", Columns(skip_rows=2)) == ROWS  # an empty line is no header
+
+
+def test_a_skipped_line_may_decide_on_the_delimiter_and_have_a_quote(tmp_path):
+    (tmp_path / "s.csv").write_text('sep=|\nthe 5" pipe\nitem_id|timestamp|target\nA|2020-01-01|1\n')
+    assert read_rows(tmp_path / "s.csv", Columns(skip_rows=2)) == [("A", "2020-01-01", "1")]
+
+
+@pytest.mark.parametrize("text, n_lines", [
+    (REPORT, 3),
+    (REPORT.replace(",", ";"), 3),
+    (REPORT.replace("made in 2024, by hand", "a,b"), 3),
+    ("Report,,\n,,\nitem_id,timestamp,target\nA,2020-01-01,1\n", 2),
+    ('target\nitem_id,timestamp,target\n"A, B",2020-01-01,1\n', 1),  # the first line has the target
+])  # fmt: skip
+def test_a_header_below_other_lines_is_proposed(tmp_path, text, n_lines):
+    (tmp_path / "s.csv").write_text(text)
+    with refused("s.csv", "line 1 ", f"data.skip_rows: {n_lines}"):
+        read_rows(tmp_path / "s.csv")
+
+
+@pytest.mark.parametrize("text, facts", [
+    ("item_id,timestamp,sold\nA,2020-01-01,1\n", ("'target'",)),
+    ("item_id,timestamp,target\nA,2020-01-01,1\nA,2020-01-01,1,5\n", ("4 values",)),
+    (",timestamp,sold\n1,2020-01-01,1\n2,2020-01-02,1\n", ("'target'",)),
+])  # fmt: skip
+def test_no_other_header_is_proposed_without_evidence(tmp_path, text, facts):
+    (tmp_path / "s.csv").write_text(text)
+    with refused("s.csv", *facts) as raised:
+        read_rows(tmp_path / "s.csv")
+    assert "skip_rows" not in str(raised.value)
+
+
+# Cells and sizes
+
+
+def test_only_an_empty_cell_is_null(tmp_path):
+    text = 'item_id,timestamp,target\nNA,null,nan\n"",N/A, \n"a ""b""",None,-\n'
+    (tmp_path / "s.csv").write_text(text)
+    assert read_rows(tmp_path / "s.csv") == [("NA", "null", "nan"), (None, "N/A", " "), ('a "b"', "None", "-")]
+
+
+def test_a_file_with_a_header_only_has_no_tables(tmp_path):
+    for text in ("target", "target\n", "\n\ntarget\r\n"):
+        (tmp_path / "s.csv").write_text(text)
+        assert read(tmp_path / "s.csv")[0] == []
+
+
+def test_a_quote_that_is_not_closed_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "s.csv").write_text('item_id,"target\nA,1\n')
+    with refused("s.csv", "quote"):
+        read(tmp_path / "s.csv")
+    monkeypatch.setattr("pipeline.data.readers.text._MIN_BLOCK", 1000)
+    (tmp_path / "s.csv").write_text('item_id,target\n"A,1\n' + "A,1\n" * 1000)
+    with refused("s.csv", "quote"):
+        read(tmp_path / "s.csv")
+
+
+def test_blocks_are_read_a_few_ahead_and_give_all_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.data.readers.text._MIN_BLOCK", 2000)
+    rows = [(f"item {number}", str(number)) for number in range(20_000)]
+    (tmp_path / "s.csv").write_text("item_id,target\n" + "".join(f"{name},{value}\n" for name, value in rows))
+    location = SourceLocation("s.csv")
+    tables = read_tables(str(tmp_path / "s.csv"), Columns(), location)
+    first = next(tables)
+    assert location.fraction_read < 0.3
+    assert [*first.to_pylist(), *(row for table in tables for row in table.to_pylist())] == [
+        {"item_id": name, "target": value} for name, value in rows
+    ]
+    assert location.fraction_read == 1
+
+
+def test_a_table_of_many_columns_has_hundreds_of_rows(tmp_path):
+    names = [f"s{number}" for number in range(5000)]
+    row = ",".join(["1234567"] * len(names))
+    (tmp_path / "s.csv").write_text("timestamp," + ",".join(names) + "\n" + f"2020,{row}\n" * 900)
+    first, *others = read(tmp_path / "s.csv", Columns(wide=True))[0]
+    assert len(first) >= 390 and len(first) + sum(map(len, others)) == 900 and first.num_columns == 5001
