@@ -206,12 +206,16 @@ class _ItemIds:
             encoded = (_join_texts(parts, _ID_SEPARATOR) if len(parts) > 1 else parts[0]).combine_chunks()
             if not pa.types.is_dictionary(encoded.type):
                 encoded = encoded.dictionary_encode()
-            keys = to_text(encoded.dictionary).to_pylist()
+            indices = encoded.indices.to_numpy()
+            used, first = np.unique(indices, return_index=True)
+            used = used[np.argsort(first)]  # a dictionary may have any order, and names without rows
+            keys = to_text(encoded.dictionary.take(pa.array(used))).to_pylist()
         except pa.ArrowException as error:
             kinds = " and ".join(str(part.type) for part in parts)
             raise UserError(f"{self._location}: the item ID has the type {kinds}; convert it to text") from error
-        codes = [self._code(key) for key in keys]
-        return np.array(codes, np.int32)[encoded.indices.to_numpy()]
+        codes = np.empty(len(encoded.dictionary), np.int32)
+        codes[used] = [self._code(key) for key in keys]
+        return codes[indices]
 
     def _code(self, key: str) -> int:
         code = self._codes.setdefault(key, len(self.names))

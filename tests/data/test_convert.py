@@ -292,3 +292,10 @@ def test_a_table_with_invalid_columns_is_refused(tmp_path, table):
     pa.parquet.write_table(table, tmp_path / "s.parquet")
     with pytest.raises(UserError):
         open_source(tmp_path / "s.parquet", tmp_path / "cache")
+
+
+def test_series_have_the_order_of_their_rows_whatever_the_order_of_the_categories(tmp_path):
+    frame = FRAME[::-1].assign(item_id=pd.Categorical(FRAME["item_id"][::-1], ["unused", *FRAME["item_id"].unique()]))
+    frame.to_parquet(tmp_path / "s.parquet")
+    for source in (frame, tmp_path / "s.parquet"):
+        assert list(open_source(source, tmp_path / "cache").item_ids) == ["item2", "item1", "item0"]

@@ -20,9 +20,9 @@ SAMPLE_ROWS = 50
 _DELIMITERS = ",;\t|"
 _SEPARATOR_LINE = re.compile(r"sep=([ -~\t])")  # spreadsheets write the delimiter in a line above the header
 _RAGGED_ROW = re.compile(r"Expected (\d+) columns, got (\d+): (.*)", re.DOTALL)  # pyarrow's message
-# A block becomes a table. Blocks of 1 to 8 MB are equally fast for 3 columns; for many, a table needs hundreds of rows.
+# A block becomes a table. Blocks of 1 to 8 MB are equally fast for 3 columns; for many, a table needs a hundred rows.
 _MIN_BLOCK, _MAX_BLOCK = 1 << 22, 1 << 26
-_BYTES_PER_COLUMN = 400 * 8  # 400 rows of a short number and its delimiter
+_BYTES_PER_COLUMN = 100 * 8  # 100 rows of a short number and its delimiter
 _BLOCKS_AHEAD = 4
 
 
