@@ -193,9 +193,9 @@ def test_blocks_are_read_a_few_ahead_and_give_all_rows(tmp_path, monkeypatch):
     assert location.fraction_read == 1
 
 
-def test_a_table_of_many_columns_has_hundreds_of_rows(tmp_path):
+def test_a_table_of_many_columns_has_a_hundred_rows(tmp_path):
     names = [f"s{number}" for number in range(5000)]
     row = ",".join(["1234567"] * len(names))
     (tmp_path / "s.csv").write_text("timestamp," + ",".join(names) + "\n" + f"2020,{row}\n" * 900)
     first, *others = read(tmp_path / "s.csv", Columns(wide=True))[0]
-    assert len(first) >= 390 and len(first) + sum(map(len, others)) == 900 and first.num_columns == 5001
+    assert len(first) >= 100 and len(first) + sum(map(len, others)) == 900 and first.num_columns == 5001
