@@ -208,7 +208,8 @@ def main() -> int:
                 results, findings = results + Counter(more_results), findings + more_findings
                 break
             if left is None:
-                raise SystemExit(f"the worker failed with exit code {worker.returncode}")
+                findings.append(f"exit code {worker.returncode} after the last file")
+                break
             first = int(left.name.partition(".")[0]) + 1
             kept = left.rename(Path(tempfile.gettempdir(), f"crash-{left.name}"))
             findings.append(f"exit code {worker.returncode}: {kept}")
