@@ -20,7 +20,7 @@ from pipeline.core.checks import (
 from pipeline.core.errors import UserError
 from pipeline.core.files import to_serializable
 from pipeline.core.series import Variates
-from pipeline.core.urls import is_web_address, redact
+from pipeline.core.urls import redact, redact_addresses
 
 LAYOUT = "0.1.0"
 
@@ -541,18 +541,9 @@ class Config:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the configuration as nested dictionaries of YAML values, with web addresses without their queries."""
-        return _redact_addresses(to_serializable(asdict(self)))
+        return redact_addresses(to_serializable(asdict(self)))
 
 
 def listed(names: Names) -> list[str]:
     """Return one name or a list of names as a list."""
     return [names] if isinstance(names, str) else names
-
-
-def _redact_addresses(value: Any) -> Any:
-    """Return a value in which web addresses have no query, since that may be a signature."""
-    if isinstance(value, dict):
-        return {key: _redact_addresses(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_redact_addresses(item) for item in value]
-    return redact(value) if isinstance(value, str) and is_web_address(value) else value

@@ -2,6 +2,7 @@
 
 import os
 import re
+from typing import Any
 
 from pipeline.core.errors import UserError
 
@@ -29,6 +30,15 @@ def redact(url: str) -> str:
 def redact_text(text: str) -> str:
     """Return a text with each URL in it redacted."""
     return re.sub(r"""[a-zA-Z][\w+.-]*://[^\s'"]+""", lambda url: redact(url[0]), text)
+
+
+def redact_addresses(value: Any) -> Any:
+    """Return a value in which web addresses have no query, since that may be a signature."""
+    if isinstance(value, dict):
+        return {key: redact_addresses(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [redact_addresses(item) for item in value]
+    return redact(value) if isinstance(value, str) and is_web_address(value) else value
 
 
 def has_password(url: str) -> bool:

@@ -78,7 +78,7 @@ class TimeEvidence:
         self._swapped: str | None = None  # the first date that differs between day first and month first
         self._zoned = False
         self._midnights = True
-        self._financial_years = timestamp_format is None  # whether all texts are like 2000/01, 2001/02
+        self._financial_years: set[str] | None = set()  # two texts like 2000/01; None if another text has another form
 
     def add(self, column: pa.ChunkedArray | pa.Array, rows: np.ndarray) -> None:
         """Examine the next batch of the column; missing values prove nothing.
@@ -100,8 +100,10 @@ class TimeEvidence:
             return
         texts, index = _distinct_texts(column, self._location)
         known = np.flatnonzero(pc.not_equal(texts, ""))
-        if self._financial_years and len(known):
-            self._financial_years = _are_financial_years(texts.take(known))
+        if self._financial_years is not None and len(known):
+            years = texts.take(known)
+            self._financial_years |= set(years[:2].to_pylist())
+            self._financial_years = self._financial_years if _are_financial_years(years) else None
         first_rows = np.empty(len(texts), np.int64)
         first_rows[index[::-1]] = rows[::-1]
         for positions in (known[:_FIRST_VALUES], known[_FIRST_VALUES:]):
@@ -168,7 +170,8 @@ class TimeEvidence:
                 f"{self._location}: its timestamps, such as {self._example}, have {here} time zone, and those of the "
                 f"model or history have {there} time zone; write both alike"
             )
-        if self._financial_years and re.fullmatch(_FINANCIAL_YEAR, self._example):
+        is_settled = self._explicit is not None or (remembered is not None and remembered.style in self._styles)
+        if len(self._financial_years or ()) > 1 and not is_settled:
             raise UserError(
                 f"{self._location}: timestamps such as {self._example} may be financial years or months; write a year "
                 f"as {self._example[:4]}, or set data.timestamp_format '%Y{self._example[4]}%m' for months"
@@ -213,9 +216,9 @@ class TimeEvidence:
 
 
 def _are_financial_years(texts: pa.Array) -> bool:
-    """Return whether all texts, at least two of them, have a year and the last two digits of the next one."""
+    """Return whether all texts have a year and the last two digits of the next one."""
     years = pc.extract_regex(texts, f"^{_FINANCIAL_YEAR}$")
-    if len(texts) < 2 or years.null_count:
+    if years.null_count:
         return False
     first, second = (pc.struct_field(years, name).cast(pa.int64()).to_numpy() for name in ("year", "next"))
     return bool(((first + 1) % 100 == second).all())

@@ -128,6 +128,8 @@ class SeriesChecks:
                 self._empty.append(name)
             elif self._columns.fill_missing is not None and (missing := np.isnan(targets)).any():
                 self._n_filled += int(missing.sum())
+                values = values.copy()  # they may be those of a file, or read again
+                targets = values[: self._n_targets]
                 targets[missing] = self._columns.fill_missing
             if ((high > low) & (high - low < _MIN_RELATIVE_RANGE * largest)).any():
                 self._check_rounding(name, targets, largest)

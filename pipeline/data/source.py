@@ -98,7 +98,8 @@ def open_stores(config: Config, source: Source | None) -> list[Store]:
     Raises:
         UserError: the source is missing or invalid.
     """
-    if isinstance(source, str) and config.data.freq is None and Path(source).is_dir():
+    must_convert = config.data.freq is not None or config.data.fill_missing is not None
+    if isinstance(source, str) and not must_convert and Path(source).is_dir():
         columns = columns_from_config(config)
         stores = []
         try:
@@ -149,7 +150,7 @@ def _check_variates(store: Store, columns: Columns) -> None:
 
 def _open(source: Any, cache: Cache, columns: Columns, freq: str | None, formats: ColumnFormats) -> Store:
     if isinstance(source, np.ndarray):
-        store = _open_array(source, freq)
+        store = _open_array(source, freq, columns.fill_missing)
     elif isinstance(source, (str, Path, SqlSource)):
         store = _open_path(str(source) if isinstance(source, Path) else source, cache, columns, freq, formats)
     else:
@@ -162,12 +163,16 @@ def _open(source: Any, cache: Cache, columns: Columns, freq: str | None, formats
     return store
 
 
-def _open_array(source: np.ndarray, freq: str | None) -> Store:
+def _open_array(source: np.ndarray, freq: str | None, fill_missing: float | None) -> Store:
     if source.ndim != 2:
         raise UserError(f"an array of series must have the shape [n_series, length], got {list(source.shape)}")
     if not len(source):
         raise UserError("the array has no series; give one of the shape [n_series, length]")
-    return store_from_arrays(array_to_float32(source, "the array"), freq or "")
+    values = array_to_float32(source, "the array")
+    if fill_missing is not None:
+        is_padding = np.logical_and.accumulate(np.isnan(values), axis=1)  # in front of a shorter series
+        values[np.isnan(values) & ~is_padding] = fill_missing
+    return store_from_arrays(values, freq or "")
 
 
 def _to_table(source: Any) -> pa.Table:

@@ -41,7 +41,6 @@ class Spool:
         """Yield the tables in order, and remove them."""
         if self._file is not None:
             self._flush()
-            self._file.seek(0)
             end = self._file.seek(0, 2)
             self._file.seek(0)
             while self._file.tell() < end:

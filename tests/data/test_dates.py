@@ -202,6 +202,17 @@ def test_unix_time_in_seconds_or_milliseconds_is_read(start, per_second, kind):
     np.testing.assert_array_equal(times, hours.to_numpy().astype("M8[s]"))
 
 
+@pytest.mark.parametrize("cuts", [(), (1,), (1, 2), (5,)])
+@pytest.mark.parametrize("mark", "/-")
+def test_financial_years_are_refused_wherever_the_batches_are_cut(mark, cuts):
+    years = [f"{year}{mark}{(year + 1) % 100:02}" for year in range(2000, 2010)]
+    with refused("s.csv", years[0], "data.timestamp_format", f"'%Y{mark}%m'"):
+        read(years, cuts=cuts)
+    assert read([f"2001{mark}02"])[1][0] == np.datetime64("2001-02-01")
+    months = read(years, remembered=TimeFormat(read([f"2001{mark}02", f"2001{mark}03"])[0].style))[1]
+    assert months[0] == np.datetime64("2000-01-01")
+
+
 # data.timestamp_format and remembered formats
 
 

@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 from support.source_files import FORMATS, FRAME, VALID_ROWS, refused, to_dict, to_nested, write_csv, write_source
 
-from pipeline.config import Config, DataConfig
+from pipeline.config import Config, DataConfig, PathsConfig
 from pipeline.core.errors import UserError
 from pipeline.core.series import Series, Variates
 from pipeline.data.arrow_store import write_store
@@ -381,3 +381,21 @@ def test_columns_come_from_the_configuration():
     columns = columns_from_config(Config(data=data))
     assert (columns.item_ids, columns.target, columns.decimal, columns.sheet) == (("shop", "product"), "sold", ",", "s")
     assert columns.variates.known == ("price",)
+
+
+# data.fill_missing on data that are a store already
+
+
+def test_missing_values_of_an_array_are_filled_after_its_padding():
+    nan = np.nan
+    store = open_source(np.array([[nan, 1, nan, 3, nan], [1, 2, 3, 4, 5]]), fill_missing=0.0)
+    np.testing.assert_array_equal(store.target(0), [nan, 1, 0, 3, 0])
+
+
+def test_missing_values_of_stores_are_filled(tmp_path):
+    series = Series("A", np.datetime64("2020-01-01", "s"), "D", np.array([1, np.nan, 3], "f4"))
+    write_store(tmp_path / "stores" / "s.arrow", [series])
+    config = Config(data=DataConfig(fill_missing=7.0), paths=PathsConfig(data_dir=str(tmp_path)))
+    for source in (tmp_path / "stores", tmp_path / "stores" / "s.arrow"):
+        [store] = open_stores(config, str(source))
+        assert store.target(0).tolist() == [1, 7, 3]
