@@ -1,6 +1,10 @@
-"""Progress bars for long loops."""
+"""Progress bars for long loops, and loops in two threads."""
 
-from typing import Any
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def progress(iterable: Any, total: int, unit: str, description: str | None = None, delay: float = 0) -> Any:
@@ -15,3 +19,16 @@ def progress(iterable: Any, total: int, unit: str, description: str | None = Non
     from tqdm import tqdm
 
     return tqdm(iterable, total=total, unit=unit, desc=description, delay=delay)
+
+
+def prefetch(items: Generator[T]) -> Generator[T]:
+    """Yield the items of a generator. A thread computes the next one while the current one is used."""
+    end = object()
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            following = thread.submit(next, items, end)
+            while (item := following.result()) is not end:
+                following = thread.submit(next, items, end)
+                yield item
+        finally:
+            thread.submit(items.close)  # in the same thread, as a connection to SQLite requires

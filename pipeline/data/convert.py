@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core.errors import UserError
-from pipeline.core.progress import progress
+from pipeline.core.progress import prefetch, progress
 from pipeline.core.series import UNIVARIATE, Series, Variates
 from pipeline.data.column_formats import ColumnFormats, FormatEvidence, format_names, parse_values
 from pipeline.data.columns import Columns
@@ -56,7 +56,7 @@ def convert(
     Raises:
         UserError: a column is missing or ambiguous, or a row is invalid; the message names the row.
     """
-    numbered = _number_rows(_show_progress(tables, location))
+    numbered = _number_rows(prefetch(_show_progress(tables, location)))
     first = next(numbered, None)
     if first is None:
         raise UserError(f"{location} has no rows")
@@ -206,16 +206,14 @@ class _ItemIds:
             encoded = (_join_texts(parts, _ID_SEPARATOR) if len(parts) > 1 else parts[0]).combine_chunks()
             if not pa.types.is_dictionary(encoded.type):
                 encoded = encoded.dictionary_encode()
-            indices = encoded.indices.to_numpy()
-            used, first = np.unique(indices, return_index=True)
-            used = used[np.argsort(first)]  # a dictionary may have any order, and names without rows
-            keys = to_text(encoded.dictionary.take(pa.array(used))).to_pylist()
+            used = encoded.indices.unique()  # a dictionary may have any order, and names without rows
+            keys = to_text(encoded.dictionary.take(used)).to_pylist()
         except pa.ArrowException as error:
             kinds = " and ".join(str(part.type) for part in parts)
             raise UserError(f"{self._location}: the item ID has the type {kinds}; convert it to text") from error
         codes = np.empty(len(encoded.dictionary), np.int32)
-        codes[used] = [self._code(key) for key in keys]
-        return codes[indices]
+        codes[used.to_numpy()] = [self._code(key) for key in keys]
+        return codes[encoded.indices.to_numpy()]
 
     def _code(self, key: str) -> int:
         code = self._codes.setdefault(key, len(self.names))
@@ -342,22 +340,26 @@ def _build_nested_series(
                 f"before it have {first!r}; write a separate file for each frequency, or set data.freq"
             )
         freq = freq or UNKNOWN
-        start = next((name for name in ("start", "timestamp") if name in table.column_names), None)
-        if start is not None and freq == UNKNOWN:
-            location.warn_once(f"the column {start} is ignored, because the rows have no frequency; set data.freq")
+        start_column = next((name for name in ("start", "timestamp") if name in table.column_names), None)
+        if start_column is not None and freq == UNKNOWN:
+            location.warn_once(
+                f"the column {start_column} is ignored, because the rows have no frequency; set data.freq"
+            )
         starts = np.full(len(table), EPOCH)
-        if start is not None and freq != UNKNOWN:
+        if start_column is not None and freq != UNKNOWN:
             if remembered is None:
                 evidence = TimeEvidence(location, columns.timestamp_format)
-                evidence.add(table[start], rows)
+                evidence.add(table[start_column], rows)
                 remembered = evidence.decide()
-            freq, starts = align_starts(parse_times(table[start], remembered, rows, location), freq)
+            freq, starts = align_starts(parse_times(table[start_column], remembered, rows, location), freq)
         lengths = pc.list_value_length(table["target"]).to_numpy()
         value_rows, values = np.repeat(rows, lengths), pc.list_flatten(table["target"])
         parsed = _parse_list_values(values, value_rows, columns, location)
-        ends = np.cumsum(lengths)
-        for name, begin, end, length in zip(to_text(table["item_id"]).to_pylist(), starts, ends, lengths):
-            yield Series(name, begin, freq, checks.finish(name, parsed[None, end - length : end]))
+        ends, names = np.cumsum(lengths), to_text(table["item_id"]).to_pylist()
+        checks.check_values(names, parsed[:, None], ends - lengths, ends)
+        single = parsed.astype(np.float32)[None]
+        for name, start, end, length in zip(names, starts, ends.tolist(), lengths.tolist()):
+            yield Series(name, start, freq, checks.fill_missing(single[:, end - length : end]))
     checks.report(freq or UNKNOWN)
 
 

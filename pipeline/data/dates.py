@@ -39,6 +39,7 @@ _WORDS = {
 }
 _SHORT_YEAR = r"(?i)(?:\d\d?[ ./-])?(?:\d\d?|[a-z]{3,9})[ ./-]\d\d(?:[ T].*)?"
 _MIN_YEAR, _MAX_YEAR = 1678, 2261  # those of pandas
+_FIRST_SECOND, _AFTER_LAST_SECOND = np.datetime64(f"{_MIN_YEAR}", "s"), np.datetime64(f"{_MAX_YEAR + 1}", "s")
 _FIRST_VALUES = 100  # enough to exclude most styles, so that few are tried on the other values
 _FINANCIAL_YEAR = r"(?P<year>\d{4})[/-](?P<next>\d{2})"
 
@@ -239,23 +240,26 @@ def parse_times(
     if not len(column):
         return np.empty(0, "M8[s]")
     refuse_rows(column.is_null().to_numpy(), rows, location, "has no timestamp")
+    values: pa.Array | np.ndarray
+    index: np.ndarray | slice
     if _is_typed(column.type):
         times = read_typed(column)
-        values, index = times.local, np.arange(len(column))
+        values, index = times.local, slice(None)
     else:
         values, index = _distinct_texts(column, location)
         refuse_rows(pc.equal(values, "").to_numpy(zero_copy_only=False)[index], rows, location, "has no timestamp")
         times = read_texts(values, "iso" if time_format.style == "timestamp" else time_format.style)
-    years = times.local.astype("M8[Y]").astype(np.int64) + 1970
     for problem, invalid in {
         "that is not a date": np.isnat(times.local),
         f"with{' a' if time_format.zone == 'none' else 'out'} time zone": times.zoned == (time_format.zone == "none"),
         "finer than a second, the resolution of the Arrow store": times.finer,
-        f"outside the years {_MIN_YEAR} to {_MAX_YEAR}": (years < _MIN_YEAR) | (years > _MAX_YEAR),
+        f"outside the years {_MIN_YEAR} to {_MAX_YEAR}": (times.local < _FIRST_SECOND)
+        | (times.local >= _AFTER_LAST_SECOND),
     }.items():
         if invalid.any():
             advice = f"the column has {time_format.describe()}"
-            refuse_rows(invalid[index], rows, location, f"has a timestamp {problem}", values.take(index), advice)
+            quoted = np.asarray(values)[index]
+            refuse_rows(invalid[index], rows, location, f"has a timestamp {problem}", quoted, advice)
     return (times.local - times.offset if time_format.zone == "utc" else times.local)[index]
 
 

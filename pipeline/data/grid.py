@@ -83,16 +83,22 @@ def build_series(
             begins = np.flatnonzero(np.diff(rows.codes, prepend=-1))
             starts = rows.stamps[begins].view("M8[s]")
             steps = _grid_steps(rows, begins, freq, names, location)
-        ends = [*begins[1:].tolist(), len(steps)]
-        for begin, end, start in zip(begins.tolist(), ends, starts):
-            name, series_steps = names[rows.codes[begin]], steps[begin:end]
-            if may_differ:
-                checks.check_frequency(name, rows.stamps[begin:end].view("M8[s]"), int(series_steps[-1]) + 1, freq)
-            target = _fill_gaps(rows.values[begin:end].T, series_steps, name, location)
+        ends = np.append(begins[1:], len(steps))
+        lengths = steps[ends - 1] + 1
+        series_names = [names[code] for code in rows.codes[begins].tolist()]
+        checks.check_values(series_names, rows.values, begins, ends)
+        if may_differ:
+            checks.check_frequencies(series_names, rows.stamps.view("M8[s]"), begins, ends, lengths, freq)
+        values = rows.values.T.astype(np.float32)
+        bounds = zip(begins.tolist(), ends.tolist(), lengths.tolist())
+        for name, start, (begin, end, length) in zip(series_names, starts, bounds):
+            target = values[:, begin:end]
+            if length > end - begin:
+                target = _fill_gaps(target, steps[begin:end], length, name, location)
             if columns.wide and (known := ~np.isnan(target[0])).any():
                 first = int(known.argmax())
                 start, target = timestamps(np.array([start]), freq, np.array([[first]]))[0, 0], target[:, first:]
-            yield Series(name, start, freq, checks.finish(name, target), variates)
+            yield Series(name, start, freq, checks.fill_missing(target), variates)
     checks.report(freq)
 
 
@@ -109,53 +115,76 @@ class SeriesChecks:
         self._perhaps_other_freq: list[str] = []
         self._n_filled = 0
 
-    def finish(self, name: str, values: np.ndarray) -> np.ndarray:
-        """Return the values of a series as float32, with missing targets filled if configured.
+    def check_values(self, names: Sequence[str], values: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> None:
+        """Record the series without a value, and those whose variation float32 rounds, as 2,000,000,000 plus or minus 40.
 
         Args:
-            values: float64, [n_variates, length].
+            names: item IDs, [n_series].
+            values: of all series, float64, [n_rows, n_variates].
+            begins, ends: the rows of each series, [n_series].
+        """
+        filled = np.flatnonzero(ends > begins)
+        low, high = np.full((2, len(names), self._n_targets), np.nan)
+        if len(filled):
+            bounds = np.column_stack([begins[filled], ends[filled]]).ravel()
+            bounds = bounds[: -1 if bounds[-1] == len(values) else None]
+            low[filled], high[filled] = (
+                extreme.reduceat(values[:, : self._n_targets], bounds, axis=0)[::2] for extreme in (np.fmin, np.fmax)
+            )
+        self._empty += [names[index] for index in np.flatnonzero(np.isnan(high).all(axis=1)).tolist()]
+        largest = np.fmax(np.abs(low), np.abs(high))
+        is_narrow = ((high > low) & (high - low < _MIN_RELATIVE_RANGE * largest)).any(axis=1)
+        for index in np.flatnonzero(is_narrow).tolist():
+            targets = values[begins[index] : ends[index], : self._n_targets]
+            known = targets[~np.isnan(targets)]
+            if (known.astype(np.float32) != known).any():
+                spacing = np.spacing(np.float32(np.nanmax(largest[index])))
+                self._rounded.append(f"{names[index]} (in steps of {spacing:g})")
+
+    def fill_missing(self, values: np.ndarray) -> np.ndarray:
+        """Return the values of a series with missing targets filled if configured.
+
+        Args:
+            values: float32, [n_variates, length].
 
         Returns:
             [length] for a single variate, else [n_variates, length].
         """
-        targets = values[: self._n_targets]
-        if not values.shape[1]:
-            self._empty.append(name)
-        if targets.size:
-            low, high = np.fmin.reduce(targets, axis=1), np.fmax.reduce(targets, axis=1)
-            largest = np.fmax(np.abs(low), np.abs(high))
-            if np.isnan(high).all():
-                self._empty.append(name)
-            elif self._columns.fill_missing is not None and (missing := np.isnan(targets)).any():
-                self._n_filled += int(missing.sum())
-                values = values.copy()  # they may be those of a file, or read again
-                targets = values[: self._n_targets]
-                targets[missing] = self._columns.fill_missing
-            if ((high > low) & (high - low < _MIN_RELATIVE_RANGE * largest)).any():
-                self._check_rounding(name, targets, largest)
-        result = values.astype(np.float32)
-        return result[0] if self._is_single else result
+        if self._columns.fill_missing is not None:
+            is_missing = np.isnan(values[: self._n_targets])
+            if not is_missing.all():
+                self._n_filled += int(is_missing.sum())
+                values[: self._n_targets][is_missing] = self._columns.fill_missing
+        return values[0] if self._is_single else values
 
-    def _check_rounding(self, name: str, targets: np.ndarray, largest: np.ndarray) -> None:
-        """Record a series whose variation float32 cannot represent, such as 2,000,000,000 plus or minus 40."""
-        known = ~np.isnan(targets)
-        if (targets[known].astype(np.float32) != targets[known]).any():
-            self._rounded.append(f"{name} (in steps of {np.spacing(np.float32(largest.max())):g})")
-
-    def check_frequency(self, name: str, stamps: np.ndarray, length: int, freq: str) -> None:
-        """Record a series whose timestamps are regular at a coarser frequency than the common one.
+    def check_frequencies(
+        self,
+        names: Sequence[str],
+        stamps: np.ndarray,
+        begins: np.ndarray,
+        ends: np.ndarray,
+        lengths: np.ndarray,
+        freq: str,
+    ) -> None:
+        """Record the series whose timestamps are regular at a coarser frequency than the common one.
 
         Args:
-            stamps: ascending datetime64[s], [n].
-            length: number of its steps on the common grid.
+            names: item IDs, [n_series].
+            stamps: of all series, each ascending, datetime64[s], [n_rows].
+            begins, ends: the rows of each series, [n_series].
+            lengths: number of steps of each series on the common grid, [n_series].
         """
-        if len(stamps) < 3 or len(stamps) > _MAX_COARSE_DENSITY * length:
-            self._common_freq = self._common_freq or name
-            return
-        series_freq = infer_series_freq(stamps)
-        if series_freq != freq and is_own_frequency(stamps, series_freq):
-            is_other = len(stamps) >= _MIN_COARSE_VALUES and series_freq != "B"  # a shop may be closed at weekends
-            (self._other_freq if is_other else self._perhaps_other_freq).append(f"{name} ({series_freq})")
+        has_common_freq = (ends - begins < 3) | (ends - begins > _MAX_COARSE_DENSITY * lengths)
+        if has_common_freq.any():
+            self._common_freq = self._common_freq or names[int(has_common_freq.argmax())]
+        for index in np.flatnonzero(~has_common_freq).tolist():
+            series_stamps = stamps[begins[index] : ends[index]]
+            series_freq = infer_series_freq(series_stamps)
+            if series_freq != freq and is_own_frequency(series_stamps, series_freq):
+                # A shop may be closed at weekends.
+                is_other = len(series_stamps) >= _MIN_COARSE_VALUES and series_freq != "B"
+                found = self._other_freq if is_other else self._perhaps_other_freq
+                found.append(f"{names[index]} ({series_freq})")
 
     def report(self, freq: str) -> None:
         """Warn about all series together.
@@ -300,20 +329,17 @@ def _grid_steps(
     return steps
 
 
-def _fill_gaps(values: np.ndarray, steps: np.ndarray, name: str, location: SourceLocation) -> np.ndarray:
-    """Return the values of a series on its grid, NaN at missing steps: float64, [n_variates, length].
+def _fill_gaps(values: np.ndarray, steps: np.ndarray, length: int, name: str, location: SourceLocation) -> np.ndarray:
+    """Return the values of a series on its grid, NaN at missing steps: float32, [n_variates, length].
 
     Args:
-        values: [n_variates, n].
+        values: float32, [n_variates, n].
         steps: ascending int64, [n].
     """
-    length = int(steps[-1]) + 1
-    if length == len(steps):
-        return values
     if length > _MAX_SPARSE_LENGTH and length > _MAX_SPARSITY * len(steps):
         raise UserError(
             f"{location}: series {name} has {len(steps)} values in {length} steps; check for a mistyped timestamp"
         )
-    full = np.full((len(values), length), np.nan)
+    full = np.full((len(values), length), np.nan, np.float32)
     full[:, steps] = values
     return full

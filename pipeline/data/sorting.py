@@ -180,6 +180,9 @@ def _sort_rows(rows: Rows) -> Rows:
 def _order(rows: Rows) -> np.ndarray | None:
     """Return the positions of rows in the order of code, stamp and number, or None if they are in this order."""
     codes, stamps, numbers, _ = rows
+    is_same = codes[1:] == codes[:-1]
+    if ((codes[1:] > codes[:-1]) | is_same & (stamps[1:] > stamps[:-1])).all():
+        return None
     keys, offsets = codes.astype(np.int64), stamps - stamps.min()
     keys -= keys.min()
     offsets //= np.gcd.reduce(offsets) or 1

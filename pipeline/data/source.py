@@ -330,7 +330,7 @@ def _warn_about_sparse_series(store: Store, source: str) -> None:
     for index in range(min(len(store), _MAX_CHECKED_SERIES)):
         if n_steps > _MAX_CHECKED_STEPS:
             break
-        values = store.rows(index)[0]
+        values = store.target(index)
         n_steps, n_known = n_steps + len(values), n_known + int(np.count_nonzero(~np.isnan(values)))
     if 2 * n_known < n_steps:
         logger.warning(

@@ -13,7 +13,7 @@ from pipeline.core.errors import UserError
 from pipeline.data.columns import Columns, select_columns
 from pipeline.data.readers.files import DataFile
 from pipeline.data.readers.isolated import run_isolated
-from pipeline.data.rows import SourceLocation
+from pipeline.data.rows import SourceLocation, is_text
 
 NESTED_ROWS = 1024
 """Number of rows of nested tables that are read at a time; one such row has the values of many long rows."""
@@ -39,10 +39,15 @@ def read_parquet(
     """
     import pyarrow.parquet as pq
 
-    # With pre_buffer, pyarrow keeps all buffers until the end of the file.
-    with file.open_random_access() as source, pq.ParquetFile(source, pre_buffer=False) as parquet:
-        schema, n_read = parquet.schema_arrow, 0
-        file.fraction_read = lambda: n_read / max(1, parquet.metadata.num_rows)
+    with file.open_random_access() as source:
+        metadata, n_read = pq.read_metadata(source), 0
+        schema = metadata.schema.to_arrow_schema()
+        texts = [name for name in columns.item_ids if name in schema.names and is_text(schema.field(name).type)]
+        if metadata.num_rows < _LONG_ROWS * metadata.num_row_groups:
+            texts = []  # a batch with dictionaries ends at the end of a row group
+        # With pre_buffer, pyarrow keeps all buffers until the end of the file.
+        parquet = pq.ParquetFile(source, metadata=metadata, read_dictionary=texts, pre_buffer=False)
+        file.fraction_read = lambda: n_read / max(1, metadata.num_rows)
         names = select_columns([*(set(partition) - set(schema.names)), *schema.names], columns, file, location)
         stored = [name for name in names if name not in partition]
         for batch in parquet.iter_batches(_batch_size(schema, stored), columns=stored):
