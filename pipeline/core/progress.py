@@ -1,7 +1,8 @@
 """Progress bars for long loops, and loops in two threads."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -21,14 +22,13 @@ def progress(iterable: Any, total: int, unit: str, description: str | None = Non
     return tqdm(iterable, total=total, unit=unit, desc=description, delay=delay)
 
 
-def prefetch(items: Generator[T]) -> Generator[T]:
+def prefetch(items: Generator[T, None, None]) -> Iterator[T]:
     """Yield the items of a generator. A thread computes the next one while the current one is used."""
-    end = object()
     with ThreadPoolExecutor(1) as thread:
         try:
-            following = thread.submit(next, items, end)
-            while (item := following.result()) is not end:
-                following = thread.submit(next, items, end)
-                yield item
+            following = thread.submit(list, islice(items, 1))
+            while item := following.result():
+                following = thread.submit(list, islice(items, 1))
+                yield item[0]
         finally:
             thread.submit(items.close)  # in the same thread, as a connection to SQLite requires

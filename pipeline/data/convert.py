@@ -8,7 +8,8 @@ are typed, no spool is needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, first_few
 from pipeline.core.progress import prefetch, progress
 from pipeline.core.series import UNIVARIATE, Series, Variates
 from pipeline.data.column_formats import ColumnFormats, FormatEvidence, format_names, parse_values
@@ -101,7 +102,7 @@ def convert(
     return formats, build_series(sorter, items.names, columns, location, freq, kind, variates)
 
 
-def _show_progress(tables: Iterable[pa.Table], location: SourceLocation) -> Iterator[pa.Table]:
+def _show_progress(tables: Iterable[pa.Table], location: SourceLocation) -> Generator[pa.Table, None, None]:
     """Yield tables, and show a bar with the rows read and the time left if it takes longer than two seconds."""
     n_rows = percent = 0
     with progress(None, 100, "%", f"reading {location}", delay=2) as bar:
@@ -222,12 +223,19 @@ class _ItemIds:
         return code
 
     def check_names(self) -> None:
-        """Refuse two series whose joined names are the same.
+        """Refuse two series whose joined names are the same, and warn about names that differ only by spaces.
 
         Raises:
             UserError: as described.
         """
         if len(set(self.names)) == len(self.names):
+            trimmed = Counter(map(str.strip, self.names))
+            same = [name for name, count in trimmed.items() if count > 1]
+            if same:
+                self._location.warn_once(
+                    f"{len(same)} item IDs occur with and without spaces around them, as separate series: "
+                    f"{first_few(same)}; write them alike if they are the same"
+                )
             return
         seen: set[str] = set()
         name = next(name for name in self.names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
@@ -261,7 +269,7 @@ def _decide_formats(
     for table in tables:
         evidence.add(table, value_columns)
         spool.append(table)
-    return evidence.decide(columns.decimal), spool.drain()
+    return evidence.decide(columns.decimal), prefetch(spool.drain())
 
 
 def _needs_evidence(schema: pa.Schema) -> bool:

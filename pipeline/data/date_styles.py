@@ -76,8 +76,12 @@ def read_typed(column: pa.ChunkedArray) -> Times:
     column = column.cast(pa.timestamp("s"), safe=False) if pa.types.is_date(column.type) else column
     exact = column.cast(pa.timestamp(column.type.unit)).to_numpy()  # UTC if the type has a time zone
     utc, zoned = exact.astype("M8[s]"), column.type.tz is not None
-    local = column.to_pandas().dt.tz_localize(None).to_numpy().astype("M8[s]") if zoned else utc
-    return Times(local, local - utc, np.full(len(utc), zoned), exact != utc)
+    offset = np.broadcast_to(np.timedelta64(0, "s"), len(utc))
+    local = utc
+    if zoned:
+        local = column.to_pandas().dt.tz_localize(None).to_numpy().astype("M8[s]")
+        offset = local - utc
+    return Times(local, offset, np.broadcast_to(zoned, len(utc)), exact != utc)
 
 
 def read_texts(texts: pa.Array, style: str) -> Times:

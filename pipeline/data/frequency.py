@@ -126,7 +126,8 @@ def steps_between(starts: np.datetime64 | np.ndarray, stamps: np.ndarray, freq: 
     months, seconds = _months_per_step(offset), _seconds_per_step(offset)
     if seconds is not None:
         after = (stamps - starts).astype(np.int64)
-        return np.where(after % seconds == 0, after // seconds, -1)
+        steps = after // seconds
+        return np.where(steps * seconds == after, steps, -1)
     if months:
         steps = (stamps.astype("M8[M]") - starts.astype("M8[M]")).astype(np.int64) // months
     elif isinstance(offset, BusinessDay):

@@ -116,7 +116,7 @@ class SeriesChecks:
         self._n_filled = 0
 
     def check_values(self, names: Sequence[str], values: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> None:
-        """Record the series without a value, and those whose variation float32 rounds, as 2,000,000,000 plus or minus 40.
+        """Record the series without a value, and those whose variation float32 rounds (2,000,000,000 plus or minus 40).
 
         Args:
             names: item IDs, [n_series].

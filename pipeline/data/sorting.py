@@ -3,8 +3,8 @@
 import os
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator
-from itertools import chain, pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,16 +88,18 @@ class RowSorter:
             yield self._pending[0]
 
     def _write_run(self) -> None:
-        fields = _join_fields(self._pending)
-        codes = next(fields)
-        self._n_pending = 0
+        codes = np.concatenate([rows.codes for rows in self._pending], dtype=np.int32)
+        parts, self._pending, self._n_pending = self._pending, [], 0
         n_rows_by_code = np.bincount(codes, minlength=len(self._n_rows_by_code))
         n_rows_by_code[: len(self._n_rows_by_code)] += self._n_rows_by_code
         self._n_rows_by_code = n_rows_by_code
         order = _sort_keys(codes.astype(np.int64))
         with report_disk_errors(self._folder):
             self._runs = self._runs or _Runs(self._folder)
-            self._runs.write(field if order is None else field.take(order, axis=0) for field in chain([codes], fields))
+            if order is None:
+                self._runs.write(list(zip(*parts)))
+            else:
+                self._runs.write([field.take(order, axis=0)] for field in _join_fields(parts))
 
 
 class _Runs:
@@ -110,14 +112,15 @@ class _Runs:
         weakref.finalize(self, self._file.close)
         self._starts: list[list[int]] = []  # of the fields of each run, in bytes
 
-    def write(self, fields: Iterable[np.ndarray]) -> None:
-        """Append a run."""
+    def write(self, fields: Iterable[Sequence[np.ndarray]]) -> None:
+        """Append a run, of which every field is given in parts."""
         starts = []
-        for field in fields:
+        for parts, kind in zip(fields, _TYPES):
             starts.append(self._file.seek(0, os.SEEK_END))
-            data = field.reshape(-1).view(np.uint8).data
-            while data:
-                data = data[self._file.write(data) :]
+            for part in parts:
+                data = part.astype(kind, "C", copy=False).reshape(-1).view(np.uint8).data
+                while data:
+                    data = data[self._file.write(data) :]
         self._starts.append(starts)
 
     def read(self, bounds: np.ndarray, n_values: int) -> Iterator[Rows]:

@@ -1,6 +1,6 @@
 """A queue of Arrow tables: in memory while they are small, otherwise in a temporary file."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -37,7 +37,7 @@ class Spool:
         if self._n_bytes > self._limit:
             self._flush()
 
-    def drain(self) -> Iterator[pa.Table]:
+    def drain(self) -> Generator[pa.Table, None, None]:
         """Yield the tables in order, and remove them."""
         if self._file is not None:
             self._flush()

@@ -109,6 +109,13 @@ def categories_of(store):
     return dict(store.variates.categories)
 
 
+def test_item_ids_that_differ_only_by_spaces_give_a_warning(tmp_path, caplog):
+    rows = [f"{name},2024-01-0{day},{day}" for name in ("north", "north ", "south") for day in (1, 2, 3)]
+    path = write_csv(tmp_path, *rows, header="item_id,timestamp,target", name="shops.csv")
+    assert list(open_source(path, tmp_path / "cache").item_ids) == ["north", "north ", "south"]
+    assert "1 item IDs" in caplog.text and ": north;" in caplog.text
+
+
 def test_a_code_0_among_letters_is_a_category_in_the_future_too(tmp_path):
     codes = ["a" if i % 30 == 5 else "b" if i % 30 == 9 else "0" for i in range(90)]
     history = open_source(write_days(tmp_path, codes, column="holiday"), tmp_path / "cache", covariate("holiday"))

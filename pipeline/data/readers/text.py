@@ -63,6 +63,8 @@ class _Throttle:
 def read_csv(file: DataFile, columns: Columns, location: SourceLocation) -> Iterator[pa.Table]:
     """Yield the rows of a CSV file as strings, null for an empty cell, one block of the file at a time.
 
+    Item IDs and timestamps are dictionary-encoded.
+
     Raises:
         UserError: the file has no header, lacks a column, or has a row of another length.
     """
@@ -74,6 +76,9 @@ def read_csv(file: DataFile, columns: Columns, location: SourceLocation) -> Iter
     except UserError:
         _refuse_early_header(file, header, columns)
         raise
+    # pyarrow's threads encode the columns with repeated texts.
+    repeated = () if columns.wide else (*columns.item_ids, *columns.timestamps)
+    types = {name: pa.dictionary(pa.int32(), pa.string()) if name in repeated else pa.string() for name in wanted}
     block_size = min(max(_MIN_BLOCK, _BYTES_PER_COLUMN * len(header.names)), _MAX_BLOCK) + 4 * header.n_chars
     with file.open() as stream:
         throttle = _Throttle(stream)
@@ -93,7 +98,7 @@ def read_csv(file: DataFile, columns: Columns, location: SourceLocation) -> Iter
                 ),
                 pacsv.ConvertOptions(
                     include_columns=wanted,
-                    column_types=dict.fromkeys(wanted, pa.string()),
+                    column_types=types,
                     strings_can_be_null=True,
                     null_values=[""],  # "NA" may be an item ID, such as the country code of Namibia
                 ),
