@@ -1,26 +1,31 @@
-"""The command line of every script: parse the configuration, run, and turn errors into exit codes."""
+"""The command line: parse the configuration of a command, run it, and turn errors into exit codes."""
 
+import inspect
+import json
 import logging
 import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from pipeline import __version__
+from pipeline.commands import COMMANDS, PROGRAM, Command
 from pipeline.config import Config
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.processes import Processes
+from pipeline.core.progress import shows_bars
 from pipeline.core.urls import redact_text
 
 logger = logging.getLogger("pipeline")
 
 _PEER_ENDED = ("Connection closed by peer", "Connection reset by peer")
 """Messages of Gloo if another process ends while this one waits for it."""
-_SWITCHES = ("help", "print_config")
+_SWITCHES = ("help_all", "print_config")
 _OLD_KEYS = {"synthetic.source": "synthetic.generator"}
 """Keys of earlier versions, by their names now. They still work, with a warning."""
 _TYPE_NAMES = {
@@ -34,18 +39,17 @@ _TYPE_NAMES = {
 }
 
 
-def run(main: Callable[..., None], **flags: str) -> None:
-    """Run a script's `main` with the configuration of the command line, and exit.
+def main(command: str | None = None) -> None:
+    """Run a command with the configuration of the command line, and exit.
 
     Exit codes: 0 done; 2 wrong input, with one line on stderr from each process that finds it; 130 interrupted; 1
     internal error, with a traceback. Log lines go to stdout, and progress bars to stderr if that is a terminal.
 
     Args:
-        main: called with the configuration, and with the value of each flag by name.
-        flags: the help text of each flag that the script has beside the configuration.
+        command: a name in `COMMANDS`; None takes it from the command line.
     """
-    if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")
+    if not shows_bars():
+        os.environ["TQDM_DISABLE"] = "1"  # for the bars of libraries
     for library in ("TRANSFORMERS", "DATASETS", "HF_HUB"):
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
     if not sys.warnoptions:
@@ -54,9 +58,11 @@ def run(main: Callable[..., None], **flags: str) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_LogHandler()])
     logging.getLogger("pipeline").setLevel(logging.INFO if processes.rank == 0 else logging.ERROR)
     try:
-        description = (sys.modules["__main__"].__doc__ or "").strip()
-        config, switches = parse_command_line(sys.argv[1:], description, flags)
-        main(config, **switches)
+        argv = sys.argv[1:]
+        if command is None:
+            command, argv = _split_command(argv)
+        config, flags = parse_command_line(argv, command)
+        COMMANDS[command].run(config, **flags)
         processes.shut_down()
     except UserError as error:
         # Every process prints its error: a file may be missing on one machine only.
@@ -74,6 +80,20 @@ def run(main: Callable[..., None], **flags: str) -> None:
         sys.exit(130)
 
 
+def _split_command(argv: list[str]) -> tuple[str, list[str]]:
+    """Return the command and the other arguments. Without a command, or with --help, print the commands and exit.
+
+    Raises:
+        UserError: there is no such command.
+    """
+    if not argv or argv[0] in ("-h", "--help", "--version"):
+        print(f"{PROGRAM} {__version__}" if argv[:1] == ["--version"] else overview())
+        sys.exit(0)
+    if argv[0] not in COMMANDS:
+        raise UserError(f"there is no command {argv[0]!r}; use one of {', '.join(COMMANDS)}")
+    return argv[0], argv[1:]
+
+
 class _LogHandler(logging.Handler):
     """Prints log records to stdout, above a progress bar if there is one."""
 
@@ -84,41 +104,168 @@ class _LogHandler(logging.Handler):
         sys.stdout.flush()
 
 
-def parse_command_line(argv: list[str], description: str, flags: Mapping[str, str]) -> tuple[Config, dict[str, bool]]:
-    """Return the configuration and the flags of a command line. `--help` and `--print_config` print and exit.
+def parse_command_line(argv: list[str], name: str) -> tuple[Config, dict[str, bool]]:
+    """Return the configuration and the flag of a command line. `--help` and `--print_config` print and exit.
+
+    Keys take precedence over short options of the same command line, these over `--config FILE`, and a file over what
+    the model to forecast with or to score remembers.
 
     Args:
-        argv: `--config FILE`, keys such as `--training.epochs 3`, which win over files, and flags.
-        description: the text above the list of keys in `--help`.
-        flags: the help text of each flag by its name.
+        argv: `--config FILE`, keys such as `--training.epochs 3`, and the short options of the command.
+        name: the command.
 
     Raises:
         UserError: a key is unknown or out of range, or a file does not parse.
     """
+    command = COMMANDS[name]
+    if "--help" in argv or "-h" in argv:
+        print(help_text(name))
+        sys.exit(0)
     from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
+    parser = ArgumentParser(prog=f"{PROGRAM} {name}", description=inspect.getdoc(command.run), exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file with any of the keys below.")
-    sections = {section.name: type(getattr(Config(), section.name)) for section in fields(Config)}
-    for name, section in sections.items():
-        parser.add_argument(f"--{name}", type=section, default=section())
-    for flag, text in flags.items():
-        parser.add_argument(f"--{flag}", action="store_true", help=text)
-    argv = _translate_old_keys(_files_first(argv), keys := list(_keys(Config)))
+    sections = {key.name: type(getattr(Config(), key.name)) for key in fields(Config) if key.name != "horizon"}
+    parser.add_argument("--horizon", type=int | None, help="Steps to forecast, for every section.")
+    for section, section_type in sections.items():
+        parser.add_argument(f"--{section}", type=section_type, default=section_type())
+    switches = [] if command.flag is None else [command.flag[0]]
+    for switch in switches:
+        parser.add_argument(f"--{switch}", action="store_true", help=command.flag and command.flag[1])
+    if "--help_all" in argv or "--help-all" in argv:
+        parser.print_help()
+        sys.exit(0)
+    known = list(_keys(Config))
+    argv = _translate_old_keys(_files_first(_expand_options(argv, command)), known)
     for option in argv:
-        name = option.partition("=")[0]
-        if name.startswith("--") and name != "--config":
-            _refuse_unknown(name.removeprefix("--").removesuffix("+"), [*keys, *_SWITCHES, *flags], "")
+        key = option.partition("=")[0]
+        if key.startswith("--") and key != "--config":
+            _refuse_unknown(key.removeprefix("--").removesuffix("+"), [*known, *_SWITCHES, *switches], "")
     try:
-        parsed = parser.instantiate(parser.parse_args(argv))
+        parsed = parser.parse_args(argv)
+        config = _to_config(parser.instantiate(parsed))
+        if remembered := _remembered_keys(config, name):
+            parser.set_defaults(remembered)
+            config = _to_config(parser.instantiate(parser.parse_args(argv)))
     except UserError:
         raise
     except (ArgumentError, ValueError) as error:
         raise UserError(
-            f"{redact_text(_translate_type_error(to_one_line(error)))}; see --help for the keys and their ranges"
+            f"{redact_text(_translate_type_error(to_one_line(error)))}; see --help-all for the keys and their ranges"
         ) from error
-    return Config(**{name: parsed[name] for name in sections}), {flag: parsed[flag] for flag in flags}
+    return config, {switch: parsed[switch] for switch in switches}
+
+
+def _expand_options(argv: list[str], command: Command) -> list[str]:
+    """Return the arguments with keys in place of short options, and with lists in place of commas.
+
+    The keys of short options come first, so that a key of the same command line takes precedence.
+
+    Raises:
+        UserError: there is an argument too much.
+    """
+    options = {option.name: option.key for option in command.options}
+    switches = {"print_config", *(command.flag or ())[:1]}
+    lists = dict(list_keys(Config))
+    short: list[str] = []
+    others: list[str] = []
+    tokens, positional = iter(argv), command.positional
+    for token in tokens:
+        name, equals, value = token.removeprefix("--").partition("=")
+        if not token.startswith("--"):
+            if positional is None:
+                raise UserError(f"unexpected argument {token!r}; write lists with commas, and see --help")
+            name, value, positional = positional.key, token, None
+        elif name in switches:
+            others.append(token)
+            continue
+        elif not equals:
+            following = next(tokens, None)
+            if following is None:
+                others.append(token)  # the parser refuses it
+                continue
+            value = following
+        key = options.get(name, name)
+        expanded = [f"--{key}={_with_commas(value, lists.get(key))}"]
+        if key == "horizon" and value.isdigit() and int(value):
+            expanded += [
+                f"--{section}.prediction_length={value}" for section in ("training", "inference", "evaluation")
+            ]
+        (short if name != key or key == "horizon" else others).extend(expanded)
+    return short + others
+
+
+def _with_commas(value: str, item_type: type | None) -> str:
+    """Return the value of a key as a YAML list if it is one, with or without brackets.
+
+    Args:
+        item_type: float or str for the items of a list; None for a key that takes no such list.
+    """
+    if item_type is None or value.startswith("[") or value == "null" or (item_type is str and "," not in value):
+        return value
+    items = [item.strip() for item in value.split(",")]
+    return f"[{', '.join(map(json.dumps, items) if item_type is str else items)}]"
+
+
+def list_keys(section: type, parent: str = "") -> Iterator[tuple[str, type]]:
+    """Yield the dotted name of every key that takes a list of numbers or names, and the type of its items."""
+    types = get_type_hints(section)
+    for field in fields(section):
+        hint = types[field.name]
+        if isinstance(hint, type) and is_dataclass(hint):
+            yield from list_keys(hint, f"{parent}{field.name}.")
+        for part in (hint, *get_args(hint)):
+            if get_origin(part) is list:
+                (item,) = get_args(part)
+                if item in (float, str) or get_origin(item) is Literal:
+                    yield f"{parent}{field.name}", float if item is float else str
+
+
+def _to_config(parsed: Any) -> Config:
+    return Config(**{key.name: parsed[key.name] for key in fields(Config)})
+
+
+def _remembered_keys(config: Config, command: str) -> dict[str, Any]:
+    """Return the keys that the model to forecast with, or the first trained one to score, remembers."""
+    if command not in ("forecast", "evaluate"):
+        return {}
+    from pipeline.models.checkpoint import remembered_keys
+
+    models = config.scored_models() if command == "evaluate" else [config.forecast_model()]
+    keys = next((keys for model in models if (keys := remembered_keys(model))), {})
+    if config.horizon is not None:
+        keys.pop("inference.prediction_length", None)
+    return keys
+
+
+def overview() -> str:
+    """Return the help text of the program: its commands."""
+    lines = [f"  {name:<14}{_summary(command)}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        (f"usage: {PROGRAM} COMMAND [DATA] [options]", "", *lines, "", f"{PROGRAM} COMMAND --help shows the options.")
+    )
+
+
+def help_text(name: str) -> str:
+    """Return the help text of a command: its short options."""
+    command = COMMANDS[name]
+    rows = [(f"{option.name}", option.help) for option in filter(None, [command.positional])]
+    rows += [(f"--{option.name} {option.value}", option.help) for option in command.options]
+    rows += [(f"--{flag}", text) for flag, text in filter(None, [command.flag])]
+    rows += [
+        ("--config FILE", "YAML file with any of the keys"),
+        ("--KEY VALUE", "any other key, such as --chronos.device auto"),
+        ("--help-all", "every key and its default"),
+    ]
+    argument = f" [{command.positional.name}]" if command.positional else ""
+    example = ["", f"Example: {PROGRAM} {command.example}"] if command.example else []
+    lines = [f"  {left:<24}{right}" for left, right in rows]
+    return "\n".join((f"usage: {PROGRAM} {name}{argument} [options]", "", _summary(command), "", *lines, *example))
+
+
+def _summary(command: Command) -> str:
+    return (inspect.getdoc(command.run) or "").partition("\n")[0]
 
 
 def _translate_type_error(message: str) -> str:
@@ -226,7 +373,7 @@ def _check_file(path: Path, keys: Collection[str]) -> dict:
         raise UserError(f"{path} has no sections; write sections of keys, as in config/chronos_config.yaml")
     for name, values in content.items():
         _refuse_unknown(str(name), keys, f"{path}: ")
-        if not isinstance(values, dict):
+        if not isinstance(values, dict) and name != "horizon":
             raise UserError(f"{path}: section {name!r} must contain keys and values")
     check(content, "")
     return content

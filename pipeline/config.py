@@ -3,7 +3,7 @@
 The docstring of a field is its `--help` text, and its row in docs/configuration.md.
 """
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,8 @@ from pipeline.core.series import Variates
 from pipeline.core.urls import redact, redact_addresses
 
 LAYOUT = "0.1.0"
+DEFAULT_HORIZON = 48
+"""Steps to forecast if neither the configuration nor the model says how many."""
 
 Pattern = Literal["trend", "seasonal", "noise"]
 Names = str | list[str]
@@ -152,8 +154,9 @@ class DataConfig:
     """Encoding of text files, such as cp1252. UTF-16 is detected by its byte order mark."""
     sheet: str | None = None
     """Sheet of an Excel workbook. null is the first visible one."""
-    test_length: int = 0
-    """Steps at the end of every series that training and validation leave out, for evaluate.py."""
+    test_length: int | None = None
+    """Steps at the end of every series that training and validation leave out, so that evaluate can score on them.
+    null is horizon x evaluation.windows if `horizon` is set, else 0. 0 trains on everything."""
 
     def __post_init__(self) -> None:
         check_at_least("data.test_length", self.test_length, 0)
@@ -296,6 +299,9 @@ class TrainingConfig:
     auto is 10, and at least 1,000 steps (3,000 from random weights)."""
     max_steps: int | None = None
     """Optimizer steps. They replace epochs."""
+    time_limit: float | None = None
+    """Seconds that the run may take, from its start to the saved model. The number of steps is reduced to fit, after
+    a short measurement. null sets no limit."""
     batch_size: int = 32
     """Global batch size: windows per optimizer step, over all processes."""
     learning_rate: float | Literal["auto"] = "auto"
@@ -312,8 +318,8 @@ class TrainingConfig:
     """Steps of history in a training window. null is the model's context, at most 512 from random weights. A longer
     one extends the model's context."""
     prediction_length: int | None = None
-    """Horizon of a training window: set it to the horizon that you forecast. null is the model's horizon, at most 64
-    and at most a quarter of the median series. A longer one extends the model's horizon."""
+    """Horizon of a training window. null is `horizon`, or else the model's horizon, at most 64 and at most a quarter
+    of the median series. A longer one extends the model's horizon."""
     quantiles: list[float] | None = None
     """Quantile levels of a Bolt or Chronos-2 model, each between 0 and 1. null keeps its levels."""
     min_past: int = 4
@@ -342,11 +348,14 @@ class TrainingConfig:
     patience: int | None = None
     """Stop after this number of evaluations in a row without improvement. null trains to the end."""
     output_path: str | None = None
-    """Folder of the trained model, with checkpoints/, logs/ and refit/ inside. null is trained in paths.models_dir."""
+    """Folder of the trained model, with logs/ inside, and checkpoints/ and refit/ while it is trained. null is trained
+    in paths.models_dir."""
     resume: bool = True
     """Continue an unfinished run of the same configuration in output_path."""
     overwrite: bool = False
     """Replace a run in output_path. With resume, an unfinished run of the same configuration is continued."""
+    keep_checkpoints: bool = False
+    """Keep the checkpoints of a finished run, which it no longer needs."""
     push_to_hub: str | None = None
     """Hub repository, owner/name, that the trained model is uploaded to; a new one is private. null uploads nothing."""
     dummy_data: DummyDataConfig = field(default_factory=DummyDataConfig)
@@ -358,6 +367,8 @@ class TrainingConfig:
         if self.epochs != "auto":
             check_above("training.epochs", self.epochs, 0)
         check_at_least("training.max_steps", self.max_steps, 1)
+        if self.time_limit is not None:
+            check_above("training.time_limit", self.time_limit, 0)
         check_at_least("training.batch_size", self.batch_size, 1)
         if self.learning_rate != "auto":
             check_above("training.learning_rate", self.learning_rate, 0)
@@ -396,18 +407,21 @@ class InferenceConfig:
     future_path: Source | None = None
     """Table of data.known_covariates at the steps to forecast, in any long format. Required if there are known
     covariates."""
-    prediction_length: int = 48
-    """Steps to forecast. It may exceed the model's horizon."""
+    prediction_length: int | None = None
+    """Steps to forecast. null is `horizon`, or else the horizon that the model was trained for, or 48. It may exceed
+    the model's horizon."""
     context_length: int | None = None
     """Steps of history that the model sees. null is as many as it can take."""
     quantiles: list[float] = field(default_factory=lambda: [0.1, 0.5, 0.9])
     """Quantile levels to forecast, each between 0 and 1."""
+    non_negative: bool = False
+    """Raise negative forecasts to zero for series that have no negative value."""
     batch_size: int = 64
     """Series per forward pass."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the model. auto is that of the checkpoint's weights. bf16 rounds forecasts to three digits."""
     output_path: str | None = None
-    """File of the forecasts (.parquet, .csv or .jsonl), or a folder, which gets predictions.parquet. null is
+    """File of the forecasts (.parquet, .csv, .jsonl or .xlsx), or a folder, which gets predictions.parquet. null is
     paths.predictions_dir."""
     plot_path: str | None = None
     """PNG file with history, median and 80% band of some series. null draws none."""
@@ -460,7 +474,7 @@ class EvaluationConfig:
     windows: int = 1
     """Rolling origins per series, one horizon apart. 1 scores the last window only."""
     prediction_length: int | None = None
-    """Steps of the horizon. null is inference.prediction_length."""
+    """Steps of the horizon. null is `horizon`, or else inference.prediction_length."""
     batch_size: int = 64
     """Series per forward pass."""
     report_path: str | None = None
@@ -496,6 +510,9 @@ class PathsConfig:
 class Config:
     """The whole configuration, as in config/chronos_config.yaml."""
 
+    horizon: int | None = None
+    """Steps to forecast: the default of training., inference. and evaluation.prediction_length, and of
+    data.test_length. On the command line it takes precedence over the keys of a file."""
     chronos: GeneralConfig = field(default_factory=GeneralConfig)
     base_model: BaseModelConfig = field(default_factory=BaseModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -505,6 +522,16 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
 
+    def __post_init__(self) -> None:
+        check_at_least("horizon", self.horizon, 1)
+        for name in ("training", "inference", "evaluation"):
+            section = getattr(self, name)
+            if section.prediction_length is None and self.horizon is not None:
+                object.__setattr__(self, name, replace(section, prediction_length=self.horizon))
+        if self.data.test_length is None:
+            test_length = (self.horizon or 0) * self.evaluation.windows
+            object.__setattr__(self, "data", replace(self.data, test_length=test_length))
+
     def base_path(self) -> Path:
         """Return the folder of the base model."""
         return Path(self.base_model.output_path or Path(self.paths.models_dir, "base"))
@@ -512,6 +539,14 @@ class Config:
     def trained_path(self) -> Path:
         """Return the folder of the trained model."""
         return Path(self.training.output_path or Path(self.paths.models_dir, "trained"))
+
+    def forecast_model(self) -> str:
+        """Return the model to forecast with."""
+        return self.inference.model_path or str(self.trained_path())
+
+    def forecast_horizon(self) -> int:
+        """Return the number of steps to forecast; `pipeline.cli` has filled in the one that the model remembers."""
+        return self.inference.prediction_length or DEFAULT_HORIZON
 
     def cache_path(self) -> Path:
         """Return the folder of converted series."""

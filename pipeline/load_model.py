@@ -2,36 +2,56 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from pipeline.arguments import name_arguments
 from pipeline.config import Config
 from pipeline.core.errors import UserError
 from pipeline.data.arrow_store import Store
+from pipeline.data.column_formats import ColumnFormats
 from pipeline.data.source import open_configured
 from pipeline.forecasting.files import write_predictions
 from pipeline.forecasting.forecaster import Forecaster
-from pipeline.forecasting.plots import drawn_forecasts, forecast_figure, save_figure
+from pipeline.forecasting.plots import drawn_forecasts, forecast_figure
 from pipeline.forecasting.request import Request, array_store, make_request
 from pipeline.forecasting.tables import forecast_array, forecast_store, predictions_table
-from pipeline.models.checkpoint import read_formats
+from pipeline.models.checkpoint import read_formats, remembered_keys
+from pipeline.models.find import find_base
+from pipeline.models.training_report import TrainingReport
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+logger = logging.getLogger(__name__)
+_ROWS_FOR_THREADS = 100_000
+"""For fewer rows, starting threads takes longer than the conversion."""
 
 
 class ChronosLoader:
-    """Loads the checkpoint in a folder, forecasts with it, and scores it."""
+    """Loads the checkpoint in a folder, forecasts with it, and scores it.
 
-    def __init__(self, model_path: str, *, config: Config = Config()) -> None:
+    Several threads may forecast with the same loader.
+    """
+
+    def __init__(self, model_path: str, *, config: Config | None = None) -> None:
         """Keep the settings, without loading the model.
 
         Args:
             model_path: a checkpoint folder, a Hub ID, an s3:// prefix or `builtin:NAME`.
-            config: all settings.
+            config: all settings; None takes columns, horizon and quantile levels from the training of the model.
         """
         self.model_path = model_path
-        self.config = config
+        self.config = remembered_config(model_path) if config is None else config
         self.forecaster: Forecaster | None = None
 
     def load_trained_model(self) -> None:
@@ -63,29 +83,111 @@ class ChronosLoader:
         request = Request.from_config(self.config.inference, prediction_length)
         return forecast_array(self.loaded(), array_store(context), request)
 
+    @property
+    def horizon(self) -> int:
+        """Steps to forecast by default: those that the model was trained for, or 48."""
+        return self.config.forecast_horizon()
+
+    @property
+    def report(self) -> TrainingReport:
+        """How the model was trained, and its scores beside the base's on the validation windows.
+
+        Raises:
+            UserError: the model was not trained by this package.
+        """
+        return TrainingReport.read(self.model_path)
+
+    @name_arguments
     def predict_df(
-        self, data: pd.DataFrame | Store, prediction_length: int = 48, future_df: pd.DataFrame | None = None
+        self,
+        data: Any,
+        horizon: int | None = None,
+        future_df: pd.DataFrame | None = None,
+        quantiles: Sequence[float] | None = None,
     ) -> pd.DataFrame:
         """Forecast a table as a table, in the format of `BaseChronosPipeline.predict_df`.
 
         Args:
-            data: a long DataFrame with the configured columns, or a store.
+            data: a long table of pandas, polars or pyarrow with the columns of the training, a path, or a store.
+            horizon: steps to forecast; None is the horizon of the training.
             future_df: known covariates at the steps to forecast; None takes them from inference.future_path.
+            quantiles: levels, each between 0 and 1; None is inference.quantiles.
 
         Returns:
-            `item_id, timestamp, target_name, predictions` and a column for each level; a row for each step and target.
+            item ID and timestamp under their names in `data`, `target_name`, `predictions` and a column for each level;
+            a row for each step and target.
 
         Raises:
             UserError: no model is loaded, the table is wrong, or the model does not take a variate.
         """
-        if not isinstance(data, (pd.DataFrame, Store)):
-            raise UserError("data must be a long DataFrame or a store of open_source; use predict for an array")
-        store = data if isinstance(data, Store) else self._open(data)
-        request = self.request(store, prediction_length, future_df)
-        return pa.concat_tables(forecast_store(self.loaded(), store, request)).to_pandas()
+        if isinstance(data, np.ndarray):
+            raise UserError("data must be a table or a store of open_source; use predict for an array")
+        store = self._open(data)
+        request = self.request(store, self.horizon if horizon is None else horizon, future_df)
+        if quantiles is not None:
+            request = replace(request, levels=list(quantiles))
+        table = pa.concat_tables(forecast_store(self.loaded(), store, request))
+        return table.to_pandas(use_threads=len(table) > _ROWS_FOR_THREADS)
+
+    @name_arguments
+    def plot(self, data: Any, horizon: int | None = None, future_df: pd.DataFrame | None = None) -> Figure:
+        """Draw the history and the forecasts of the first six series: median and 80% band, and the median of the base.
+
+        Args:
+            data, horizon, future_df: as in `predict_df`.
+
+        Raises:
+            UserError: as `predict_df` does.
+        """
+        store = self._open(data)
+        request = self.request(store, self.horizon if horizon is None else horizon, future_df)
+        drawn = drawn_forecasts(self.loaded(), store, request)
+        if self._base is not None:
+            medians = [forecast.median for forecast in drawn_forecasts(self._base, store, request)]
+            drawn = [replace(forecast, base=median) for forecast, median in zip(drawn, medians)]
+        return forecast_figure(drawn)
+
+    @name_arguments
+    def evaluate(self, data: Any, windows: int = 1, horizon: int | None = None) -> pd.DataFrame:
+        """Score the model beside its base and seasonal naive on the last steps of each series.
+
+        The report with intervals, pictures and more baselines is that of the command `chronos-native evaluate`.
+
+        Args:
+            data, horizon: as in `predict_df`.
+            windows: rolling origins per series, one horizon apart.
+
+        Returns:
+            one row for each model: the scores of `pipeline.core.metrics.SCORES`, `series` and `windows`.
+
+        Raises:
+            UserError: no model is loaded, the table is wrong, or no series is longer than the horizon.
+        """
+        from pipeline.evaluation.backtest import evaluate_task, make_task
+        from pipeline.evaluation.baselines import SEASONAL_NAIVE, naive_forecast
+        from pipeline.evaluation.evaluate import leak_warnings
+
+        task = make_task("data", self._open(data), self.horizon if horizon is None else horizon, None, windows)
+        for warning in leak_warnings([self.model_path], [task]):
+            logger.warning(warning)
+        forecasters = {"base": self._base, "fine-tuned" if self._base else "model": self.loaded()}
+        functions = {
+            SEASONAL_NAIVE: naive_forecast(task.seasonality),
+            **{name: forecaster.predict_quantiles for name, forecaster in forecasters.items() if forecaster},
+        }
+        scores = {name: evaluate_task(task, function).scores() for name, function in functions.items()}
+        return pd.DataFrame(scores).T.drop(columns="seasonality").astype({"series": int, "windows": int})
+
+    @cached_property
+    def _base(self) -> Forecaster | None:
+        """The base that the model was trained from; None for a model that was not trained by this package."""
+        base = find_base(self.model_path)
+        return (
+            None if base is None else Forecaster.load(str(base), self.config.chronos.device, self.config.chronos.seed)
+        )
 
     def evaluate_on_test_data(self, test_data: np.ndarray | pd.DataFrame | Store) -> dict:
-        """Score the forecast of the last inference.prediction_length steps of each series.
+        """Score the forecast of the last `horizon` steps of each series.
 
         Args:
             test_data: an array [n_series, length], a long DataFrame, or a store.
@@ -99,9 +201,8 @@ class ChronosLoader:
         from pipeline.evaluation.backtest import evaluate_task, make_task
 
         inference = self.config.inference
-        series = test_data if isinstance(test_data, (pd.DataFrame, Store)) else np.atleast_2d(test_data)
-        store = series if isinstance(series, Store) else self._open(series)
-        task = make_task("test data", store, inference.prediction_length, None, n_origins=1)
+        store = self._open(test_data if isinstance(test_data, (pd.DataFrame, Store)) else np.atleast_2d(test_data))
+        task = make_task("test data", store, self.horizon, None, n_origins=1)
         forecaster = self.loaded().with_context_length(inference.context_length)
         return evaluate_task(task, forecaster.predict_quantiles, inference.batch_size).scores()
 
@@ -118,16 +219,16 @@ class ChronosLoader:
         table = predictions_table(predictions, self.config.inference.quantiles)
         write_predictions(path if path.suffix else path / "predictions.parquet", [table])
 
-    def plot(self, store: Store, path: Path, request: Request) -> None:
-        """Draw history, median and 80% band of the first six series of a store, their first target, to a PNG file."""
-        save_figure(forecast_figure(drawn_forecasts(self.loaded(), store, request)), path)
-
     def request(self, store: Store, prediction_length: int, future_df: pd.DataFrame | None = None) -> Request:
         """Return the request of the configuration for a store, as `forecasting.request.make_request` checks it."""
         return make_request(self.config, self.loaded(), store, prediction_length, future_df)
 
-    def _open(self, series: pd.DataFrame | np.ndarray) -> Store:
-        return open_configured(self.config, series, formats=read_formats(self.model_path))
+    def _open(self, series: Any) -> Store:
+        return series if isinstance(series, Store) else open_configured(self.config, series, formats=self._formats)
+
+    @cached_property
+    def _formats(self) -> ColumnFormats:
+        return read_formats(self.model_path)
 
     def loaded(self) -> Forecaster:
         """Return the forecaster of the loaded model.
@@ -138,3 +239,12 @@ class ChronosLoader:
         if self.forecaster is None:
             raise UserError("no model is loaded; call load_trained_model first")
         return self.forecaster
+
+
+def remembered_config(model_path: str) -> Config:
+    """Return the configuration with the columns, the horizon and the levels that a model was trained with."""
+    config = Config()
+    for key, value in remembered_keys(model_path).items():
+        section, _, name = key.partition(".")
+        config = replace(config, **{section: replace(getattr(config, section), **{name: value})})
+    return config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,11 +69,13 @@ class ChronosTrainer:
             UserError: an argument of training.trainer is wrong, or the run folder has another run.
         """
         from pipeline.training.run import train
+        from pipeline.training.time_limit import limit_steps
 
-        self.result = None
+        self.result, begin = None, time.monotonic()
         with tempfile.TemporaryDirectory(prefix="chronos-run-") as temporary:
             folder = self._checked_folder() or RunFolder(Path(temporary))
-            self.result = train(prepare_run(self.config, self.checkpoint, train_data, epochs), folder)
+            run = prepare_run(self.config, self.checkpoint, train_data, epochs)
+            self.result = train(limit_steps(run, folder, begin), folder)
 
     def plan(self, train_data: tuple, epochs: Epochs = 10) -> Plan:
         """Return what `train_model` would do, without training. Raises the same errors."""

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 from support.series import long_frame
 
-from pipeline.cli import run
+from pipeline.cli import main
+from pipeline.commands import COMMANDS, Command
 from pipeline.data.source import open_source
 
 
@@ -54,10 +55,11 @@ def test_every_process_reports_its_error(run_script, monkeypatch):
     assert code == 2 and "evaluation.fev_tasks" in err
 
 
-@pytest.mark.parametrize("script", ["train", "forecast", "evaluate"])
-def test_a_missing_model(refused, csv, script):
-    folder = "data/models/trained" if script == "forecast" else "data/models/base"
-    assert folder in refused(script, "--data.train", csv, "--inference.data_path", csv)
+def test_a_missing_model(refused, csv):
+    assert "nowhere" in refused("forecast", csv, "--model", "nowhere")
+    assert "data/models/base" in refused("evaluate", csv)
+    for script in ("train", "forecast"):  # the base cannot be downloaded
+        assert "amazon/chronos-bolt-base" in refused(script, csv)
 
 
 def test_another_base_than_the_one_in_the_folder(refused, run_script, nano, csv, tmp_path):
@@ -181,7 +183,7 @@ def test_output_paths_that_are_taken(refused, nano, csv, tmp_path):
     ]
     (tmp_path / "folder.csv").mkdir()
     assert "folder.csv" in refused("forecast", *forecast, "--inference.output_path", "folder.csv")
-    assert "p.xlsx" in refused("forecast", *forecast, "--inference.output_path", "p.xlsx")
+    assert "p.ods" in refused("forecast", *forecast, "--inference.output_path", "p.ods")
     assert "taken" in refused("forecast", *forecast, "--inference.output_path", "taken")
     assert "taken" in refused("evaluate", "--evaluation.report_path", "taken/reports")
     assert "taken" in refused("forecast", *forecast, "--inference.plot_path", "taken/p.png")
@@ -222,12 +224,13 @@ def test_no_data_at_all(refused, nano):
 
 
 def test_an_internal_error_is_raised_with_its_traceback(monkeypatch, caplog):
-    def main(config):
+    def run(config):
         raise ValueError("a bug")
 
     monkeypatch.setattr("sys.argv", ["script"])
+    monkeypatch.setitem(COMMANDS, "base", Command(run, ()))
     with caplog.at_level(logging.INFO, logger="pipeline"), pytest.raises(ValueError, match="a bug"):
-        run(main)
+        main("base")
 
 
 def test_a_broken_run_and_a_run_that_differs(refused, nano, csv, tmp_path):

@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "pipeline"
 ORDER = [
     "core",
     "config",
+    "arguments",
     "data",
     "synthetic",
     "models",
@@ -19,7 +20,10 @@ ORDER = [
     "base_model",
     "train_model",
     "load_model",
+    "mlflow_model",
+    "commands",
     "cli",
+    "front_door",
 ]
 HEAVY = {"torch", "transformers", "chronos", "accelerate", "peft", "datasets"}
 LIGHT = ORDER[: ORDER.index("models")]

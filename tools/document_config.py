@@ -20,31 +20,35 @@ from pipeline.config import Config
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 _ENTRIES = "Entries of "
+_TABLE_HEAD = "| key | default | meaning |\n|---|---|---|"
 _HEAD = """\
 # Configuration
 
 This page is generated from the docstrings of `pipeline/config.py` by `python tools/document_config.py`. Do not edit it.
 
 Give a key in a YAML file (`--config my.yaml`), on the command line (`--training.batch_size 64`), or both. The command
-line wins. `--help` prints the keys, `--print_config` the whole configuration. A key that does not exist is rejected.
+line takes precedence. `--help` prints the short options, `--help-all` all keys, and `--print_config` the
+configuration. A key that does not exist is rejected.
 
 ```yaml
 # my.yaml
+horizon: 28
 data:
   train: sales.csv
-training:
-  prediction_length: 28
 ```
 """
 
 
 def configuration_page() -> str:
     """Return the page in Markdown: a section for each dataclass, with a row for each of its keys."""
-    lines = []
+    lines = ["", _TABLE_HEAD, *_table("", Config)]
     for name, section in _sections(Config):
-        lines += ["", f"## {name}", "", inspect.getdoc(section), "", "| key | default | meaning |", "|---|---|---|"]
-        lines += [f"| {' | '.join(row)} |" for row in _rows(name, section)]
-    return _HEAD + "\n".join(map(str, lines)) + "\n"
+        lines += ["", f"## {name}", "", str(inspect.getdoc(section)), "", _TABLE_HEAD, *_table(name, section)]
+    return _HEAD + "\n".join(lines) + "\n"
+
+
+def _table(name: str, section: type) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in _rows(name, section)]
 
 
 def _sections(parent: type, prefix: str = "") -> Iterator[tuple[str, type]]:
@@ -70,9 +74,9 @@ def _dataclasses_in(hint: Any) -> Iterator[type]:
 def _rows(name: str, section: type) -> Iterator[tuple[str, str, str]]:
     """Yield the name, the default and the meaning of each key of a section; nested sections have tables too."""
     hints, docstrings = get_type_hints(section), _docstrings(section)
-    prefix = "" if name.startswith(_ENTRIES) else f"{name}."
+    prefix = "" if not name or name.startswith(_ENTRIES) else f"{name}."
     for key in fields(section):
-        hint, meaning = hints[key.name], docstrings[key.name]
+        hint, meaning = hints[key.name], docstrings.get(key.name, "")
         if get_origin(hint) is Literal:
             meaning += f" One of {', '.join(f'`{choice}`' for choice in get_args(hint))}."
         if not is_dataclass(hint):

@@ -77,7 +77,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         with report_disk_errors(path):
             yield temporary
         with _report_os_errors(path):
-            fsync_files(temporary.rglob("*"))
+            finish_files(temporary.rglob("*"))
             temporary.chmod(0o777 & ~_umask())
             _replace_folder(temporary, path)
     finally:
@@ -122,6 +122,17 @@ def fsync_files(paths: Iterable[Path]) -> None:
         if path.is_file():
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
+
+
+def finish_files(paths: Iterable[Path]) -> None:
+    """Give all files among the paths the permissions of new files, and wait until they are on disk.
+
+    safetensors writes files that only their owner can read.
+    """
+    files = [path for path in paths if path.is_file()]
+    for path in files:
+        path.chmod(0o666 & ~_umask())
+    fsync_files(files)
 
 
 def check_writable_folder(path: str | Path) -> None:

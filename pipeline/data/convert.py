@@ -57,7 +57,8 @@ def convert(
     Raises:
         UserError: a column is missing or ambiguous, or a row is invalid; the message names the row.
     """
-    numbered = _number_rows(prefetch(_show_progress(tables, location)))
+    shown = _show_progress(tables, location)
+    numbered = _number_rows(shown if isinstance(tables, list) else prefetch(shown))
     first = next(numbered, None)
     if first is None:
         raise UserError(f"{location} has no rows")
@@ -269,7 +270,7 @@ def _decide_formats(
     for table in tables:
         evidence.add(table, value_columns)
         spool.append(table)
-    return evidence.decide(columns.decimal), prefetch(spool.drain())
+    return evidence.decide(columns.decimal), prefetch(spool.drain()) if spool.is_on_disk else spool.drain()
 
 
 def _needs_evidence(schema: pa.Schema) -> bool:

@@ -1,7 +1,6 @@
 """Opening of any source as an Arrow store. A file is converted once and cached. Data in memory stay in memory."""
 
 import logging
-import re
 from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from pipeline.arguments import name_arguments
 from pipeline.config import Config, DataConfig, Source, SqlSource, listed, source_name
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.files import fingerprint
@@ -31,11 +31,12 @@ from pipeline.data.rows import SourceLocation
 _MAX_CHECKED_SERIES = 10_000
 _MAX_CHECKED_STEPS = 1 << 24
 _LAYOUT = 10  # increase it when the result of a conversion changes, so that cached ones are not used
+_ROWS_FOR_THREADS = 100_000
 _NAMES_PER_CHUNK = 65_536  # an Arrow array takes less memory than a list of strings
-_KEY = re.compile(r"\bdata\.(?=[a-z])(?!train|frame)")
 logger = logging.getLogger(__name__)
 
 
+@name_arguments
 def open_source(
     source: Any,
     cache_dir: str | Path = "data/cache",
@@ -59,11 +60,8 @@ def open_source(
     Raises:
         UserError: the source is missing, does not parse, or contains invalid rows.
     """
-    try:
-        columns = columns or columns_from_config(Config(data=DataConfig(**options)))
-        return _open(source, Cache(cache_dir), columns, freq, formats)
-    except UserError as error:
-        raise UserError(_KEY.sub("", str(error))) from error  # here the keys are arguments
+    columns = columns or columns_from_config(Config(data=DataConfig(**options)))
+    return _open(source, Cache(cache_dir), columns, freq, formats)
 
 
 def open_configured(
@@ -196,7 +194,8 @@ def _to_table(source: Any) -> pa.Table:
     if any(is_date and name is None for is_date, name in zip(are_dates, index.names)):
         raise UserError("the DataFrame's index of dates has no name; give it the name of data.timestamp_column")
     try:
-        return pa.Table.from_pandas(source)  # named levels of the index become columns
+        # Named levels of the index become columns. For few rows, starting threads takes longer than the conversion.
+        return pa.Table.from_pandas(source, nthreads=None if len(source) > _ROWS_FOR_THREADS else 1)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise UserError(f"the DataFrame has a column of an unsupported type: {to_one_line(error)}") from error
 

@@ -26,6 +26,11 @@ class Spool:
         self._n_bytes = 0
         self._file: Any = None
 
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether tables were written to the file."""
+        return self._file is not None
+
     def append(self, table: pa.Table) -> None:
         """Add a table.
 

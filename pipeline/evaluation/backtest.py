@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
@@ -17,6 +17,11 @@ from pipeline.core.series import History
 from pipeline.data.arrow_store import Store
 from pipeline.data.frequency import seasonality
 from pipeline.forecasting.batching import forecast_batches, split_batches
+
+KeepForecasts = Callable[[range, np.ndarray], None]
+"""Function that gets the windows of each batch and their forecasts at `WQL_LEVELS`, [n, h, 9], in order."""
+_BATCHES_PER_ROUND = 16
+"""Batches of each process after which the processes exchange them: rarely, and with little of them in memory."""
 
 
 class ForecastWindows(Protocol):
@@ -45,6 +50,7 @@ def backtest(
     batch_size: int = 64,
     processes: Processes | None = None,
     device: str = "cpu",
+    keep: KeepForecasts | None = None,
 ) -> WindowErrors:
     """Forecast every window and return the errors, in the order of the windows.
 
@@ -54,21 +60,33 @@ def backtest(
     Args:
         processes: the processes that run this backtest together, each of which gets all errors; None for a single one.
         device: the device through which the processes communicate.
+        keep: called on every process with the forecasts of all of them, which are not kept in memory.
     """
     batches = split_batches(range(len(windows)), batch_size)
-    numbers = range(len(batches)) if processes is None else range(processes.rank, len(batches), processes.count)
-    forecasts = forecast_batches(
-        windows.histories,
-        lambda histories: forecast(histories, windows.prediction_length),
-        [batches[number] for number in numbers],
-    )
-    parts = [
-        (number, forecast_errors(b.histories, windows.targets(b.indices), b.output, windows.seasons(b.indices)))
-        for number, b in zip(numbers, forecasts)
-    ]
-    if processes is not None:
-        parts = processes.gather(parts, device)
-    return WindowErrors.concatenate([errors for _, errors in sorted(parts, key=itemgetter(0))])
+    rank, count = (0, 1) if processes is None else (processes.rank, processes.count)
+    errors: list[WindowErrors] = []
+    for first in range(0, len(batches), count * _BATCHES_PER_ROUND):
+        numbers = range(first, min(first + count * _BATCHES_PER_ROUND, len(batches)))[rank::count]
+        forecasts = forecast_batches(
+            windows.histories,
+            lambda histories: forecast(histories, windows.prediction_length),
+            [batches[number] for number in numbers],
+        )
+        parts = [
+            (
+                number,
+                forecast_errors(b.histories, windows.targets(b.indices), b.output, windows.seasons(b.indices)),
+                None if keep is None else b.output.astype(np.float32),
+            )
+            for number, b in zip(numbers, forecasts)
+        ]
+        if processes is not None:
+            parts = processes.gather(parts, device)
+        for number, batch_errors, quantiles in sorted(parts, key=itemgetter(0)):
+            errors.append(batch_errors)
+            if keep is not None and quantiles is not None:
+                keep(batches[number], quantiles)
+    return WindowErrors.concatenate(errors)
 
 
 @dataclass(frozen=True)
@@ -195,6 +213,11 @@ class Evaluation:
         series, group = np.unique(self.series, return_inverse=True)
         return series, self.errors.scores_by(group, len(series))
 
+    def by_window(self) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """Return the series and the forecast start of each window, and the scores by name, [n_windows] each."""
+        windows, group = np.unique(np.stack([self.series, self.starts]), axis=1, return_inverse=True)
+        return *windows, self.errors.scores_by(group.ravel(), windows.shape[1])
+
     def by_step(self) -> list[dict[str, float]]:
         """Return the scores of each step of the horizon."""
         return [self.errors.at_step(step).scores() for step in range(self.errors.pinball.shape[1])]
@@ -206,8 +229,9 @@ def evaluate_task(
     batch_size: int = 64,
     processes: Processes | None = None,
     device: str = "cpu",
+    keep: KeepForecasts | None = None,
 ) -> Evaluation:
     """Run the backtest of a model on a task, with the arguments of `backtest`."""
-    errors = backtest(task, forecast, batch_size, processes, device)
+    errors = backtest(task, forecast, batch_size, processes, device, keep)
     series, starts = np.array(task.windows, np.int64).repeat(len(task.store.variates.targets), axis=0).T
     return Evaluation(errors, series, starts, task.seasonality)

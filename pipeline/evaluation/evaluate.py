@@ -5,7 +5,12 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from pipeline.config import Config
 from pipeline.core.errors import UserError
@@ -16,15 +21,26 @@ from pipeline.core.tables import Row, markdown_table, write_csv
 from pipeline.evaluation.backtest import Evaluation, Task, evaluate_task
 from pipeline.evaluation.baselines import SEASONAL_NAIVE, STATISTICAL, naive_forecast, statistical_forecast
 from pipeline.evaluation.comparison import compare_evaluations, conclude
-from pipeline.evaluation.examples import Example, select_examples
+from pipeline.evaluation.forecasts import write_forecasts
 from pipeline.evaluation.ranking import rank, tied_with_best
-from pipeline.evaluation.report.files import PAGE, check_report_folder, write_report
-from pipeline.evaluation.report.page import Findings, label_models, shown_model
-from pipeline.evaluation.report.rows import SHOWN, make_tables
-from pipeline.evaluation.tasks import open_tasks
-from pipeline.models.checkpoint import read_training_info
-from pipeline.models.find import check_model
+from pipeline.evaluation.report.files import FORECASTS, PAGE, check_report_folder, write_report
+from pipeline.evaluation.report.page import Findings, base_of, label_models, shown_model
+from pipeline.evaluation.report.pictures import collect_pictures
+from pipeline.evaluation.report.rows import (
+    SHOWN,
+    calibration_rows,
+    ranking_rows,
+    score_rows,
+    step_rows,
+    training_rows,
+)
+from pipeline.evaluation.tasks import open_tasks, source_names
+from pipeline.models.checkpoint import read_training_info, weights_fingerprint
+from pipeline.models.find import check_model, find_base, find_model
+from pipeline.windows.seen import count_seen
 
+KeepModelForecasts = Callable[[Task, str, range, np.ndarray], None]
+"""Function that gets the forecasts of each batch: task, model, windows, and quantiles as in `backtest`."""
 _FEV_SHOWN = ("task_name", "model_name", "eval_metric", "test_error", "num_forecasts")
 logger = logging.getLogger(__name__)
 
@@ -41,6 +57,9 @@ def evaluate(config: Config, command: str) -> list[Row]:
     Raises:
         UserError: a model, a data set or the folder of the report is wrong.
     """
+    if config.evaluation.models is None and (base := find_base(config.trained_path())):
+        models = [str(base), str(config.trained_path())]  # the base may be elsewhere than in the default folder
+        config = replace(config, evaluation=replace(config.evaluation, models=models))
     if config.evaluation.fev_tasks is not None:
         return _evaluate_on_fev(config.evaluation.fev_tasks, config)
     folder, processes, device = config.report_path(), Processes(), config.chronos.device
@@ -50,10 +69,12 @@ def evaluate(config: Config, command: str) -> list[Row]:
     tasks = open_tasks(config)
     if processes.rank == 0:
         processes.barrier(device)
-    evaluations = score_models(config.scored_models(), tasks, config)
     if processes.rank:
+        score_models(config.scored_models(), tasks, config, lambda *_: None)
         return []
-    findings = collect_findings(evaluations, tasks, config, command)
+    with write_forecasts(folder / FORECASTS, tasks) as writer:
+        evaluations = score_models(config.scored_models(), tasks, config, writer.write)
+    findings = collect_findings(evaluations, tasks, config, folder / FORECASTS, command)
     write_report(findings, folder)
     logger.info(markdown_table(findings.tables["scores"], SHOWN))
     logger.info("report: %s, with its tables in the same folder", folder / PAGE)
@@ -85,10 +106,15 @@ def _evaluate_on_fev(path: str, config: Config) -> list[Row]:
     return all_rows
 
 
-def score_models(models: Sequence[str], tasks: Sequence[Task], config: Config) -> dict[str, dict[str, Evaluation]]:
+def score_models(
+    models: Sequence[str], tasks: Sequence[Task], config: Config, keep: KeepModelForecasts | None = None
+) -> dict[str, dict[str, Evaluation]]:
     """Return the evaluation of every model and baseline on every task, by task and model; seasonal naive comes first.
 
-    Several processes share the windows, and each returns all evaluations.
+    Several processes share the windows, and each returns all evaluations. `score_rows` makes a table of them.
+
+    Args:
+        keep: called on every process with the forecasts of all of them; given on all processes or on none.
 
     Raises:
         UserError: a model is missing or broken, or a task has no window.
@@ -113,7 +139,12 @@ def score_models(models: Sequence[str], tasks: Sequence[Task], config: Config) -
         for task in tasks:
             logger.info("scoring %s on %s", name, task.name)
             evaluations[task.name][name] = evaluate_task(
-                task, forecast_for(task), config.evaluation.batch_size, processes, config.chronos.device
+                task,
+                forecast_for(task),
+                config.evaluation.batch_size,
+                processes,
+                config.chronos.device,
+                None if keep is None else partial(keep, task, name),
             )
     return evaluations
 
@@ -153,44 +184,62 @@ def load_forecast(name: str, config: Config) -> Callable[[Task], ForecastFunctio
 
 
 def collect_findings(
-    evaluations: Mapping[str, Mapping[str, Evaluation]], tasks: Sequence[Task], config: Config, command: str
+    evaluations: Mapping[str, Mapping[str, Evaluation]],
+    tasks: Sequence[Task],
+    config: Config,
+    forecasts: Path,
+    command: str,
 ) -> Findings:
     """Return the content of the report on the evaluations of `score_models`.
 
     Args:
+        forecasts: the file that a `ForecastWriter` wrote.
         command: the command line, for the report.
     """
     models, seed = list(next(iter(evaluations.values()))), config.chronos.seed
-    ranks = rank(evaluations, SEASONAL_NAIVE, seed)
-    shown = shown_model(ranks)
-    forecast_for = load_forecast(shown, config)
-    examples: list[Example] = []
-    for task in tasks:
-        batch_size = config.evaluation.batch_size
-        examples += select_examples(task, evaluations[task.name][shown], forecast_for(task), batch_size)
+    ranks, pairs = rank(evaluations, SEASONAL_NAIVE, seed), fine_tuned_pairs(models)
+    shown = shown_model(ranks, pairs)
+    reference = shown if pairs else ranks[0].model
+    differences = {
+        model: compare_evaluations(
+            [by_model[model] for by_model in evaluations.values()],
+            [by_model[reference] for by_model in evaluations.values()],
+        )
+        for model in models
+        if model != reference
+    }
     return Findings(
         ranks=ranks,
         tied=tied_with_best(evaluations, ranks),
+        pairs=pairs,
+        reference=reference,
+        differences=differences,
         evaluations=evaluations,
-        tables=make_tables(evaluations, ranks, tasks, examples, SEASONAL_NAIVE, seed),
-        examples=examples,
-        conclusions=conclusions_on_fine_tuning(evaluations, tasks[0].n_origins, config),
+        tasks=tasks,
+        tables={
+            "scores": score_rows(evaluations, SEASONAL_NAIVE, seed),
+            "ranking": ranking_rows(ranks, reference, differences),
+            "scores_by_step": step_rows(evaluations),
+            "calibration": calibration_rows(evaluations),
+            "training": [row for entry in ranks for row in training_rows(entry.model)],
+        },
+        pictures=collect_pictures(evaluations, tasks, shown, base_of(shown, pairs), forecasts),
+        conclusions=conclusions_on_fine_tuning(evaluations, tasks, pairs),
         warnings=leak_warnings(models, tasks),
+        sources=source_names(config),
         command=command,
     )
 
 
 def conclusions_on_fine_tuning(
-    evaluations: Mapping[str, Mapping[str, Evaluation]], n_windows: int, config: Config
+    evaluations: Mapping[str, Mapping[str, Evaluation]], tasks: Sequence[Task], pairs: Sequence[tuple[str, str]]
 ) -> list[str]:
     """Return the answer whether fine-tuning helped for each scored model whose base is scored too.
 
     Args:
-        n_windows: number of windows of each series.
+        pairs: the base and the fine-tuned model of each pair.
     """
-    models = list(next(iter(evaluations.values())))
-    pairs = fine_tuned_pairs(models, config)
-    labels = label_models(models)
+    labels = label_models(list(next(iter(evaluations.values()))))
     conclusions = []
     for base, model in pairs:
         comparison = compare_evaluations(
@@ -198,41 +247,37 @@ def conclusions_on_fine_tuning(
             [by_model[base] for by_model in evaluations.values()],
         )
         names = (labels[model], labels[base]) if len(pairs) > 1 else ()
-        conclusions.append(conclude(comparison, n_windows, *names))
+        caution = " But the model has seen scored steps, so this is too good." if leak_warnings([model], tasks) else ""
+        conclusions.append(conclude(comparison, tasks[0].n_origins, *names) + caution)
     return conclusions
 
 
-def fine_tuned_pairs(models: Sequence[str], config: Config) -> list[tuple[str, str]]:
-    """Return the base and the fine-tuned model of each pair among the models, by the resolved paths of their folders.
+def fine_tuned_pairs(models: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the base and the fine-tuned model of each pair among the models.
 
-    The base is the one in the model's training_info.json. If that is missing, it is the configured base for the
-    configured trained model.
+    The base has the weights that the model was trained from, by the hash in the model's training_info.json.
     """
-    by_path = {Path(model).resolve(): model for model in models}
-    pairs = []
+    trained_from = {model: read_training_info(model).get("identity", {}).get("base model") for model in models}
+    if not any(trained_from.values()):
+        return []
+    hashes: dict[str, str] = {}
     for model in models:
-        base = read_training_info(model).get("config", {}).get("base_model", {}).get("output_path")
-        if base is None or not Path(base).exists():
-            base = config.base_path() if Path(model).resolve() == config.trained_path().resolve() else None
-        if base is not None and Path(base).resolve() in by_path.keys() - {Path(model).resolve()}:
-            pairs.append((by_path[Path(base).resolve()], model))
-    return pairs
+        with suppress(UserError):  # a baseline, or a model with pickled weights
+            hashes.setdefault(weights_fingerprint(find_model(model)), model)
+    return [(hashes[base], model) for model, base in trained_from.items() if base in hashes]
 
 
 def leak_warnings(models: Sequence[str], tasks: Sequence[Task]) -> list[str]:
     """Return a warning for each model and task of which the model has seen scored steps."""
-    return [
-        f"{model} was trained or selected on steps of {task.name} that are scored now; train it with data.test_length "
-        f"{task.n_origins * task.prediction_length}"
-        for model in models
-        for task in tasks
-        if _has_seen(model, task)
-    ]
-
-
-def _has_seen(model: str, task: Task) -> bool:
-    """Return whether training_info.json of a model names the data of a task, with too few steps held back for it."""
-    identity = read_training_info(model).get("identity")
-    if identity is None or identity["test_length"] >= task.n_origins * task.prediction_length:
-        return False
-    return task.store.fingerprint in [store for source in identity["data"] for store in source.get("stores", ())]
+    warnings = []
+    for model in models:
+        seen = read_training_info(model).get("seen", [])
+        for task in tasks:
+            n_seen, n_windows = count_seen(seen, task.store, task.windows)
+            if n_seen:
+                warnings.append(
+                    f"{model} was trained or selected on the scored steps of {n_seen} of {n_windows} windows of "
+                    f"{task.name}, so its scores are too good; train it with data.test_length "
+                    f"{task.n_origins * task.prediction_length}"
+                )
+    return warnings

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.core.metrics import WindowErrors
 from pipeline.evaluation.backtest import Evaluation
 from pipeline.evaluation.comparison import compare_evaluations
 
@@ -13,6 +12,8 @@ RANKED_BY = ("WQL", "MASE")
 """Scores that models are ranked by; the order of the ranking follows the first."""
 _DRAWS = 1000
 """Bootstrap draws: the ends of a 95% interval move by about 1% of its width between two seeds."""
+_DRAWS_PER_BLOCK = 50
+"""Draws computed together, which bounds the memory for many series."""
 _MIN_RATIO = 0.01
 """Minimum ratio in a geometric mean, as on fev's leaderboards: one nearly exact forecast must not decide the mean."""
 _PERCENTILES = (2.5, 97.5)
@@ -149,41 +150,31 @@ def _scores_of_models(by_model: Mapping[str, Evaluation], models: list[str], sco
 
 def _draw_series(by_model: Mapping[str, Evaluation], models: list[str], seed: int) -> dict[str, np.ndarray]:
     """Return bootstrap scores over drawn series, by score: [n_draws, n_models], without draws for a single series."""
-    _, series = np.unique(by_model[models[0]].series, return_inverse=True)
-    n_series, rng = int(series.max()) + 1, np.random.default_rng(seed)
-    ratios = {model: _ScoreRatios.from_errors(by_model[model].errors) for model in models}
-    draws: dict[str, list[list[float]]] = {score: [] for score in RANKED_BY}
-    for _ in range(_DRAWS if n_series > 1 else 0):
-        counts = np.bincount(rng.integers(n_series, size=n_series), minlength=n_series)[series]
+    rng, n_series = np.random.default_rng(seed), len(np.unique(by_model[models[0]].series))
+    terms = [_score_terms(by_model[model]) for model in models]
+    draws: dict[str, list[np.ndarray]] = {score: [np.empty((0, len(models)))] for score in RANKED_BY}
+    for _ in range(_DRAWS // _DRAWS_PER_BLOCK if n_series > 1 else 0):
+        series = [rng.integers(n_series, size=n_series) for _ in range(_DRAWS_PER_BLOCK)]
+        counts = np.stack([np.bincount(row, minlength=n_series) for row in series]).astype(np.float64)
         for score in RANKED_BY:
-            draws[score].append([ratios[model].score(score, counts) for model in models])
-    return {score: np.array(rows).reshape(-1, len(models)) for score, rows in draws.items()}
+            numerator, denominator = (np.stack(sums, axis=1) for sums in zip(*(term[score] for term in terms)))
+            is_infinite = np.isinf(numerator)  # 0 times infinity is NaN
+            total = np.where(counts @ is_infinite > 0, np.inf, counts @ np.where(is_infinite, 0.0, numerator))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                draws[score].append(np.where((drawn := counts @ denominator) > 0, total / drawn, np.nan))
+    return {score: np.concatenate(blocks) for score, blocks in draws.items()}
 
 
-@dataclass(frozen=True)
-class _ScoreRatios:
-    """Numerator and denominator of each score by row, so that a bootstrap draw costs two products."""
-
-    terms: dict[str, tuple[np.ndarray, np.ndarray]]
-    """By score: [n], [n]."""
-
-    @staticmethod
-    def from_errors(errors: WindowErrors) -> "_ScoreRatios":
-        mase = errors.mase_by_window()
-        defined = ~np.isnan(mase)
-        return _ScoreRatios(
-            {
-                "WQL": (np.nansum(errors.pinball, axis=1), np.nansum(errors.magnitude, axis=1)),
-                "MASE": (np.where(defined, mase, 0.0), defined.astype(np.float64)),
-            }
-        )
-
-    def score(self, name: str, counts: np.ndarray) -> float:
-        """Return a score over rows that count as often as `counts` says, [n]; NaN if it is not defined."""
-        numerator, denominator = self.terms[name]
-        drawn = counts > 0  # 0 times infinity is NaN
-        total = float(counts[drawn] @ denominator[drawn])
-        return float(counts[drawn] @ numerator[drawn]) / total if total > 0 else float("nan")
+def _score_terms(evaluation: Evaluation) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return numerator and denominator of each score by series, [n_series] each, whose sums give the score."""
+    errors, (_, series) = evaluation.errors, np.unique(evaluation.series, return_inverse=True)
+    mase = errors.mase_by_window()
+    defined = ~np.isnan(mase)
+    terms = {
+        "WQL": (np.nansum(errors.pinball, axis=1), np.nansum(errors.magnitude, axis=1)),
+        "MASE": (np.where(defined, mase, 0.0), defined),
+    }
+    return {score: (np.bincount(series, top), np.bincount(series, bottom)) for score, (top, bottom) in terms.items()}
 
 
 def _ratio(scores: np.ndarray, base: int) -> np.ndarray:

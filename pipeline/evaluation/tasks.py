@@ -21,7 +21,7 @@ def open_tasks(config: Config) -> list[Task]:
     Raises:
         UserError: a data set is missing or invalid, or two have the same name.
     """
-    default_length = config.evaluation.prediction_length or config.inference.prediction_length
+    default_length = config.evaluation.prediction_length or config.forecast_horizon()
     remembered = (read_formats(model) for model in config.scored_models())
     formats = next((found for found in remembered if found != ColumnFormats()), ColumnFormats())
     tasks = [
@@ -39,6 +39,14 @@ def open_tasks(config: Config) -> list[Task]:
         if names.count(name) > 1:
             raise UserError(f"evaluation.data_path: two data sets have the name {name}; set `name` for one of them")
     return tasks
+
+
+def source_names(config: Config) -> dict[str, str]:
+    """Return the file or address of each data set by its name, without secrets."""
+    return {
+        dataset.name or _default_name(dataset.path): source_name(dataset.path)
+        for dataset in _configured_datasets(config)
+    }
 
 
 def _default_name(source: Source) -> str:

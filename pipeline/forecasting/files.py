@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime as dt
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,7 +21,9 @@ from pipeline.forecasting.tables import forecast_part, split_parts
 if TYPE_CHECKING:
     from pipeline.forecasting.forecaster import Forecaster
 
-_SUFFIXES = (".parquet", ".csv", ".jsonl")
+_SUFFIXES = (".parquet", ".csv", ".jsonl", ".xlsx")
+_EXCEL_ROWS = 1 << 20
+"""Rows of a sheet, the header included."""
 _SETTINGS_FILE = "settings.json"
 
 
@@ -103,7 +106,7 @@ def _stamp(file: Path) -> str:
 
 
 def write_predictions(path: str | Path, tables: Iterable[pa.Table]) -> int:
-    """Write tables to one .parquet, .csv or .jsonl file as they come, and return the number of rows.
+    """Write tables to one .parquet, .csv, .jsonl or .xlsx file as they come, and return the number of rows.
 
     Raises:
         UserError: the path has another suffix, or the file cannot be written.
@@ -141,7 +144,7 @@ def _open_writer(suffix: str, path: Path, schema: pa.Schema) -> Any:
         import pyarrow.csv as csv
 
         return csv.CSVWriter(path, schema)
-    return _JsonLinesWriter(path)
+    return _JsonLinesWriter(path) if suffix == ".jsonl" else _ExcelWriter(path)
 
 
 class _JsonLinesWriter(contextlib.AbstractContextManager):
@@ -154,3 +157,37 @@ class _JsonLinesWriter(contextlib.AbstractContextManager):
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+
+class _ExcelWriter(contextlib.AbstractContextManager):
+    """Writes a workbook row by row, in constant memory. Item IDs stay texts."""
+
+    def __init__(self, path: Path) -> None:
+        import xlsxwriter
+
+        # A missing forecast is an empty cell.
+        options = {"constant_memory": True, "default_date_format": "yyyy-mm-dd hh:mm:ss"}
+        self._book = xlsxwriter.Workbook(str(path), options)
+        self._sheet = self._book.add_worksheet("forecasts")
+        self._n_rows = 0
+
+    def write_table(self, table: pa.Table) -> None:
+        if not self._n_rows:
+            self._write_row(table.column_names)
+        if self._n_rows + len(table) > _EXCEL_ROWS:
+            raise UserError(f"a sheet of Excel has at most {_EXCEL_ROWS:,} rows; write .parquet or .csv")
+        for row in zip(*(column.to_pylist() for column in table.columns)):
+            self._write_row(row)
+
+    def _write_row(self, row: Iterable[Any]) -> None:
+        for column, value in enumerate(row):
+            if isinstance(value, str):
+                self._sheet.write_string(self._n_rows, column, value)
+            elif isinstance(value, dt.datetime):
+                self._sheet.write_datetime(self._n_rows, column, value)
+            elif value == value:  # not NaN
+                self._sheet.write_number(self._n_rows, column, value)
+        self._n_rows += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._book.close()

@@ -15,6 +15,7 @@ from pipeline.forecasting.files import Parts, check_predictions_path, identity_o
 from pipeline.forecasting.plots import drawn_forecasts, forecast_figure, save_figure
 from pipeline.forecasting.request import make_request
 from pipeline.forecasting.tables import split_parts
+from pipeline.models.base import provide_base
 from pipeline.models.checkpoint import read_formats
 from pipeline.models.find import check_model
 
@@ -31,16 +32,23 @@ def forecast(config: Config) -> Path:
     """
     inference, processes, device = config.inference, Processes(), config.chronos.device
     path = _checked_output_path(config)
-    model = inference.model_path or str(config.trained_path())
+    model = config.forecast_model()
+    is_base = inference.model_path is None and not config.trained_path().exists()
     if processes.rank:
         processes.barrier(device)  # the first process converts the source
     # Before torch is imported, so that a wrong source is refused without waiting for it.
-    check_model(model)
+    if not is_base:
+        check_model(model)
     store = open_configured(config, inference.data_path, formats=read_formats(model))
     from pipeline.forecasting.forecaster import Forecaster
 
+    if is_base:
+        model = str(provide_base(config).path)
+        logger.warning(
+            "there is no trained model in %s, so the base forecasts zero-shot: %s", config.trained_path(), model
+        )
     forecaster = Forecaster.load(model, device, config.chronos.seed, inference.precision)
-    request = make_request(config, forecaster, store, inference.prediction_length)
+    request = make_request(config, forecaster, store, config.forecast_horizon())
     parts = Parts(path, identity_of(model, store, request, config.chronos.seed, inference.precision))
     if processes.rank == 0:
         parts.claim()

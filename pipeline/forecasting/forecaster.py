@@ -6,8 +6,10 @@ import contextlib
 import copy
 import logging
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,14 +19,17 @@ from scipy.special import ndtri
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.metrics import WQL_LEVELS
 from pipeline.core.processes import Processes
+from pipeline.core.progress import without_library_bars
 from pipeline.core.series import History, Panel, target_rows
 from pipeline.data.covariates import encode_categories
-from pipeline.models.checkpoint import STOCK_LEVELS, model_family, model_horizon
+from pipeline.models.checkpoint import STOCK_LEVELS, model_family, model_horizon, read_training_info
 from pipeline.models.find import check_model, find_model
 
 if TYPE_CHECKING:
     from chronos import BaseChronosPipeline
 
+_GLOBAL_STATE = threading.Lock()
+"""Held while the random generator of torch or the warnings of Python, which all threads share, are changed."""
 logger = logging.getLogger(__name__)
 
 
@@ -49,6 +54,7 @@ class Forecaster:
         self._max_contexts = sys.maxsize
 
     @staticmethod
+    @without_library_bars()
     def load(model: str, device: str = "cpu", seed: int = 0, precision: str = "auto") -> Forecaster:
         """Load a model through `BaseChronosPipeline.from_pretrained`.
 
@@ -86,6 +92,11 @@ class Forecaster:
             case _:
                 config = ChronosConfig(**model.config.chronos_config)
                 return Forecaster(ChronosPipeline(config.create_tokenizer(), ChronosModel(config, model)), seed)
+
+    @cached_property
+    def trained_variates(self) -> dict[str, Any]:
+        """Covariates and categories that the model was trained with; empty for a model that was trained elsewhere."""
+        return {} if self.model is None else read_training_info(self.model).get("variates", {})
 
     def with_context_length(self, context_length: int | None) -> Forecaster:
         """Return a copy with a shorter context; None keeps that of the model."""
@@ -154,6 +165,8 @@ class Forecaster:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return quantiles [n, prediction_length, n_levels] and points [n, prediction_length] of contexts that vary."""
         with contextlib.ExitStack() as stack:
+            if prediction_length > self.horizon or self.trained_levels is None:
+                stack.enter_context(_GLOBAL_STATE)
             if prediction_length > self.horizon:
                 stack.enter_context(_silence_horizon_advice())
             if self.trained_levels is None:

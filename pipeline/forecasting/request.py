@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from pipeline.config import Config, InferenceConfig
+from pipeline.config import Config, InferenceConfig, listed
 from pipeline.core.errors import UserError, first_few
 from pipeline.core.series import History, Panel
 from pipeline.data.arrow_store import Store, store_from_arrays
 from pipeline.data.frequency import UNKNOWN, timestamps
 from pipeline.data.future import FutureCovariates, open_future
 from pipeline.data.numbers import array_to_float32
-from pipeline.models.checkpoint import read_training_info
 
 if TYPE_CHECKING:
     from pipeline.forecasting.forecaster import Forecaster
@@ -42,19 +41,35 @@ class Request:
     """Items a forward pass."""
     target_names: Sequence[str] | None = None
     """Names of the targets in the table; None for the names in the store."""
+    id_name: str = "item_id"
+    """Name of the column of item IDs in the table."""
+    timestamp_name: str = "timestamp"
+    """Name of the column of timestamps in the table."""
     future: FutureCovariates | None = None
     """Known covariates at the steps to forecast."""
+    non_negative: bool = False
+    """Whether negative forecasts are raised to zero for series that have no negative value."""
     max_part_size: int = 4096
     """Maximum number of items that are forecast between two writes; an interrupted forecast loses no more."""
 
     def __post_init__(self) -> None:
         if self.prediction_length < 1:
             raise UserError(f"prediction_length must be at least 1, got {self.prediction_length}")
+        taken = {"target_name", "predictions", *map(str, self.levels)} & {self.id_name, self.timestamp_name}
+        if taken or self.id_name == self.timestamp_name:
+            name = next(iter(taken), self.id_name)
+            raise UserError(f"the table of forecasts has two columns {name!r}; rename the column of your series")
 
     @staticmethod
     def from_config(inference: InferenceConfig, prediction_length: int) -> Request:
         """Return the request of a configuration, without covariates."""
-        return Request(prediction_length, inference.quantiles, inference.context_length, inference.batch_size)
+        return Request(
+            prediction_length,
+            inference.quantiles,
+            inference.context_length,
+            inference.batch_size,
+            non_negative=inference.non_negative,
+        )
 
     def histories(self, store: Store, indices: Iterable[int]) -> list[History]:
         """Return the values from which the forecast of each item of a store starts."""
@@ -88,6 +103,8 @@ def make_request(
         Request.from_config(config.inference, prediction_length),
         # A store may have been converted under another name of its only target.
         target_names=named if len(named) == len(store.variates) == 1 else targets,
+        id_name="/".join(listed(config.data.id_column)),
+        timestamp_name=" ".join(listed(config.data.timestamp_column)),
         future=future,
     )
     check_request(forecaster, store, request)
@@ -106,6 +123,14 @@ def check_request(forecaster: Forecaster, store: Store, request: Request) -> Non
             f"covariates and several targets, and this is a {forecaster.family} model; name one column in data.target"
         )
     _warn_about_early_ends(store, request.prediction_length)
+    _warn_about_constant_series(store)
+    longest = int(store.lengths.max(initial=0))
+    if request.prediction_length > longest:
+        logger.warning(
+            "the horizon of %d steps is longer than every series (the longest has %d steps)",
+            request.prediction_length,
+            longest,
+        )
     if request.prediction_length > forecaster.horizon:
         logger.info(
             "the horizon of %d steps exceeds the model's %d, so later steps are forecast from earlier forecasts",
@@ -138,6 +163,23 @@ def _warn_about_early_ends(store: Store, prediction_length: int) -> None:
         )
 
 
+def _warn_about_constant_series(store: Store) -> None:
+    """Warn about series whose forecast has no interval."""
+    constant = []
+    for index in range(min(len(store), _MAX_CHECKED_SERIES)):
+        values = store.target(index)
+        known = values[~np.isnan(values)]
+        if len(known) and (known == known[0]).all():
+            constant.append(store.item_ids[index])
+    if constant:
+        logger.warning(
+            "%d series have a single value, or the same one at every step; it is their forecast, and its interval has "
+            "no width: %s",
+            len(constant),
+            first_few(constant),
+        )
+
+
 def _check_categories(forecaster: Forecaster, store: Store, future: FutureCovariates | None) -> None:
     """Refuse categories of covariates that the model was not trained with, and warn about missing covariates.
 
@@ -146,7 +188,7 @@ def _check_categories(forecaster: Forecaster, store: Store, future: FutureCovari
     Raises:
         UserError: there is such a category.
     """
-    trained = read_training_info(forecaster.model).get("variates", {}) if forecaster.model else {}
+    trained = forecaster.trained_variates
     missing = [name for role in ("past", "known") for name in trained.get(role, ()) if name not in store.variates.names]
     if missing:
         logger.warning("the model was trained with the covariates %s, which the data lack", first_few(missing))

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.core.errors import UserError, first_few
+from pipeline.core.series import History, target_rows
 from pipeline.data.arrow_store import Store
 from pipeline.data.frequency import UNKNOWN, timestamps
 from pipeline.forecasting.batching import check_finite, forecast_batches, split_batches
@@ -27,9 +28,9 @@ logger = logging.getLogger(__name__)
 def forecast_store(forecaster: Forecaster, store: Store, request: Request) -> Iterator[pa.Table]:
     """Forecast every item of a store, in its order, and yield a long table for each part.
 
-    Columns: `item_id, timestamp, target_name, predictions` and one named after each level, as in
-    `BaseChronosPipeline.predict_df`. If the frequency is unknown, `timestamp` counts steps from the first value. The
-    caller checks the request with `check_request`.
+    Columns: item ID and timestamp under the names of the request, `target_name`, `predictions` and one named after each
+    level, as in `BaseChronosPipeline.predict_df`. If the frequency is unknown, timestamps are numbers of steps.
+    The caller checks the request with `check_request`.
     """
     for items in split_parts(store, request):
         yield forecast_part(forecaster, store, items, request)
@@ -48,15 +49,14 @@ def forecast_part(forecaster: Forecaster, store: Store, items: range, request: R
     Raises:
         UserError: a single item does not fit into memory, or the model forecasts NaN.
     """
-    names = list(request.target_names or store.variates.targets)
     length, indices = request.prediction_length, np.arange(items.start, items.stop)
     width = min(request.context_length or forecaster.context_length, forecaster.context_length)
     by_length = indices[np.argsort(np.minimum(store.lengths[indices], width), kind="stable")]
-    quantiles = np.empty((len(indices), len(names), length, len(request.levels)), np.float32)
-    point = np.empty((len(indices), len(names), length), np.float32)
+    quantiles = np.empty((len(indices), len(store.variates.targets), length, len(request.levels)), np.float32)
+    point = np.empty((len(indices), len(store.variates.targets), length), np.float32)
     for batch in forecast_batches(
         partial(request.histories, store),
-        lambda histories: forecaster.quantiles(histories, length, request.levels),
+        partial(_forecast, forecaster, request),
         split_batches(by_length, request.batch_size),
     ):
         check_finite(batch.histories, batch.output[1], [store.item_ids[int(index)] for index in batch.indices])
@@ -67,14 +67,24 @@ def forecast_part(forecaster: Forecaster, store: Store, items: range, request: R
     empty = [store.item_ids[int(index)] for index in indices if np.isnan(point[index - items.start]).all()]
     if empty:
         logger.warning("%d series have no known value and are forecast as missing: %s", len(empty), first_few(empty))
-    return _long_table(store, indices, quantiles, point, request.levels, names)
+    return _long_table(store, indices, quantiles, point, request)
+
+
+def _forecast(forecaster: Forecaster, request: Request, histories: Sequence[History]) -> tuple[np.ndarray, np.ndarray]:
+    """Return quantiles [n, prediction_length, n_levels] and point forecasts [n, prediction_length]."""
+    quantiles, point = forecaster.quantiles(histories, request.prediction_length, request.levels)
+    if request.non_negative:
+        for row, values in enumerate(target_rows(histories)):
+            if not (values < 0).any():
+                quantiles[row], point[row] = np.maximum(quantiles[row], 0), np.maximum(point[row], 0)
+    return quantiles, point
 
 
 def forecast_array(forecaster: Forecaster, store: Store, request: Request) -> np.ndarray:
     """Forecast every item of a store as one array: float32, [n_items x n_targets, prediction_length, n_levels]."""
     batches = forecast_batches(
         partial(request.histories, store),
-        lambda histories: forecaster.quantiles(histories, request.prediction_length, request.levels)[0],
+        lambda histories: _forecast(forecaster, request, histories)[0],
         split_batches(range(len(store)), request.batch_size),
     )
     return np.concatenate([batch.output for batch in batches])
@@ -107,12 +117,7 @@ def predictions_table(predictions: np.ndarray, levels: Sequence[float]) -> pa.Ta
 
 
 def _long_table(
-    store: Store,
-    indices: np.ndarray,
-    quantiles: np.ndarray,
-    point: np.ndarray,
-    levels: Sequence[float],
-    target_names: list[str],
+    store: Store, indices: np.ndarray, quantiles: np.ndarray, point: np.ndarray, request: Request
 ) -> pa.Table:
     """Return forecasts as a table with a row for each item, target and step.
 
@@ -127,13 +132,14 @@ def _long_table(
     if store.freq == UNKNOWN:
         stamps = stamps.astype(np.int64)
     item_ids = pa.array([store.item_ids[int(index)] for index in indices], pa.string())
+    target_names = pa.array(list(request.target_names or store.variates.targets))
     target_of_row = np.tile(np.arange(n_targets).repeat(prediction_length), n)
     columns: dict[str, Any] = {
-        "item_id": item_ids.take(pa.array(np.repeat(np.arange(n), n_targets * prediction_length))),
-        "timestamp": np.repeat(stamps[:, None], n_targets, axis=1).ravel(),
-        "target_name": pa.array(target_names).take(pa.array(target_of_row)),
+        request.id_name: item_ids.take(pa.array(np.repeat(np.arange(n), n_targets * prediction_length))),
+        request.timestamp_name: np.repeat(stamps[:, None], n_targets, axis=1).ravel(),
+        "target_name": target_names.take(pa.array(target_of_row)),
         "predictions": point.ravel(),
     }
-    for position, level in enumerate(levels):
+    for position, level in enumerate(request.levels):
         columns[str(level)] = quantiles[..., position].ravel()
     return pa.table(columns)

@@ -11,8 +11,17 @@ from pipeline import __version__
 from pipeline.config import BaseModelConfig, Config
 from pipeline.core.errors import UserError
 from pipeline.core.files import atomic_folder, check_writable_folder, read_json, write_json
+from pipeline.core.processes import Processes
+from pipeline.core.progress import without_library_bars
 from pipeline.models.builtin import BUILTIN
-from pipeline.models.checkpoint import MODEL_INFO, PIPELINE_CLASSES, model_family, model_horizon, read_checkpoint
+from pipeline.models.checkpoint import (
+    MODEL_INFO,
+    PIPELINE_CLASSES,
+    Checkpoint,
+    model_family,
+    model_horizon,
+    read_checkpoint,
+)
 from pipeline.models.create import convert_to_token_model, scratch_model
 from pipeline.models.find import S3, find_model
 from pipeline.models.load import conversions_needed, read_model
@@ -100,6 +109,7 @@ def convert(base: BaseModel) -> BaseModel:
     return replace(base, missing=(), converted=base.converted + base.missing)
 
 
+@without_library_bars()
 def save(base: BaseModel, path: Path, with_metadata: bool = True) -> None:
     """Write the checkpoint and its model card in one step, so that a failure leaves `path` as it was.
 
@@ -152,25 +162,36 @@ def describe(base: BaseModel) -> dict[str, Any]:
     }
 
 
-def check_base(config: Config) -> None:
-    """Check that base_model.output_path contains the model that base_model.model_name asks for.
+def provide_base(config: Config) -> Checkpoint:
+    """Return the base in base_model.output_path, after making it as `make_base` does if it is not there.
 
-    A folder without model_info.json passes, and so does the default model_name, which is no request.
+    Another base in the default folder is replaced. A folder without model_info.json is the user's own checkpoint, and
+    the default model_name is no request for another one. Several processes call this together; the first makes the
+    base.
 
     Raises:
-        UserError: the folder contains another model or another revision.
+        UserError: the model or the folder cannot be used, or the folder was named and has another base.
     """
-    name, revision = config.base_model.model_name, config.base_model.revision
-    info_file = config.base_path() / MODEL_INFO
-    if not info_file.is_file() or (name == BaseModelConfig.model_name and revision is None):
-        return
-    info = read_json(info_file)
-    if not _is_same_model(name, info["model_name"]) or revision not in (None, info["revision"]):
+    processes, device, path = Processes(), config.chronos.device, config.base_path()
+    if processes.rank:
+        processes.barrier(device)
+    name, revision, info_file = config.base_model.model_name, config.base_model.revision, path / MODEL_INFO
+    is_request = name != BaseModelConfig.model_name or revision is not None
+    found = read_json(info_file) if info_file.is_file() and is_request else None
+    is_other = found is not None and not (
+        _is_same_model(name, found["model_name"]) and revision in (None, found["revision"])
+    )
+    if found is not None and is_other and path != Path(config.paths.models_dir, "base"):
         raise UserError(
-            f"base_model.model_name is {_with_revision(name, revision)}, but {config.base_path()} contains "
-            f"{_with_revision(info['model_name'], info['revision'])}. Run scripts/base_model.py, or set "
-            "base_model.output_path to another folder"
+            f"base_model.model_name is {_with_revision(name, revision)}, but {path} contains "
+            f"{_with_revision(found['model_name'], found['revision'])}; set base_model.output_path to another folder"
         )
+    if processes.rank == 0:
+        if is_other or not path.is_dir():
+            logger.info("base: %s, saved to %s", _with_revision(name, revision), path)
+            make_base(config)
+        processes.barrier(device)
+    return read_checkpoint(path)
 
 
 def _is_same_model(name: str, other: str) -> bool:

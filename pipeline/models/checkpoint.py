@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import read_json
+from pipeline.core.files import fingerprint, read_json
 from pipeline.data.column_formats import ColumnFormats
 
 Family = Literal["t5", "gpt2", "bolt", "chronos-2"]
@@ -25,6 +25,11 @@ STOCK_LEVELS: dict[Family, tuple[float, ...]] = {
 }
 """Quantile levels that the pipeline of chronos-forecasting reads by default: its forecasts fail without them."""
 MODEL_INFO, TRAINING_INFO = "model_info.json", "training_info.json"
+_REMEMBERED = (
+    *("id_column", "timestamp_column", "timestamp_format", "target", "past_covariates", "known_covariates", "wide"),
+    *("decimal", "missing_values", "fill_missing", "duplicates", "skip_rows", "encoding", "sheet"),
+)
+"""Keys of the section data that later tables of the same series share."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,11 @@ def weight_files(path: Path) -> list[Path]:
     return [path / name for name in names]
 
 
+def weights_fingerprint(path: Path) -> str:
+    """Return a hash of the weights and the configuration of a checkpoint folder."""
+    return fingerprint([*weight_files(path), path / "config.json"])
+
+
 def check_safetensors(path: Path) -> None:
     """Check that the size of a safetensors file matches its header.
 
@@ -156,3 +166,19 @@ def read_training_info(model: str | Path) -> dict[str, Any]:
     """Return training_info.json of a checkpoint that this pipeline trained, an empty dictionary for any other model."""
     file = Path(model, TRAINING_INFO)
     return read_json(file) if file.is_file() else {}
+
+
+def remembered_keys(model: str | Path) -> dict[str, Any]:
+    """Return the keys of the configuration that a model remembers from its training: columns, horizon and levels.
+
+    Returns:
+        values by dotted key, none for a model without training_info.json.
+    """
+    info = read_training_info(model)
+    if not info:
+        return {}
+    data, training = info["config"]["data"], info["config"]["training"]
+    keys = {f"data.{name}": data[name] for name in _REMEMBERED if name in data}
+    if training["quantiles"] is not None:
+        keys["inference.quantiles"] = training["quantiles"]
+    return keys | {"inference.prediction_length": info.get("horizon")}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.models.builtin import BUILTIN, builtin_folder, builtin_names
-from pipeline.models.checkpoint import read_checkpoint
+from pipeline.models.checkpoint import read_checkpoint, read_training_info, weights_fingerprint
 
 S3 = "s3://"
 
@@ -42,6 +43,23 @@ def find_model(name: str, revision: str | None = None) -> Path:
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise UserError(f"no model {name}: it is neither a folder nor a Hub ID of the form owner/name")
     return _from_hub(name, revision)
+
+
+def find_base(model: str | Path) -> Path | None:
+    """Return the folder of the base that a model was trained from, None if it is unknown or cannot be found.
+
+    The folder has the weights that the model was trained from, by their hash.
+    """
+    info = read_training_info(model)
+    if not info:
+        return None
+    settings = info["config"]["base_model"]
+    for find in (lambda: Path(settings["output_path"]), lambda: find_model(info["base_model"], settings["revision"])):
+        with suppress(UserError):
+            folder = find()
+            if weights_fingerprint(read_checkpoint(folder).path) == info["identity"]["base model"]:
+                return folder
+    return None
 
 
 def _from_s3(prefix: str) -> Path:

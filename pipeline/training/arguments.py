@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 from typing import Any, cast
 
 import torch
@@ -16,6 +15,7 @@ from pipeline.config import Config
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.files import to_serializable
 from pipeline.core.processes import Processes
+from pipeline.core.progress import shows_bars
 from pipeline.forecasting.forecaster import torch_device
 from pipeline.models.checkpoint import Family
 from pipeline.training.checkpointing import RunFolder
@@ -115,7 +115,7 @@ def training_arguments(
         "logging_steps": max(1, recipe.steps // _LOGS),
         "report_to": "tensorboard",
         "log_level_replica": "error",  # the default is louder than the first process
-        "disable_tqdm": not sys.stderr.isatty(),
+        "disable_tqdm": not shows_bars(),
         "save_strategy": "steps",
         "save_steps": every,
         "save_total_limit": 3 if with_validation else 2,  # the kept one, the last one, and one if that is torn

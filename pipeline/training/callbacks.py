@@ -4,6 +4,7 @@ stopping."""
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -13,16 +14,31 @@ from typing import TYPE_CHECKING, Any
 from accelerate import PartialState
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback
-from transformers.trainer_callback import ProgressCallback
 
-from pipeline.forecasting.plots import DrawnForecast, forecast_figure
+from pipeline.core.progress import progress
+from pipeline.forecasting.plots import DrawnForecast, beside_base, forecast_figure
 from pipeline.training.checkpointing import seal_checkpoint
 from pipeline.training.selection import SCORES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+_TAGS = {
+    "eval_wql": "score/WQL",
+    "eval_mase": "score/MASE",
+    "eval_loss": "score/loss",
+    "windows_per_second": "throughput/windows_per_second",
+    "loss": "training/loss",
+    "learning_rate": "training/learning_rate",
+    "grad_norm": "training/gradient_norm",
+}
+"""Names of the Trainer's values in trackers, which sort them: scores first."""
 logger = logging.getLogger(__name__)
+
+
+def tracked_values(logs: Mapping[str, float] | None) -> dict[str, float]:
+    """Return the values in a log of the Trainer that trackers show, by their names there."""
+    return {_TAGS[key]: value for key, value in (logs or {}).items() if key in _TAGS}
 
 
 def log_scores(name: str, scores: Mapping[str, float]) -> None:
@@ -30,11 +46,36 @@ def log_scores(name: str, scores: Mapping[str, float]) -> None:
     logger.info("%s: validation WQL %.4f, MASE %.4f, loss %.4f", name, *(scores[score] for score in SCORES))
 
 
-class ProgressBar(ProgressCallback):
-    """The Trainer's progress bar, without its lines of raw dictionaries."""
+class ProgressBar(TrainerCallback):
+    """A bar with the steps, the last validation score and the time left, in a terminal or a notebook."""
 
-    def on_log(self, *args: Any, **kwargs: Any) -> None:
-        """Leave the log to `LogCallback`."""
+    def __init__(self, phase: str) -> None:
+        """Take the name of the phase, `training` or `retraining`."""
+        self._phase = phase
+        self._bar: Any = None
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Show the bar."""
+        if state.is_world_process_zero:
+            self._bar = progress(None, state.max_steps, "step", self._phase)
+            self._bar.update(state.global_step)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            self._bar.update(state.global_step - self._bar.n)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict | None = None, **_: Any
+    ) -> None:
+        """Show the validation score."""
+        if self._bar is not None and logs is not None and "eval_wql" in logs:
+            self._bar.set_postfix_str(f"validation WQL {logs['eval_wql']:.4f}")
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Keep the bar as it is."""
+        if self._bar is not None:
+            self._bar.close()
 
 
 class LogCallback(TrainerCallback):
@@ -78,12 +119,45 @@ class TensorBoardForecasts(TensorBoardCallback):
         super().__init__()
         self.logging_dir = logging_dir
         self._drawn = drawn
+        self._base: Sequence[DrawnForecast] = ()
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict | None = None, **_: Any
+    ) -> None:
+        """Write the values of a log; only the first process has a writer."""
+        if self.tb_writer is not None:
+            for tag, value in tracked_values(logs).items():
+                self.tb_writer.add_scalar(tag, value, state.global_step)
+            self.tb_writer.flush()
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Draw forecasts of the last evaluation."""
         drawn = self._drawn()
+        if state.global_step == 0:
+            self._base = drawn
+        drawn = beside_base(drawn, self._base) if state.global_step and self._base else drawn
         if drawn and self.tb_writer is not None:
             self.tb_writer.add_figure("validation forecasts", forecast_figure(drawn), state.global_step)
+
+
+class MLflowMetrics(TrainerCallback):
+    """Losses and scores in the open MLflow run. The stock callback opens one for each training, with 150 parameters."""
+
+    def __init__(self, phase: str) -> None:
+        """Take the phase, `training` or `retraining`. All metrics of a retraining begin with its name."""
+        self._phase = phase
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict | None = None, **_: Any
+    ) -> None:
+        """Log the values of a log."""
+        if state.is_world_process_zero:
+            import mlflow
+
+            values = {tag: value for tag, value in tracked_values(logs).items() if math.isfinite(value)}
+            if self._phase == "retraining":
+                values = {f"retraining/{tag.partition('/')[2]}": value for tag, value in values.items()}
+            mlflow.log_metrics(values, state.global_step)
 
 
 class CheckpointCallback(TrainerCallback):

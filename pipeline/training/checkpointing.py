@@ -1,7 +1,7 @@
 """The output folder of a training run, and its sealed checkpoints.
 
-It contains `checkpoints/` with run.json and the Trainer's checkpoints, `logs/`, `refit/` with both for the retraining,
-and, once the run is finished, the native checkpoint, whose training_info.json is written last.
+It contains `checkpoints/` with run.json and the Trainer's checkpoints, `refit/` with those of the retraining, `logs/`
+of both, and, once the run is finished, the native checkpoint, whose training_info.json is written last.
 """
 
 import fcntl
@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import check_writable_folder, fsync_files, read_json, report_disk_errors, write_json
+from pipeline.core.files import (
+    check_writable_folder,
+    finish_files,
+    fsync_files,
+    read_json,
+    report_disk_errors,
+    write_json,
+)
 from pipeline.core.processes import Processes
 from pipeline.models.checkpoint import TRAINING_INFO
 
@@ -36,6 +43,8 @@ class RunFolder:
     """A folder that one run writes to."""
 
     path: Path
+    run_path: Path | None = None
+    """For the folder of a retraining, that of its run."""
 
     @property
     def checkpoints(self) -> Path:
@@ -44,13 +53,13 @@ class RunFolder:
 
     @property
     def logs(self) -> Path:
-        """Folder of the TensorBoard log."""
-        return self.path / "logs"
+        """Folder of the TensorBoard log, after which TensorBoard names the training."""
+        return self.path / "logs/training" if self.run_path is None else self.run_path / "logs/retraining"
 
     @property
     def refit(self) -> "RunFolder":
         """Folder of the retraining on all data."""
-        return RunFolder(self.path / "refit")
+        return RunFolder(self.path / "refit", self.path)
 
     @property
     def _identity_file(self) -> Path:
@@ -180,6 +189,13 @@ class RunFolder:
         except UserError:  # the file is broken
             return False
 
+    def unfinished_steps(self, time_limit: float) -> int | None:
+        """Return the steps of the unfinished run in the folder, None if there is none with this time limit."""
+        if (self.path / TRAINING_INFO).is_file() or not self._identity_file.is_file():
+            return None
+        identity = read_json(self._identity_file)
+        return identity["steps"] if identity["training"].get("time_limit") == time_limit else None
+
     def last_checkpoint(self) -> Path | None:
         """Return the Trainer's latest whole checkpoint; None if there is none."""
         return next((path for _, path in sorted(self._saved(), reverse=True) if is_sealed(path)), None)
@@ -190,9 +206,9 @@ class RunFolder:
         return [(int(name[1]), path) for path in folders if (name := _CHECKPOINT.fullmatch(path.name))]
 
     @contextmanager
-    def publishing(self) -> Iterator[Path]:
+    def publishing(self, keep_checkpoints: bool) -> Iterator[Path]:
         """Yield a folder for the files of the finished checkpoint, and move them in at the end, training_info.json
-        last.
+        last. Then the Trainer's checkpoints are deleted unless they are kept.
 
         Raises:
             UserError: another run is writing to the folder, or it cannot be written.
@@ -203,12 +219,15 @@ class RunFolder:
             try:
                 staging.mkdir()
                 yield staging
-                fsync_files(staging.rglob("*"))
+                finish_files(staging.rglob("*"))
                 for file in sorted(staging.iterdir(), key=lambda file: file.name == TRAINING_INFO):
                     target = self.path / file.name
                     if target.is_dir():
                         shutil.rmtree(target)
                     file.replace(target)
+                if not keep_checkpoints:
+                    for folder in (self.checkpoints, self.refit.path):
+                        shutil.rmtree(folder, ignore_errors=True)
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
 

@@ -10,8 +10,9 @@ from typing import Any, cast
 
 import torch
 from transformers import TrainerState, TrainingArguments
-from transformers.integrations import TensorBoardCallback
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.integrations import MLflowCallback, TensorBoardCallback
+from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
+from transformers.trainer_callback import PrinterCallback
 
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.files import report_disk_errors
@@ -20,6 +21,7 @@ from pipeline.training.callbacks import (
     CheckpointCallback,
     EarlyStopping,
     LogCallback,
+    MLflowMetrics,
     ProgressBar,
     TensorBoardForecasts,
 )
@@ -61,8 +63,8 @@ def phase_arguments(run: TrainingRun, phase: Phase) -> TrainingArguments:
         with_validation=phase.scored,
     )
     if not phase.scored:
-        # Trackers other than TensorBoard would log the second training as a restart of the first.
-        arguments.report_to = ["tensorboard"] if "tensorboard" in (arguments.report_to or []) else []
+        # Other trackers would log the second training as a restart of the first.
+        arguments.report_to = [name for name in arguments.report_to or () if name in ("tensorboard", "mlflow")]
     return arguments
 
 
@@ -158,6 +160,12 @@ def fit(run: TrainingRun, phase: Phase, trainer: ScoringTrainer) -> None:
         trainer.train(resume_from_checkpoint=str(last) if last else False)
 
 
+def batch_inputs(run: TrainingRun, model: Any, indices: range) -> dict[str, Any]:
+    """Return the model's inputs of some training windows."""
+    context, target = run.windows.batch(indices)
+    return _to_inputs(run, model, padded=False)(torch.from_numpy(context), torch.from_numpy(target))
+
+
 def widest_inputs(run: TrainingRun, model: Any, n_windows: int) -> dict[str, Any]:
     """Return the model's inputs of the first windows, with as long a context as any batch can have."""
     context, target = run.windows.batch(range(n_windows))
@@ -173,11 +181,13 @@ def _to_inputs(run: TrainingRun, model: Any, *, padded: bool) -> Callable[[Any, 
 
 
 def _set_callbacks(trainer: ScoringTrainer, phase: Phase) -> None:
-    for callback in (PrinterCallback, ProgressCallback):
+    for callback in (PrinterCallback, DEFAULT_PROGRESS_CALLBACK):  # the second one depends on whether a notebook runs
         trainer.remove_callback(callback)
     if not trainer.args.disable_tqdm:
-        trainer.add_callback(ProgressBar())
+        trainer.add_callback(ProgressBar(phase.folder.logs.name))
     if trainer.pop_callback(TensorBoardCallback) is not None:
         trainer.add_callback(TensorBoardForecasts(str(phase.folder.logs), lambda: trainer.drawn))
+    if trainer.pop_callback(MLflowCallback) is not None:
+        trainer.add_callback(MLflowMetrics(phase.folder.logs.name))
     trainer.add_callback(CheckpointCallback(after_save=trainer.restart_clock))
     trainer.add_callback(LogCallback())

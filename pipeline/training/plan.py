@@ -11,10 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from pipeline.config import Config
 from pipeline.training.checkpointing import RunFolder
+from pipeline.training.run import prepare
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -49,21 +48,12 @@ class Plan:
         every = float(self.arguments.eval_steps or 0)
         return math.ceil(every * self.run.recipe.steps if every < 1 else every)
 
-    def resolved(self) -> Config:
-        """Return the configuration with every value that the pipeline chooses."""
-        config, windows = self.run.effective_config, self.run.windows
-        training = replace(
-            config.training,
-            max_steps=self.run.recipe.steps,
-            learning_rate=self.run.recipe.learning_rate,
-            context_length=windows.context_length,
-            prediction_length=windows.prediction_length,
-            precision="bf16" if self.arguments.bf16 else "fp32",
-        )
-        return replace(config, training=training)
+    def lines(self, output: Path) -> Iterator[str]:
+        """Yield the plan, one fact a line.
 
-    def lines(self) -> Iterator[str]:
-        """Yield the plan, one fact a line."""
+        Args:
+            output: folder of the trained model.
+        """
         run, arguments = self.run, self.arguments
         parts = ("weights", "gradients", "optimizer", "activations")
         memory = ", ".join(f"{part} {_megabytes(getattr(self.memory, part))}" for part in parts)
@@ -85,6 +75,7 @@ class Plan:
             f"{arguments.gradient_accumulation_steps} accumulated, in {precision} on {arguments.device.type}",
             "validation": validation,
             "retraining": refit,
+            "output": str(output),
             "memory": f"about {_megabytes(self.memory.total)} a process with AdamW: {memory}",
         }
         yield from (f"{name:<12}{fact}" for name, fact in facts.items())
@@ -115,12 +106,20 @@ def make_plan(run: TrainingRun) -> Plan:
     )
 
 
-def print_plan(run: TrainingRun) -> None:
-    """Log the resolved configuration of a run, and its plan."""
-    plan = make_plan(run)
-    logger.info(yaml.safe_dump(plan.resolved().as_dict(), sort_keys=False))
-    for line in plan.lines():
-        logger.info(line)
+def print_plan(config: Config) -> None:
+    """Log the plan of a run. Whatever the plan needs is written to a temporary folder: converted series, and the base.
+
+    Raises:
+        UserError: as training would.
+    """
+    with tempfile.TemporaryDirectory(prefix="chronos-run-") as folder:
+        base = config.base_model
+        if not config.base_path().is_dir():
+            base = replace(base, output_path=str(Path(folder, "base")))
+        paths = replace(config.paths, data_dir=str(Path(folder, "data")))
+        run, _ = prepare(replace(config, base_model=base, paths=paths))
+        for line in make_plan(run).lines(config.trained_path()):
+            logger.info(line)
 
 
 def _megabytes(n_bytes: int) -> str:

@@ -15,11 +15,10 @@ import pandas as pd
 
 from pipeline.config import Config, listed
 from pipeline.core.errors import UserError
-from pipeline.core.files import fingerprint
 from pipeline.core.processes import Processes
 from pipeline.data.arrow_store import Store
 from pipeline.data.source import open_configured
-from pipeline.models.checkpoint import STOCK_LEVELS, Checkpoint, weight_files
+from pipeline.models.checkpoint import STOCK_LEVELS, Checkpoint, weights_fingerprint
 from pipeline.synthetic.bank import Bank
 from pipeline.training.base_checkpoint import BaseCheckpoint
 from pipeline.training.checkpointing import differing_keys
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 Epochs = float | Literal["auto"]
-_NOT_IN_IDENTITY = ("resume", "overwrite", "output_path", "dummy_data", "push_to_hub", "refit")
+_NOT_IN_IDENTITY = ("resume", "overwrite", "output_path", "dummy_data", "push_to_hub", "refit", "keep_checkpoints")
 """Keys of the training section that the weights of the first training do not depend on."""
 _HARMLESS_ARGUMENTS = ("dataloader_", "logging_", "log_", "report_to", "run_name", "save_total_limit", "disable_tqdm")
 """Beginnings of the Trainer's arguments that may change when a run is continued."""
@@ -75,12 +74,11 @@ class TrainingRun:
         training["trainer"] = {
             key: value for key, value in training["trainer"].items() if not key.startswith(_HARMLESS_ARGUMENTS)
         }
-        path = self.base.checkpoint.path
         return {
             "training": training,
-            "test_length": self.config.data.test_length,
+            "test_length": self.config.data.test_length or 0,
             "seed": self.config.chronos.seed,
-            "base model": fingerprint([*weight_files(path), path / "config.json"]),
+            "base model": weights_fingerprint(self.base.checkpoint.path),
             "arithmetic": f"{arguments.mixed_precision} on {arguments.device.type}",
             "data": data_identity(self.windows),
             "steps": self.recipe.steps,
@@ -112,7 +110,7 @@ def prepare_windows(
     sets = [member if isinstance(member, TrainingSet) else TrainingSet(member, 1.0) for member in members]
     base = BaseCheckpoint(checkpoint, config.training)
     stores = [training_set.series for training_set in sets if isinstance(training_set.series, Store)]
-    horizon = base.horizon(stores, config.data.test_length)
+    horizon = base.horizon(stores, config.data.test_length or 0)
     if horizon < checkpoint.prediction_length and config.training.prediction_length is None:
         logger.info("horizon: %d steps; set training.prediction_length to the horizon that you forecast", horizon)
     return make_windows(sets, config, checkpoint.family, base.context_length, horizon)

@@ -13,10 +13,13 @@ import yaml
 
 from pipeline.core.files import write_json
 from pipeline.core.tables import markdown_table
+from pipeline.data.arrow_store import Store
 from pipeline.data.column_formats import common_formats
+from pipeline.data.frequency import timestamps
 from pipeline.forecasting.plots import forecast_figure, save_figure
 from pipeline.models.checkpoint import TRAINING_INFO
 from pipeline.training.result import TrainingResult
+from pipeline.windows.seen import seen_steps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +28,7 @@ _LIBRARIES = ("torch", "transformers", "accelerate", "chronos-forecasting", "pef
 _COLUMNS = ("candidate", "WQL", "MASE", "loss")
 _CAPTIONS = {
     "training.png": "Training loss, and the validation scores of all checkpoints relative to the base's.",
-    "forecasts.png": "Forecasts of validation windows by the selected model, with the actual values.",
+    "forecasts.png": "Forecasts of validation windows by the selected model and, if it is another, the base.",
 }
 _INK, _MUTED, _BLUE = "#1f2430", "#8a8f98", "#3b6fb6"
 
@@ -76,10 +79,25 @@ def training_info(result: TrainingResult) -> dict[str, Any]:
         "refit": result.refit and result.refit.row(),
         "history": result.history,
         "identity": result.identity,
+        "horizon": run.windows.prediction_length,
+        "data": [describe_store(store) for store in run.windows.stores()],
+        "seen": seen_steps(run.windows.stores(), result.identity["test_length"]),
         "variates": asdict(run.windows.variates),
         "formats": common_formats([store.formats for store in run.windows.stores()]).to_dict(),
         "config": config.as_dict(),
         "versions": {library: importlib.metadata.version(library) for library in _LIBRARIES},
+    }
+
+
+def describe_store(store: Store) -> dict[str, Any]:
+    """Return the number of series, the frequency, the first and the last timestamp, and whether they are in memory."""
+    ends = timestamps(store.starts, store.freq, np.maximum(store.lengths - 1, 0)[:, None])[:, 0]
+    return {
+        "series": len(store),
+        "freq": store.freq,
+        "from": str(store.starts.min()),
+        "to": str(ends.max()),
+        "in memory": store.path is None,
     }
 
 

@@ -27,13 +27,15 @@ class TrainingResult:
     refit: Refit | None
     """None if the winner was not retrained."""
     drawn: list[DrawnForecast]
-    """Forecasts of some validation windows by the selected model."""
+    """Forecasts of some validation windows by the selected model, beside the base's if it is another."""
     history: list[dict[str, Any]]
     """The log of the first training."""
     steps_trained: int
     """Steps of the first training."""
     identity: dict[str, Any]
     """Everything that the weights depend on."""
+    mlflow_run: str | None = None
+    """ID of the MLflow run, if there is one."""
 
     @property
     def verdict(self) -> str:

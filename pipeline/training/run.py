@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,9 +16,13 @@ from typing import TYPE_CHECKING, Any, cast
 from pipeline.config import Config
 from pipeline.core.metrics import WindowErrors
 from pipeline.core.processes import Processes
+from pipeline.core.progress import without_library_bars
+from pipeline.data.arrow_store import Store
+from pipeline.data.source import open_configured
 from pipeline.evaluation.comparison import Comparison, compare
-from pipeline.models.base import check_base
-from pipeline.models.checkpoint import Checkpoint, read_checkpoint
+from pipeline.forecasting.plots import beside_base
+from pipeline.models.base import provide_base
+from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.upload import check_upload, upload
 from pipeline.training.checkpointing import RunFolder
 from pipeline.training.prepare import TrainingRun, check_agreement, prepare_run, prepare_windows, warn_about_setup
@@ -29,7 +34,8 @@ from pipeline.training.selection import (
     candidates_from_log,
     select,
 )
-from pipeline.windows.training_sets import open_training_data
+from pipeline.training.time_limit import limit_steps
+from pipeline.windows.training_sets import TrainingSet, open_training_data
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -39,14 +45,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def run_training(config: Config) -> TrainingResult:
+def run_training(config: Config, data: Any = None) -> TrainingResult:
     """Train as a configuration says, save the model to training.output_path, and upload it if that is configured.
+
+    Args:
+        data: a table, an array or a store in memory; None takes the series from data.train.
 
     Raises:
         UserError: the base, the data, a setting or the output folder is wrong.
     """
-    run, folder = prepare(config)
-    result = train(run, folder)
+    begin = time.monotonic()
+    run, folder = prepare(config, data)
+    result = train(limit_steps(run, folder, begin), folder)
     save(result, folder)
     repository = config.training.push_to_hub
     if repository is not None and Processes().rank == 0:
@@ -54,23 +64,33 @@ def run_training(config: Config) -> TrainingResult:
     return result
 
 
-def prepare(config: Config) -> tuple[TrainingRun, RunFolder]:
-    """Return the run of a configuration and its folder; whatever is wrong is refused here, before torch is imported.
+def prepare(config: Config, data: Any = None) -> tuple[TrainingRun, RunFolder]:
+    """Return the run of a configuration and its folder; whatever is wrong is refused here, before training.
+
+    The base is downloaded and converted if its folder does not contain it yet. Otherwise, torch is not imported.
+
+    Args:
+        data: as in `run_training`.
 
     Raises:
         UserError: the base, the data, a setting or the output folder is wrong.
     """
-    check_base(config)
     folder = RunFolder(config.trained_path())
     folder.check(config.training.resume, config.training.overwrite)
     folder.check_apart(config.base_path())
     if config.training.push_to_hub is not None:
         check_upload(config.training.push_to_hub)
-    checkpoint = read_checkpoint(config.base_path())
-    windows = prepare_windows(config, checkpoint, open_training_data(config))
+    if data is None:
+        sets = open_training_data(config)
+    else:
+        store = data if isinstance(data, Store) else open_configured(config, data)
+        sets = [TrainingSet(store, 1.0, "the data")]
+    checkpoint = provide_base(config)
+    windows = prepare_windows(config, checkpoint, sets)
     return prepare_run(config, checkpoint, windows, config.training.epochs), folder
 
 
+@without_library_bars()
 def train(run: TrainingRun, folder: RunFolder) -> TrainingResult:
     """Train the base, select weights by their scores on the validation windows, and retrain the winner on all data.
 
@@ -81,6 +101,7 @@ def train(run: TrainingRun, folder: RunFolder) -> TrainingResult:
         UserError: an argument of training.trainer is wrong, or the folder has another run.
     """
     from pipeline.training.fit import Phase, build_trainer, fit, phase_arguments
+    from pipeline.training.mlflow_run import mlflow_run
 
     first = Phase(run.windows, run.recipe.steps, folder, scored=run.validation is not None)
     arguments = phase_arguments(run, first)
@@ -89,7 +110,7 @@ def train(run: TrainingRun, folder: RunFolder) -> TrainingResult:
     identity = run.identity(arguments)
     check_agreement(identity)
     trainer = build_trainer(run, first, arguments)
-    with _claimed(folder, run, identity, arguments):
+    with _claimed(folder, run, identity, arguments), mlflow_run(run, arguments, folder) as tracked:
         fit(run, first, trainer)
         history, steps_trained = trainer.state.log_history, trainer.state.global_step
         model, selection, comparison, refit = trainer.unwrapped_model(), None, None, None
@@ -102,7 +123,9 @@ def train(run: TrainingRun, folder: RunFolder) -> TrainingResult:
             retrained, refit = _retrain_on_all_data(run, selection.winner, folder.refit)
             model = retrained if refit.saved else model
     model, adapter = _merge_adapter(run, model, trained=selection is None or selection.winner.alpha > 0)
-    return TrainingResult(run, model, adapter, selection, comparison, refit, drawn, history, steps_trained, identity)
+    return TrainingResult(
+        run, model, adapter, selection, comparison, refit, drawn, history, steps_trained, identity, tracked
+    )
 
 
 @contextlib.contextmanager
@@ -150,11 +173,14 @@ def _select(run: TrainingRun, trainer: ScoringTrainer, model: Any) -> tuple[Sele
 
 
 def _compare(run: TrainingRun, trainer: ScoringTrainer, winner: WindowErrors) -> Comparison | None:
-    """Compare the winner with the base, window by window; None if WQL is not defined."""
+    """Compare the winner with the base, window by window; None if WQL is not defined.
+
+    The base's forecasts are added to the winner's in `trainer.drawn`.
+    """
     assert run.validation is not None
-    drawn = trainer.drawn
+    tuned = trainer.drawn
     base = trainer.score(cast(Any, run.base.model).to(trainer.args.device))[1]
-    trainer.drawn = drawn
+    trainer.drawn = beside_base(tuned, trainer.drawn) or tuned
     dataset, series = run.validation.row_keys()
     return compare(winner, base, series, dataset)
 
@@ -205,14 +231,18 @@ def _has_head_of(checkpoint: Checkpoint, model: Any) -> bool:
     return not longer and shape.get("quantiles") == checkpoint.quantiles
 
 
+@without_library_bars()
 def save(result: TrainingResult, folder: RunFolder) -> None:
     """Write the model, with everything that is saved beside it, to the folder of the run, which finishes the run.
 
     Raises:
         UserError: the folder cannot be written.
     """
+    from pipeline.training.mlflow_run import log_files
     from pipeline.training.report import write_files
 
     if Processes().rank == 0:
-        with folder.publishing() as staging:
+        with folder.publishing(result.run.config.training.keep_checkpoints) as staging:
             write_files(result, staging, folder.path)
+        if result.mlflow_run is not None:
+            log_files(result, folder.path)

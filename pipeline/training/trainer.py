@@ -28,7 +28,7 @@ from pipeline.core.processes import Processes
 from pipeline.core.series import History, target_rows
 from pipeline.evaluation.backtest import backtest
 from pipeline.forecasting.forecaster import Forecaster
-from pipeline.forecasting.plots import DrawnForecast
+from pipeline.forecasting.plots import LEVELS_DRAWN, DrawnForecast, drawn_forecast
 from pipeline.training.selection import candidates_from_log, checkpoint_to_keep
 from pipeline.windows.inputs import WindowDataset
 from pipeline.windows.validation_windows import ValidationWindows
@@ -36,7 +36,6 @@ from pipeline.windows.validation_windows import ValidationWindows
 _BATCH_SIZE = 64
 """Validation windows a forward pass. Sampled forecasts depend on it, so it is the same on every machine."""
 _N_DRAWN = 6
-_LEVELS_DRAWN = (0.1, 0.5, 0.9)
 _UNDEFINED = {
     "wql": "all targets are 0",
     "mase": "no history is longer than a season and changes over one",
@@ -65,7 +64,8 @@ class ScoringTrainer(Trainer):
         # and processes, which T5 does not do. `compute_loss` does.
         self.model_accepts_loss_kwargs = False
         self.drawn: list[DrawnForecast] = []
-        """Forecasts of some validation windows by the model that was scored last; on the first process only."""
+        """Forecasts of some validation windows by the model that was scored last, if it has not diverged; on the first
+        process only."""
         self._clock: tuple[float, int] | None = None
         # FSDP keeps the weights of each module apart, and forecasts need them together.
         self._unsharded = None
@@ -92,8 +92,8 @@ class ScoringTrainer(Trainer):
             # Nothing can be sampled from a diverged token model.
             forecast = _no_forecast if math.isinf(loss) else forecast_function(model, self.args.seed)
             errors = backtest(self.validation, forecast, _BATCH_SIZE, Processes(), self.args.device.type)
-            if self.args.process_index == 0 and forecast is not _no_forecast:
-                self.drawn = _draw(self.validation, forecast)
+            is_drawn = self.args.process_index == 0 and forecast is not _no_forecast
+            self.drawn = _draw(self.validation, forecast) if is_drawn else []
         datasets, group = np.unique(self.validation.row_keys()[0], return_inverse=True)
         by_dataset = errors.scores_by(group, len(datasets))
         wql, mase = (_mean_of_defined(by_dataset[name]) for name in ("WQL", "MASE"))
@@ -282,9 +282,11 @@ def _share_embeddings(model: Any) -> None:
 def _draw(validation: ValidationWindows, forecast: ForecastFunction) -> list[DrawnForecast]:
     """Forecast some windows, spread evenly over all, to be drawn: the first target of each."""
     chosen = np.unique(np.linspace(0, len(validation) - 1, _N_DRAWN).astype(int)).tolist()
-    histories, n_targets = validation.histories(chosen), len(validation.variates.targets)
-    quantiles = forecast(histories, validation.prediction_length)[::n_targets]
-    targets, rows = validation.targets(chosen)[::n_targets], target_rows(histories)[::n_targets]
-    low, median, high = (quantiles[:, :, WQL_LEVELS.index(level)] for level in _LEVELS_DRAWN)
-    names = map(validation.name, chosen)
-    return [DrawnForecast(*drawn) for drawn in zip(names, rows, median, low, high, targets)]
+    n_targets = len(validation.variates.targets)
+    quantiles = forecast(validation.histories(chosen), validation.prediction_length)[::n_targets]
+    bands = quantiles[:, :, [WQL_LEVELS.index(level) for level in LEVELS_DRAWN]].transpose(0, 2, 1)
+    windows = zip(validation.windows[chosen].tolist(), bands, validation.targets(chosen)[::n_targets])
+    return [
+        drawn_forecast(validation.splits[dataset].store, series, start, band, target)
+        for (dataset, series, start, _), band, target in windows
+    ]

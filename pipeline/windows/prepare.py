@@ -163,7 +163,12 @@ def _split(store: Store, name: str, config: Config, prediction_length: int, max_
     """
     training = config.training
     split = split_store(
-        store, training.validation_split, prediction_length, training.min_past, config.data.test_length, max_windows
+        store,
+        training.validation_split,
+        prediction_length,
+        training.min_past,
+        config.data.test_length or 0,
+        max_windows,
     )
     source = name or store.path or "the array"
     for reason, series in split.unusable.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -79,11 +80,6 @@ class ValidationWindows:
         is_learnable = learnable_windows(context.reshape(shape), target.reshape(shape), len(self.variates.targets))
         return [indices[position] for position in np.flatnonzero(is_learnable).tolist()]
 
-    def name(self, index: int) -> str:
-        """Return the item ID of a window's series."""
-        dataset, series, _, _ = self.windows[index]
-        return self.splits[dataset].store.item_ids[int(series)]
-
     def row_keys(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the data set and the series of each row of errors: int64, [n_windows x n_targets] each."""
         n_targets = len(self.variates.targets)
@@ -134,8 +130,8 @@ def synthetic_holdout(
     scale = np.nanmean(np.abs(context), axis=1)
     begins = np.argmax(~np.isnan(context), axis=1)
     series = [np.concatenate([context[i, begin:], target[i]]) / scale[i] for i, begin in enumerate(begins)]
-    # Hourly, for its season of 24 steps; the bank does not draw a frequency.
-    store = store_from_arrays(series, "h")
+    # Hourly, for its season of 24 steps, and without dates: the bank draws neither.
+    store = replace(store_from_arrays(series, "h"), starts=np.full(n_series, "NaT", "M8[s]"))
     return Split(store, store.lengths - prediction_length, store.lengths, np.arange(n_series), {}, sampler.min_past)
 
 

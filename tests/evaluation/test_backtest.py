@@ -1,5 +1,8 @@
 """The backtest, compared with a plain loop over numbers."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import numpy as np
 import pytest
 
@@ -99,30 +102,59 @@ def test_scores_by_series_and_by_step_are_those_of_their_windows():
     assert [step["MASE"] for step in last.by_step()] == pytest.approx([4 / scales[7], 5 / scales[7], 6 / scales[7]])
 
 
-class FakeProcesses(Processes):
-    """One of two processes, which gathers its own parts and those of the other."""
+class ThreadProcesses(Processes):
+    """Two processes as threads, which exchange their parts as `gather` does."""
 
-    def __init__(self, rank, others=()):
+    slots: list[list] = [[], []]
+    barrier_of_both = Barrier(2, timeout=10)
+
+    def __init__(self, rank):
         super().__init__()
-        self.count, self.rank, self.others, self.own = 2, rank, others, []
+        self.count, self.rank, self.own = 2, rank, []
 
     def gather(self, items, device):
-        self.own = items
-        return [*items, *self.others]
+        self.own += items
+        self.slots[self.rank] = items
+        self.barrier_of_both.wait()
+        together = self.slots[0] + self.slots[1]
+        self.barrier_of_both.wait()
+        return together
 
 
-def test_processes_share_the_batches_of_one_process():
+@pytest.mark.parametrize("batches_per_round", [1, 16])
+def test_processes_share_the_batches_and_each_gets_all_forecasts_in_order(monkeypatch, batches_per_round):
+    """Seven series in batches of two are four batches: two exchanges of one batch of each process, or one of two."""
     task, sizes = make_task("t", store_from_arrays([np.arange(20.0) + k for k in range(7)]), 4, 1, 1), []
+    monkeypatch.setattr("pipeline.evaluation.backtest._BATCHES_PER_ROUND", batches_per_round)
 
-    def forecast(histories, length):
-        sizes.append(len(histories))
-        return naive_forecast(1)(histories, length)
+    def run(processes):
+        kept: list[tuple[list[int], np.ndarray]] = []
 
-    whole = evaluate_task(task, forecast, 2)
-    first = FakeProcesses(0)
-    evaluate_task(task, forecast, 2, first)
-    second = FakeProcesses(1, first.own)
-    together = evaluate_task(task, forecast, 2, second)
-    assert sizes == [2, 2, 2, 1] + [2, 2] + [2, 1]
-    assert [[number for number, _ in process.own] for process in (first, second)] == [[0, 2], [1, 3]]
-    np.testing.assert_array_equal(together.errors.pinball, whole.errors.pinball)
+        def forecast(histories, length):
+            sizes.append(len(histories))
+            return naive_forecast(1)(histories, length)
+
+        keep = lambda indices, quantiles: kept.append((list(indices), quantiles))  # noqa: E731
+        return evaluate_task(task, forecast, 2, processes, keep=keep), kept
+
+    whole, kept = run(None)
+    assert sizes == [2, 2, 2, 1] and [indices for indices, _ in kept] == [[0, 1], [2, 3], [4, 5], [6]]
+    assert np.concatenate([quantiles for _, quantiles in kept])[:, 0, 0].tolist() == [15.0 + k for k in range(7)]
+    processes = [ThreadProcesses(0), ThreadProcesses(1)]
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(run, processes))
+    assert sorted(sizes) == sorted([2, 2, 2, 1] * 2)
+    assert [[part[0] for part in process.own] for process in processes] == [[0, 2], [1, 3]]
+    for together, kept_too in results:
+        np.testing.assert_array_equal(together.errors.pinball, whole.errors.pinball)
+        for (indices, quantiles), (expected_indices, expected) in zip(kept_too, kept, strict=True):
+            assert indices == expected_indices and (quantiles == expected).all()
+
+
+def test_scores_by_window_are_those_of_each_window():
+    series = [np.r_[np.arange(20.0), np.full(3, 1.0), np.full(3, 4.0)], np.arange(30.0)]
+    evaluation = evaluate_task(make_task("t", store_from_arrays(series), 3, 1, 2), zeros, batch_size=3)
+    indices, starts, scores = evaluation.by_window()
+    assert list(zip(indices, starts)) == [(0, 20), (0, 23), (1, 24), (1, 27)]
+    scales = [np.abs(np.diff(series[0][:start])).mean() for start in (20, 23)]
+    assert scores["MASE"][:2] == pytest.approx([1 / scales[0], 4 / scales[1]]) and scores["WQL"].shape == (4,)

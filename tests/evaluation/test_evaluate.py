@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +14,14 @@ import pytest
 from support import DATA, ROOT
 from support.series import long_frame
 
-from pipeline.config import BaseModelConfig, Config, EvaluationConfig, PathsConfig, TrainingConfig
+from pipeline.config import Config, EvaluationConfig, PathsConfig
 from pipeline.data.arrow_store import store_from_arrays
 from pipeline.evaluation.backtest import evaluate_task, make_task
 from pipeline.evaluation.baselines import SEASONAL_NAIVE
 from pipeline.evaluation.evaluate import conclusions_on_fine_tuning, fine_tuned_pairs, leak_warnings, score_models
 from pipeline.evaluation.tasks import open_tasks
+from pipeline.models.checkpoint import weights_fingerprint
+from pipeline.windows.seen import seen_steps
 
 NO_BASELINES = ["--evaluation.baselines", "[]"]
 
@@ -33,16 +36,19 @@ def test_the_script_writes_tables_of_every_data_set_and_model(tiny, tmp_path, ru
     folder = tmp_path / "data" / "reports"
     assert "seasonal naive" in out and (folder / "scores.md").read_text() in out
     tables = {file.stem: pd.read_csv(file) for file in folder.glob("*.csv")}
-    assert set(tables) == {"scores", "ranking", "scores_by_series", "scores_by_step", "calibration", "forecasts"}
+    assert set(tables) == {"scores", "scores_by_series", "scores_by_window"}
     scores = tables["scores"]
     assert scores["data set"].tolist() == ["daily", "daily", "hourly", "hourly", *["geometric mean of 2"] * 2]
     assert scores["seasonality"].tolist()[:4] == [7, 7, 12, 12] and scores["windows"][0] == 12
     by_series = tables["scores_by_series"].query("model == 'seasonal naive' and `data set` == 'daily'")
     assert list(by_series["item_id"]) == [f"item{k}" for k in range(6)]
     assert by_series["MASE"].mean() == pytest.approx(scores["MASE"][0])
-    drawn = tables["forecasts"].query("`data set` == 'hourly' and window == 'worst' and step > 0")
-    target = long_frame(freq="h").query("item_id == @drawn.item_id.iloc[0]")["target"].to_numpy()
-    assert any(np.allclose(drawn["target"], target[at : at + 5]) for at in (len(target) - 10, len(target) - 5))
+    forecasts = pd.read_parquet(folder / "forecasts.parquet").query("`data set` == 'hourly'")
+    assert forecasts.groupby("model").size().tolist() == [6 * 2 * 5] * 2
+    merged = forecasts.merge(long_frame(freq="h"), on=["item_id", "timestamp"])
+    assert len(merged) == len(forecasts) and np.allclose(merged["actual"], merged["target"])
+    hours = (forecasts["timestamp"] - forecasts["origin"]).dt.total_seconds() / 3600
+    assert hours.tolist() == [1, 2, 3, 4, 5] * 24
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real series of ../shared/data are not here")
@@ -95,55 +101,55 @@ def test_the_report_answers_first_and_warns_about_steps_that_a_model_has_seen(
     answer = out.splitlines()[-1]
     assert "against the base on 6 series, 1 window each" in answer
     assert scores.splitlines()[0] == answer
-    assert re.findall(r"<p>(?:<b>)?(.*?)(?:</b>)?</p>", page)[0] == answer
+    assert re.findall(r"<h1>(.*?)</h1>", page) == [answer]
 
 
 def test_each_task_on_which_a_model_was_trained_has_a_warning(tmp_path):
     store, other = (store_from_arrays([np.arange(30.0) + k]) for k in (0, 1))
-    identity = {"test_length": 4, "data": [{"stores": [store.fingerprint]}, {"bank": "synthetic"}]}
-    (tmp_path / "training_info.json").write_text(json.dumps({"identity": identity}))
+    (tmp_path / "training_info.json").write_text(json.dumps({"seen": seen_steps([store], 4)}))
     seen, unseen, elsewhere = (
         make_task("a", store, 5, 1, 1),
         make_task("b", store, 2, 1, 2),
         make_task("c", other, 5, 1, 1),
     )
     (warning,) = leak_warnings([str(tmp_path), "amazon/elsewhere"], [seen, unseen, elsewhere])
-    assert str(tmp_path) in warning and " a " in warning and "data.test_length 5" in warning
+    assert str(tmp_path) in warning and "1 of 1 windows of a," in warning and "data.test_length 5" in warning
 
 
-@pytest.fixture
-def folders(tmp_path, monkeypatch):
-    """Folders of a base and of two models: one that names the base, by another path, and one without information."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("base", "tuned", "plain"):
-        (tmp_path / name).mkdir()
-    info = {"config": {"base_model": {"output_path": "tuned/../base"}}}
-    (tmp_path / "tuned" / "training_info.json").write_text(json.dumps(info))
+def test_a_fine_tuned_model_is_paired_with_the_scored_model_of_the_same_weights(tiny, tmp_path):
+    bolt, t5, tuned = str(tiny["bolt"]), str(tiny["t5"]), tmp_path / "tuned"
+    copied = str(shutil.copytree(tiny["bolt"], tmp_path / "copy"))
+    shutil.copytree(tiny["bolt"], tuned)
+    (tuned / "config.json").write_text("{}")
+    (tuned / "training_info.json").write_text(
+        json.dumps({"identity": {"base model": weights_fingerprint(tiny["bolt"])}})
+    )
+    assert fine_tuned_pairs([SEASONAL_NAIVE, t5, copied, str(tuned)]) == [(copied, str(tuned))]
+    assert fine_tuned_pairs([t5, str(tuned)]) == fine_tuned_pairs([bolt, t5]) == []
 
 
-def test_a_fine_tuned_model_is_paired_with_its_scored_base(folders):
-    config = Config(base_model=BaseModelConfig(output_path="base"), training=TrainingConfig(output_path="plain"))
-    absolute = str(Path("base").resolve())
-    assert fine_tuned_pairs(["base", "tuned"], Config()) == [("base", "tuned")]
-    assert fine_tuned_pairs([absolute, "tuned"], Config()) == [(absolute, "tuned")]
-    assert fine_tuned_pairs(["tuned", "plain"], config) == []
-    assert fine_tuned_pairs(["base", "plain", "tuned"], config) == [("base", "plain"), ("base", "tuned")]
-    assert fine_tuned_pairs(["base", "plain"], Config()) == []
-
-
-def test_conclusions_on_several_models_name_them(folders):
+def test_conclusions_on_several_models_name_them():
     rng = np.random.default_rng(0)
     task = make_task("t", store_from_arrays(rng.normal(5, 1, (8, 30))), 3, 1, 1)
     evaluations = {
         "t": {name: offset_evaluation(task, offset) for name, offset in (("base", 2), ("plain", 1), ("tuned", 3))}
     }
-    config = Config(base_model=BaseModelConfig(output_path="base"), training=TrainingConfig(output_path="plain"))
-    plain, tuned = conclusions_on_fine_tuning(evaluations, 1, config)
+    pairs = [("base", "plain"), ("base", "tuned")]
+    plain, tuned = conclusions_on_fine_tuning(evaluations, [task], pairs)
     assert "Use plain." in plain and "Use base." in tuned
     (single,) = conclusions_on_fine_tuning(
-        {"t": {name: evaluations["t"][name] for name in ("base", "tuned")}}, 1, config
+        {"t": {name: evaluations["t"][name] for name in ("base", "tuned")}}, [task], pairs[1:]
     )
     assert "Use the base." in single
+
+
+def test_a_conclusion_on_seen_steps_says_so(tmp_path):
+    task = make_task("t", store_from_arrays(np.random.default_rng(0).normal(5, 1, (8, 30))), 3, 1, 1)
+    evaluations = {"t": {name: offset_evaluation(task, offset) for name, offset in (("base", 2), (str(tmp_path), 1))}}
+    for test_length, n_sentences in ((3, 1), (2, 2)):
+        (tmp_path / "training_info.json").write_text(json.dumps({"seen": seen_steps([task.store], test_length)}))
+        (conclusion,) = conclusions_on_fine_tuning(evaluations, [task], [("base", str(tmp_path))])
+        assert conclusion.count(". ") == n_sentences, conclusion
 
 
 def offset_evaluation(task, offset):
@@ -168,5 +174,5 @@ def test_torchrun_evaluates_as_one_process_does(tiny, tmp_path):
         command += ["--evaluation.report_path", folder]
         done = subprocess.run(list(map(str, command)), cwd=tmp_path, env=variables, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-    for name in ("scores.csv", "scores_by_series.csv", "forecasts.csv", "ranking.csv"):
-        assert (tmp_path / "one" / name).read_text() == (tmp_path / "two" / name).read_text()
+    for name in ("scores.csv", "scores_by_series.csv", "scores_by_window.csv", "forecasts.parquet"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()

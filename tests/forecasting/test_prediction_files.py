@@ -7,11 +7,14 @@ import sys
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from support import ROOT
 from support.series import long_frame
 
+from pipeline.core.errors import UserError
 from pipeline.data.source import open_source
+from pipeline.forecasting import files
 from pipeline.forecasting.files import Parts, identity_of, write_predictions
 from pipeline.forecasting.forecaster import Forecaster
 from pipeline.forecasting.request import Request
@@ -133,3 +136,20 @@ def test_torchrun_forecasts_as_one_process_does(tiny, tmp_path):
         done = subprocess.run(list(map(str, command)), cwd=tmp_path, env=variables, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "one.csv").read_text() == (tmp_path / "two.csv").read_text()
+
+
+def test_a_workbook_keeps_item_ids_as_texts_and_missing_forecasts_as_empty_cells(tmp_path):
+    stamps = pd.date_range("2024-01-31 13:00", periods=3, freq="h").as_unit("s")
+    table = pa.table({"store": ["037", "1e5", "=1+1"], "day": stamps, "predictions": [1.5, float("nan"), -2.0]})
+    assert write_predictions(tmp_path / "f.xlsx", [table, table]) == 6
+    found = pd.read_excel(tmp_path / "f.xlsx", dtype={"store": str})
+    pd.testing.assert_frame_equal(found, pd.concat([table.to_pandas()] * 2, ignore_index=True), check_dtype=False)
+
+
+def test_a_workbook_of_too_many_rows_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_EXCEL_ROWS", 4)
+    table = pa.table({"predictions": [1.0, 2.0]})
+    write_predictions(tmp_path / "f.xlsx", [table])
+    with pytest.raises(UserError, match="at most 4 rows"):
+        write_predictions(tmp_path / "g.xlsx", [table, table])
+    assert not (tmp_path / "g.xlsx").exists()

@@ -100,3 +100,18 @@ def test_an_array_of_predictions_needs_its_levels_and_the_median():
     for levels, key in (([0.1, 0.9], "inference.quantiles"), ([0.1, 0.5], r"\[2, 2, 3\]")):
         with pytest.raises(UserError, match=key):
             predictions_table(predictions, levels)
+
+
+def test_forecasts_of_series_without_negative_values_are_raised_to_zero_if_asked(uncrossed, tmp_path):
+    """The quantiles of these random weights are far apart, so that some are below zero."""
+    forecaster = Forecaster.load(str(uncrossed["bolt"]))
+    frame = long_frame(n_series=2)
+    frame.loc[frame["item_id"] == "item1", "target"] -= 100
+    store = open_source(frame.assign(target=frame["target"].where(frame["item_id"] == "item1", frame["target"].abs())))
+    plain, raised = (table(forecaster, store, non_negative=asked) for asked in (False, True))
+    columns = ["predictions", *map(str, LEVELS)]
+    expected = plain.copy()
+    first = expected["item_id"] == "item0"
+    expected.loc[first, columns] = expected.loc[first, columns].clip(lower=0)
+    assert (plain.loc[first, "0.1"] < 0).any() and (plain.loc[~first, columns] < 0).any(axis=None)
+    pd.testing.assert_frame_equal(raised, expected)

@@ -40,12 +40,23 @@ def test_series_that_ended_more_than_the_horizon_ago_are_warned_about(bolt, tmp_
 
 def test_horizons_and_levels_beyond_the_training_are_logged(bolt, caplog):
     caplog.set_level("INFO", "pipeline")
-    store = store_from_arrays([np.arange(9)])
+    store = store_from_arrays([np.arange(99)])
     check_request(bolt, store, Request(bolt.horizon, LEVELS))
     assert not logged(caplog)
     check_request(bolt, store, Request(bolt.horizon + 1, [0.01, 0.1, 0.95]))
     horizon, levels = logged(caplog)
     assert f"{bolt.horizon + 1}" in horizon and "0.01, 0.95" in levels
+
+
+def test_a_horizon_beyond_every_series_and_series_of_one_value_are_warned_about(bolt, caplog):
+    store = store_from_arrays([np.arange(9), np.full(5, 7), np.array([np.nan, 3])])
+    check_request(bolt, store, Request(9, LEVELS))
+    (constant,) = logged(caplog)
+    assert constant.startswith("2 series") and constant.endswith(": 1, 2")
+    caplog.clear()
+    check_request(bolt, store_from_arrays([np.arange(9)]), Request(10, LEVELS))
+    (horizon,) = logged(caplog)
+    assert "10 steps" in horizon and "9 steps" in horizon
 
 
 def test_a_horizon_below_one_step_is_refused():

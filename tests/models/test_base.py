@@ -7,11 +7,12 @@ import transformers
 from chronos import BaseChronosPipeline, ChronosBoltPipeline, ChronosPipeline
 from peft import LoraConfig, get_peft_model
 
-from pipeline.config import BaseModelConfig, Config, GeneralConfig
+from pipeline.config import BaseModelConfig, Config, GeneralConfig, PathsConfig
 from pipeline.core.errors import UserError
-from pipeline.models.base import check_base, convert, load_base, make_base, save
-from pipeline.models.checkpoint import read_checkpoint
+from pipeline.models.base import convert, load_base, make_base, provide_base, save
+from pipeline.models.checkpoint import read_checkpoint, weights_fingerprint
 from pipeline.models.create import scratch_model
+from pipeline.models.find import find_base
 from pipeline.models.load import read_model
 
 CONTEXT = torch.sin(torch.arange(80) / 5)
@@ -191,18 +192,43 @@ def test_make_base_follows_its_configuration(tiny, tmp_path):
     assert not (output / "model_info.json").exists() and (output / "model.safetensors").is_file()
 
 
-def test_check_base_compares_the_requested_model_with_the_folder(tiny, tmp_path):
+def test_the_base_in_a_named_folder_is_compared_with_the_requested_one(tiny, tmp_path):
     output = tmp_path / "base"
     convert_folder(tiny["bolt"], output)
     (tmp_path / "link").symlink_to(tiny["bolt"])
 
-    def check(**settings):
-        check_base(Config(base_model=BaseModelConfig(output_path=str(output), **settings)))
+    def provide(**settings):
+        return provide_base(Config(base_model=BaseModelConfig(output_path=str(output), **settings)))
 
-    check()
-    check(model_name=str(tiny["bolt"]))
-    check(model_name=str(tmp_path / "link"))
+    for settings in ({}, {"model_name": str(tiny["bolt"])}, {"model_name": str(tmp_path / "link")}):
+        assert provide(**settings).path == output
     for request in ({"model_name": "builtin:bolt-synth"}, {"model_name": str(tiny["bolt"]), "revision": "v9"}):
         with pytest.raises(UserError, match=rf"base_model\.model_name.*{output}.*base_model\.output_path") as refused:
-            check(**request)
+            provide(**request)
         assert all(value in str(refused.value) for value in request.values())
+
+
+def test_a_missing_base_is_made_and_another_one_in_the_default_folder_is_replaced(tiny, tmp_path):
+    paths = PathsConfig(models_dir=str(tmp_path))
+    for name in ("scratch:bolt-nano", "scratch:t5-nano", "scratch:t5-nano"):
+        before = (tmp_path / "base").stat().st_ino if (tmp_path / "base").exists() else None
+        checkpoint = provide_base(Config(base_model=BaseModelConfig(name), paths=paths))
+        assert checkpoint.path == tmp_path / "base" and checkpoint.family == name[8:-5]
+    assert (tmp_path / "base").stat().st_ino == before  # the same base is not made again
+
+
+def test_the_base_of_a_trained_model_is_found_by_its_weights(tiny, tmp_path):
+    trained = tmp_path / "trained"
+    trained.mkdir()
+
+    def find(output_path, name, weights):
+        settings = {"output_path": str(output_path), "revision": None}
+        info = {"base_model": name, "config": {"base_model": settings}, "identity": {"base model": weights}}
+        (trained / "training_info.json").write_text(json.dumps(info))
+        return find_base(trained)
+
+    weights = weights_fingerprint(tiny["bolt"])
+    assert find(tiny["bolt"], "scratch:bolt-nano", weights) == tiny["bolt"]
+    assert find(tiny["t5"], "scratch:bolt-nano", weights) is None  # another base is in the folder now
+    assert find(tmp_path / "gone", str(tiny["bolt"]), weights) == tiny["bolt"]
+    assert find_base(tiny["bolt"]) is None

@@ -29,7 +29,7 @@ def short_config(device="cpu", **training):
 
     Settings of the training section are given by name.
     """
-    fast = {"validation_windows": 6, "blends": [], "refit": False}
+    fast = {"validation_windows": 6, "blends": [], "refit": False, "keep_checkpoints": True}
     trainer = {"report_to": "none", "eval_steps": 2, **training.pop("trainer", {})}
     return Config(
         chronos=GeneralConfig(device=device),

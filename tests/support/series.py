@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 
 
-def parse_config(arguments):
+def parse_config(arguments, command="train"):
     """The configuration of a command line."""
     from pipeline.cli import parse_command_line
 
-    return parse_command_line(arguments, "", {})[0]
+    return parse_command_line(arguments, command)[0]
 
 
 def long_frame(n_series=6, length=120, seed=0, period=12, freq="D"):

@@ -1,23 +1,23 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
-import yaml
 from support.runs import prepared
 
 from pipeline.core.errors import UserError
 
 
-def test_the_dry_run_prints_the_resolved_configuration_and_writes_nothing(tiny, run_script, csv, tmp_path):
-    arguments = ["--base_model.output_path", tiny["bolt"], "--data.train", csv, "--training.output_path", "out"]
-    settings = ["--training.batch_size", 24, "--training.method", "lora"]
+def test_the_dry_run_prints_nine_facts_and_writes_nothing(tiny, run_script, csv, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    arguments = ["--base", "scratch:bolt-nano", csv, "--output", "out", "--training.context_length", 64]
+    settings = ["--training.batch_size", 24, "--method", "lora"]
     code, out, err = run_script("train", "--dry_run", *arguments, *settings)
     assert code == 0, err
-    resolved, plan = out.split("\nmodel ")
-    resolved = yaml.safe_load(resolved[resolved.index("chronos:") :])["training"]
-    assert (resolved["learning_rate"], resolved["max_steps"], resolved["context_length"]) == (3e-3, 3000, 64)
-    assert resolved["method"] == "lora" and resolved["precision"] == "fp32"
-    for fact in ("24 windows x 1", "6 series", "3000 steps", "3000 more steps", "horizon 30", "MB"):
-        assert fact in plan
-    assert not (tmp_path / "out").exists()
+    plan = out[out.index("\nmodel ") + 1 :].splitlines()
+    assert len(plan) == 9
+    for fact in ("24 windows x 1", "6 series", "3000 steps", "3000 more steps", "horizon 30", "MB", "out"):
+        assert fact in "\n".join(plan)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("eval_steps, every", [(0.5, 10), (5, 5), (0.07, 2)])
@@ -26,7 +26,7 @@ def test_evaluations_may_be_a_fraction_of_the_steps(tiny, eval_steps, every):
     trainer, windows = prepared(tiny["bolt"], max_steps=20, trainer=settings)
     plan = trainer.plan(windows, epochs="auto")
     assert plan.evaluated_every == every
-    assert f"every {every} steps" in "\n".join(plan.lines())
+    assert f"every {every} steps" in "\n".join(plan.lines(Path("out")))
 
 
 def test_the_plan_counts_weights_and_series(tiny):

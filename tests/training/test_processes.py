@@ -27,6 +27,7 @@ def torchrun(n_processes, cwd, *arguments, script=ROOT / "scripts" / "train.py",
 
 def train_arguments(base, csv):
     arguments = ["--base_model.output_path", base, "--data.train", csv, "--training.trainer.report_to", "none"]
+    arguments += ["--training.keep_checkpoints", "true"]
     return [*arguments, *(part for key, value in SETTINGS.items() for part in (f"--training.{key}", value))]
 
 

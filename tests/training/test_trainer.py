@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
-from support.runs import prepared, trained
+import torch
+from chronos import BaseChronosPipeline
+from support.runs import prepared, seasonal_store, trained
 
 from pipeline.core.errors import UserError
 from pipeline.data.arrow_store import store_from_arrays
@@ -66,7 +68,20 @@ def test_forecasts_of_validation_windows_are_drawn_by_the_selected_model(tiny):
     trainer, windows = prepared(tiny["bolt"], learning_rate=1e38, max_steps=2)
     trainer.train_model(windows, epochs="auto")
     assert trainer.result.selection.reason == "base" and len(trainer.result.drawn) == 6
-    assert all(np.isfinite(drawn.median).all() for drawn in trainer.result.drawn)
+    assert all(np.isfinite(drawn.median).all() and drawn.base is None for drawn in trainer.result.drawn)
+
+
+def test_the_drawn_forecasts_are_those_of_the_trained_model_beside_those_of_its_base(tiny, tmp_path):
+    trainer = trained(tiny["bolt"], tmp_path / "out", pictures=True, learning_rate=3e-2)
+    store = seasonal_store()
+    for model, field in ((tmp_path / "out", "median"), (tiny["bolt"], "base")):
+        pipeline = BaseChronosPipeline.from_pretrained(model)
+        for drawn in trainer.result.drawn:
+            start = int((drawn.dates[len(drawn.history)] - store.starts[0]) / np.timedelta64(1, "D"))
+            values = store.target(store.item_ids.index(drawn.name))
+            quantiles = pipeline.predict(torch.from_numpy(values[:start].copy()), 16)  # nearly untrained, so they cross
+            np.testing.assert_allclose(getattr(drawn, field), quantiles.sort(dim=1).values[0, 4], rtol=1e-4)
+            np.testing.assert_array_equal(drawn.target, values[start : start + 16])
 
 
 def test_private_hooks_of_the_library_still_exist():

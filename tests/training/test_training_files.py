@@ -1,5 +1,7 @@
 """The files beside a trained model: training_info.json, config.yaml, report and model card, TensorBoard log."""
 
+import os
+
 import numpy as np
 import pytest
 import yaml
@@ -48,12 +50,16 @@ def test_report_and_card_have_the_verdict_and_every_candidate(finished):
 def test_the_log_has_losses_scores_and_pictures(finished):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(finished[0] / "logs"))
-    events.Reload()
-    tags = events.Tags()
-    assert {"train/loss", "train/learning_rate", "eval/loss", "eval/wql", "eval/mase"} <= set(tags["scalars"])
-    assert [event.step for event in events.Scalars("eval/wql")] == [0, 2, 4]
-    assert [event.step for event in events.Images(tags["images"][0])] == [0, 2, 4]
+    events = {name: EventAccumulator(str(finished[0] / "logs" / name)).Reload() for name in ("training", "retraining")}
+    tags = {name: sorted(events[name].Tags()["scalars"]) for name in events}
+    speed, losses = ["throughput/windows_per_second"], ["gradient_norm", "learning_rate", "loss"]
+    assert tags["retraining"] == speed + [f"training/{name}" for name in losses]
+    assert tags["training"] == ["score/MASE", "score/WQL", "score/loss", *tags["retraining"]]
+    candidates = finished[1].result.selection.candidates[:3]
+    scores = {event.step: event.value for event in events["training"].Scalars("score/WQL")}
+    assert scores == pytest.approx({candidate.step: candidate.scores["wql"] for candidate in candidates})
+    (picture,) = events["training"].Tags()["images"]
+    assert [event.step for event in events["training"].Images(picture)] == [0, 2, 4]
 
 
 def test_the_saved_configuration_repeats_the_run(tiny, tmp_path):
@@ -100,3 +106,15 @@ def test_the_model_card_says_that_the_retrained_model_was_not_saved(finished, ti
         model_card({**content, "refit": {**content["refit"], "saved": saved}}) for saved in (True, False)
     )
     assert saved != discarded
+
+
+def test_a_finished_run_keeps_no_checkpoints_unless_asked_and_its_files_have_the_umask(tiny, tmp_path):
+    old = os.umask(0o027)
+    try:
+        for keep in (False, True):
+            folder = tmp_path / f"{keep}"
+            trained(tiny["bolt"], folder, keep_checkpoints=keep, refit=True)
+            assert (folder / "checkpoints").is_dir() == keep
+            assert {path.stat().st_mode & 0o777 for path in folder.glob("*.*") if path.is_file()} == {0o640}
+    finally:
+        os.umask(old)

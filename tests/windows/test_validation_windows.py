@@ -53,7 +53,6 @@ def test_data_sets_have_equal_shares_of_the_windows_and_a_batch_may_mix_them():
         np.testing.assert_array_equal(target, values[start : start + 4])
         np.testing.assert_array_equal(context[~np.isnan(context)], values[max(0, start - 8) : start])
         np.testing.assert_array_equal(history, values[:start])
-        assert windows.name(index) == str(series)
 
 
 def test_windows_without_a_known_history_or_target_are_left_out():

@@ -1,28 +1,39 @@
-"""The files of a report: the page, the score table in Markdown, and all tables in CSV."""
+"""The files of a report: the page, the score table in Markdown, the tables as CSV and as one workbook."""
 
 from __future__ import annotations
 
+import logging
+import math
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import csv
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import atomic_write, check_writable_folder
-from pipeline.core.tables import markdown_table, write_csv
+from pipeline.core.tables import Row, markdown_table, write_csv
 from pipeline.evaluation.report.page import Findings, render_page
-from pipeline.evaluation.report.rows import SHOWN, TABLES
+from pipeline.evaluation.report.rows import SHOWN, series_tables, window_tables
 
-PAGE = "report.html"
-_SCORES = "scores.md"
+PAGE, FORECASTS = "report.html", "forecasts.parquet"
+_SCORES, _WORKBOOK = "scores.md", "report.xlsx"
+_CSV = ("scores.csv", "scores_by_series.csv", "scores_by_window.csv")
+_MAX_SHEET_ROWS = 200_000
+"""Maximum number of rows of a sheet: more take minutes to write and to open, and Excel's limit is 1,048,576."""
+logger = logging.getLogger(__name__)
 
 
 def check_report_folder(folder: Path) -> None:
     """Refuse, before anything is scored, a folder that cannot be written to or has files that are not of a report.
 
     Raises:
-        UserError: the folder cannot be written to, or has files with the names of a report's tables, but no report.
+        UserError: the folder cannot be written to, or has files with the names of a report's files, but no report.
     """
     check_writable_folder(folder)
-    names = [*(f"{name}.csv" for name in TABLES), _SCORES]
-    existing = [name for name in names if (folder / name).exists()]
+    existing = [name for name in (*_CSV, _SCORES, _WORKBOOK, FORECASTS) if (folder / name).exists()]
     if existing and not (folder / PAGE).exists():
         raise UserError(
             f"evaluation.report_path: {folder} has {', '.join(existing)}, which no report wrote; choose another folder"
@@ -30,19 +41,74 @@ def check_report_folder(folder: Path) -> None:
 
 
 def write_report(findings: Findings, folder: Path) -> None:
-    """Write the page and the tables to a folder, and remove tables that an earlier report has and this one lacks.
+    """Write the page, the score table, the CSV files and the workbook to a folder.
 
     Raises:
         UserError: a file cannot be written.
     """
-    page = render_page(findings)
-    for name in TABLES:
-        if findings.tables[name]:
-            write_csv(folder / f"{name}.csv", findings.tables[name])
-        else:
-            (folder / f"{name}.csv").unlink(missing_ok=True)
-    paragraphs = [*findings.conclusions, markdown_table(findings.tables["scores"], SHOWN), *findings.warnings]
-    texts = {_SCORES: "\n\n".join(paragraph.rstrip("\n") for paragraph in paragraphs) + "\n", PAGE: page}
+    scores, evaluations, tasks = findings.tables["scores"], findings.evaluations, findings.tasks
+    paragraphs = [*findings.conclusions, markdown_table(scores, SHOWN), *findings.warnings]
+    texts = {
+        _SCORES: "\n\n".join(paragraph.rstrip("\n") for paragraph in paragraphs) + "\n",
+        PAGE: render_page(findings),
+    }
     for name, text in texts.items():
         with atomic_write(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
+    write_csv(folder / _CSV[0], scores)
+    for name, tables in zip(_CSV[1:], (series_tables(evaluations, tasks), window_tables(evaluations, tasks))):
+        with atomic_write(folder / name) as temporary, open(temporary, "wb") as file:
+            for number, table in enumerate(tables):
+                csv.write_csv(table, file, csv.WriteOptions(include_header=number == 0))
+    by_series = (row for table in series_tables(evaluations, tasks) for row in _rows(table))
+    _write_workbook(
+        folder / _WORKBOOK,
+        {
+            "scores": scores,
+            "ranking": findings.tables["ranking"],
+            "by series": by_series,
+            "by step": findings.tables["scores_by_step"],
+            "calibration": findings.tables["calibration"],
+            "training": findings.tables["training"],
+        },
+    )
+
+
+def _rows(table: pa.Table) -> Iterable[Row]:
+    return (row for batch in table.to_batches(max_chunksize=1024) for row in batch.to_pylist())
+
+
+def _write_workbook(path: Path, sheets: Mapping[str, Iterable[Row]]) -> None:
+    """Write rows with the same keys to the sheets of a workbook, in constant memory. Texts stay texts.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    import xlsxwriter
+
+    with atomic_write(path) as temporary, xlsxwriter.Workbook(temporary, {"constant_memory": True}) as workbook:
+        bold = workbook.add_format({"bold": True})
+        for name, rows in sheets.items():
+            sheet = workbook.add_worksheet(name)
+            sheet.freeze_panes(1, 0)
+            sheet.set_column(0, 20, 16)
+            rows = iter(rows)
+            first = next(rows, None)
+            if first is None:
+                continue
+            sheet.write_row(0, 0, list(first), bold)
+            for number, row in enumerate(chain([first], rows), 1):
+                if number > _MAX_SHEET_ROWS:
+                    logger.warning("%s: the sheet %s has only the first %d rows", path, name, _MAX_SHEET_ROWS)
+                    break
+                for column, value in enumerate(row.values()):
+                    _write_cell(sheet, number, column, value)
+
+
+def _write_cell(sheet: Any, row: int, column: int, value: object) -> None:
+    if isinstance(value, str):
+        sheet.write_string(row, column, value)
+    elif isinstance(value, (int, float)) and math.isfinite(value):
+        sheet.write_number(row, column, value)
+    elif isinstance(value, float) and not math.isnan(value):
+        sheet.write_string(row, column, str(value))

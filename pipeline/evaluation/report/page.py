@@ -1,29 +1,32 @@
-"""The page of a report: one HTML file that opens from disk, without network and scripts. Its layout is in page.html."""
+"""The page of a report: one HTML file that opens from disk without network. Its layout is in page.html."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
-from pipeline import __version__
-from pipeline.core.metrics import INTERVALS, SCORES
 from pipeline.core.tables import Row
+from pipeline.evaluation.backtest import Task
 from pipeline.evaluation.baselines import SEASONAL_NAIVE, STATISTICAL
-from pipeline.evaluation.examples import Example
-from pipeline.evaluation.ranking import RANKED_BY, Evaluations, Rank, datasets_without_ratio
-from pipeline.evaluation.report import charts
+from pipeline.evaluation.comparison import Comparison
+from pipeline.evaluation.ranking import Evaluations, Rank
+from pipeline.evaluation.report.charts import THEME, forecast_chart, line_chart
+from pipeline.evaluation.report.facts import scored_facts, training_facts, versions
+from pipeline.evaluation.report.pictures import Pictures
 
-_LIBRARIES = ("chronos-forecasting", "torch", "transformers", "numpy")
+_SHOWN_SCORES = ("WQL", "MASE", "WAPE", "coverage_80")
 _CURVES = {"loss": "training loss", "WQL": "validation WQL", "MASE": "validation MASE"}
 """Columns of the table `training`, with the titles of their charts."""
+_MAX_DATASETS = 12
+"""Maximum number of data sets with a chart of their own; report.xlsx has the numbers of all."""
+_COLORS = ("--series-0", "--series-1", "--series-2", "--series-3")
+"""CSS variables of models other than the shown model, its base and seasonal naive."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +36,24 @@ class Findings:
     ranks: list[Rank]
     tied: list[str]
     """Models that the first of the ranking does not clearly beat."""
+    pairs: list[tuple[str, str]]
+    """Base and fine-tuned model of each pair that is scored."""
+    reference: str
+    """The model that the others are compared with."""
+    differences: Mapping[str, Comparison | None]
+    """The comparison of each other model with it, None if WQL does not compare them."""
     evaluations: Evaluations
+    tasks: Sequence[Task]
     tables: Mapping[str, list[Row]]
-    """By the names of `TABLES`."""
-    examples: list[Example]
-    """Forecasts of the shown model."""
+    """`scores`, `ranking`, `scores_by_step`, `calibration` and `training`."""
+    pictures: Pictures
+    """Forecasts of the shown model and its base."""
     conclusions: list[str]
     """Whether fine-tuning helped, one answer for each fine-tuned model."""
     warnings: list[str]
     """Reasons why scores may be too good."""
+    sources: Mapping[str, str]
+    """File or address of each data set, if it has one."""
     command: str
     """The command that repeats the evaluation."""
 
@@ -58,10 +70,10 @@ class _Cell(NamedTuple):
 
 def render_page(findings: Findings) -> str:
     """Return the page as HTML."""
-    models = [entry.model for entry in findings.ranks]
-    labels, colors, datasets = label_models(models), _color_models(models), list(findings.evaluations)
-    first_evaluations = [next(iter(by_model.values())) for by_model in findings.evaluations.values()]
-    calibrated = [model for model in models if model != SEASONAL_NAIVE]
+    models = _order_models(findings)
+    labels, shown = label_models(models), shown_model(findings.ranks, findings.pairs)
+    base = base_of(shown, findings.pairs)
+    colors = _color_models(models, shown, base)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -70,42 +82,58 @@ def render_page(findings: Findings) -> str:
         keep_trailing_newline=True,
         undefined=StrictUndefined,
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     page = environment.get_template("page.html").render(
         findings=findings,
+        answers=findings.conclusions or [verdict(findings)],
         models=models,
         labels=labels,
         colors=colors,
-        theme=charts.COLORS,
-        datasets_text=f"{len(datasets)} data sets" if len(datasets) > 1 else datasets[0],
-        is_single=len(datasets) == 1,
-        n_series=sum(int(evaluation.scores()["series"]) for evaluation in first_evaluations),
-        verdict=_verdict(findings, labels),
-        left_out=datasets_without_ratio(findings.evaluations, SEASONAL_NAIVE),
-        ranking=_ranking_rows(findings, labels),
-        ranking_charts=[charts.ranking_chart(findings.ranks, labels, score, colors) for score in RANKED_BY],
-        by_dataset=_dataset_rows(findings, models),
-        score_names=[f"inside {name.removeprefix('coverage_')}%" if _is_share(name) else name for name in SCORES],
-        all_scores=_score_rows(findings, labels),
-        calibrated=calibrated,
-        calibration_charts=_calibration_charts(findings, calibrated, labels, colors) if calibrated else [],
-        step_charts=_step_charts(findings, models, labels, colors),
-        shown=shown_model(findings.ranks),
-        example_charts=_example_charts(findings, colors[shown_model(findings.ranks)]),
-        training_charts=_training_charts(findings, models),
+        datasets=list(findings.evaluations),
+        score_names=_SHOWN_SCORES,
+        scores=_score_rows(findings, models, labels),
+        by_dataset=_dataset_rows(findings, labels),
+        shown=shown,
+        base=base,
+        pictures=findings.pictures,
+        drawn_note=_drawn_note(findings.pictures),
+        forecast_charts={name: forecast_chart(name == "dated", base is not None) for name in ("dated", "steps")},
+        charts=_charts(findings, models, labels, colors),
+        n_datasets_left_out=max(0, len(findings.tasks) - _MAX_DATASETS),
+        theme=THEME,
+        script=_vega_script(),
+        scored=[
+            scored_facts(task, findings.evaluations, findings.sources.get(task.name, "")) for task in findings.tasks
+        ],
+        trained={labels[model]: training_facts(model) for _, model in findings.pairs},
         paths=[model for model in models if labels[model] != model],
-        versions={
-            "chronos-native": __version__,
-            **{name: version(name) for name in _LIBRARIES},
-            "Python": platform.python_version(),
-        },
+        versions=versions(),
     )
     return page.lstrip()  # of the blank lines of the macros
 
 
-def shown_model(ranks: Sequence[Rank]) -> str:
-    """Return the model whose forecasts are drawn: the first of the ranking that is not a baseline, or the first."""
+@lru_cache
+def _vega_script() -> str:
+    """Return Vega, Vega-Lite and Vega-Embed as one script, which takes a second to bundle."""
+    import vl_convert
+
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+
+
+def shown_model(ranks: Sequence[Rank], pairs: Sequence[tuple[str, str]]) -> str:
+    """Return the model whose forecasts are drawn.
+
+    It is the first of the ranking that is fine-tuned; without any, the first that is not a baseline, or the first.
+    """
     models = [entry.model for entry in ranks]
-    return next((model for model in models if model not in (SEASONAL_NAIVE, *STATISTICAL)), models[0])
+    tuned = [model for model in models if model in {model for _, model in pairs}]
+    others = [model for model in models if model not in (SEASONAL_NAIVE, *STATISTICAL)]
+    return [*tuned, *others, *models][0]
+
+
+def base_of(model: str, pairs: Sequence[tuple[str, str]]) -> str | None:
+    """Return the scored base of a model, None if there is none."""
+    return next((base for base, tuned in pairs if tuned == model), None)
 
 
 def label_models(models: Sequence[str]) -> dict[str, str]:
@@ -114,126 +142,133 @@ def label_models(models: Sequence[str]) -> dict[str, str]:
     return {model: name if names.count(name) == 1 else model for model, name in zip(models, names)}
 
 
-def _color_models(models: Sequence[str]) -> dict[str, str]:
-    """Return the CSS variable of each model's color."""
-    colored = [model for model in models if model != SEASONAL_NAIVE]
-    return {model: charts.color_variable(colored.index(model) if model in colored else None) for model in models}
-
-
-def _verdict(findings: Findings, labels: Mapping[str, str]) -> Markup:
+def verdict(findings: Findings) -> str:
     """Say which model has the lowest relative WQL, and which models are tied with it."""
+    labels = label_models([entry.model for entry in findings.ranks])
     first = findings.ranks[0]
     estimate = first.relative["WQL"]
     tied = ", ".join(labels[model] for model in findings.tied)
-    ties = Markup(" Tied with it (the paired 95% interval includes zero): {}.").format(tied) if tied else ""
+    ties = f" No clear difference from it (the paired 95% interval includes zero): {tied}." if tied else ""
     if np.isnan(estimate.value):
-        return Markup("There is no ranking, since the WQL of seasonal naive is 0 or not defined.")
+        return "There is no ranking, since the WQL of seasonal naive is 0 or not defined."
     if first.model == SEASONAL_NAIVE:
-        return Markup("No model is better than seasonal naive.") + ties
+        return f"No model is better than seasonal naive.{ties}"
     interval = ""
     if np.isfinite(estimate.low):
         interval = f" (95% interval {_number(estimate.low)} to {_number(estimate.high)})"
-    claim = "has the lowest WQL" if findings.tied else "forecasts best: its WQL is"
-    return Markup("<b>{}</b> {}").format(labels[first.model], claim) + (
-        f"{',' if findings.tied else ''} {_number(estimate.value)} of that of seasonal naive{interval}." + ties
-    )
+    claim = "has the lowest WQL," if findings.tied else "forecasts best: its WQL is"
+    return f"{labels[first.model]} {claim} {_number(estimate.value)} of that of seasonal naive{interval}.{ties}"
 
 
-def _ranking_rows(findings: Findings, labels: Mapping[str, str]) -> list[list[_Cell]]:
+def _order_models(findings: Findings) -> list[str]:
+    """Return fine-tuned models, bases, other models, seasonal naive, and other baselines, each in ranking order."""
+    groups = [[tuned for _, tuned in findings.pairs], [base for base, _ in findings.pairs]]
+    baselines = [SEASONAL_NAIVE, *STATISTICAL]
+
+    def group(model: str) -> int:
+        if model in baselines:
+            return 3 + baselines.index(model)
+        return next((position for position, members in enumerate(groups) if model in members), len(groups))
+
+    return sorted((entry.model for entry in findings.ranks), key=group)
+
+
+def _color_models(models: Sequence[str], shown: str, base: str | None) -> dict[str, str]:
+    """Return the CSS color of each model."""
+    fixed = {SEASONAL_NAIVE: "--muted", shown: "--tuned"} | ({} if base is None else {base: "--base"})
+    others = [model for model in models if model not in fixed]
+    colors = fixed | {model: _COLORS[position % len(_COLORS)] for position, model in enumerate(others)}
+    return {model: f"var({colors[model]})" for model in models}
+
+
+def _score_rows(findings: Findings, models: Sequence[str], labels: Mapping[str, str]) -> list[list[_Cell]]:
+    """Return the means of the scores over data sets, and the difference from the reference model."""
+    best = [findings.ranks[0].model, *findings.tied]
+    roles = {base: "base" for base, _ in findings.pairs} | {tuned: "fine-tuned" for _, tuned in findings.pairs}
     rows = []
-    for entry in findings.ranks:
-        cells = [_Cell(labels[entry.model], "text", "tied with the best" if entry.model in findings.tied else "")]
-        for score in RANKED_BY:
-            estimate = entry.relative[score]
-            has_interval = np.isfinite(estimate.low) and estimate.low < estimate.high
-            interval = f"{_number(estimate.low)}–{_number(estimate.high)}" if has_interval else ""
-            cells.append(_Cell(_number(estimate.value), note=interval))
-        rows.append(cells + [_Cell(_percent(entry.win_rate[score])) for score in RANKED_BY])
+    for model in models:
+        own = [row for row in _rows_of_datasets(findings) if row["model"] == model]
+        cells = [_Cell(labels[model], "text", roles.get(model, ""))]
+        for score in _SHOWN_SCORES:
+            values = np.array([row[score] for row in own])
+            mean = float(values[~np.isnan(values)].mean()) if (~np.isnan(values)).any() else None
+            is_best = score == "WQL" and model in best
+            cells.append(_Cell(_number(mean), *("best", "best") if is_best else ()))
+        rows.append([*cells, _difference(findings, model)])
     return rows
 
 
-def _dataset_rows(findings: Findings, models: Sequence[str]) -> list[list[_Cell]]:
-    """Return the relative WQL of each model on each data set."""
-    scores = {(row["data set"], row["model"]): row for row in findings.tables["scores"]}
-    rows = []
-    for dataset in findings.evaluations:
-        values = [scores[dataset, model]["relative WQL"] for model in models]
-        best = np.nanmin(values) if np.isfinite(values).any() else None
-        cells = [_Cell(_number(value), "best" if value == best else "") for value in values]
-        rows.append([_Cell(dataset, "text"), *cells])
-    return rows
+def _difference(findings: Findings, model: str) -> _Cell:
+    """Return the difference of a model's WQL from the reference model's, with its interval."""
+    comparison = findings.differences.get(model)
+    if comparison is None:
+        return _Cell("–")
+    note = f"{-comparison.high:+.1f} to {-comparison.low:+.1f}" if np.isfinite(comparison.low) else "no interval"
+    return _Cell(f"{-comparison.reduction:+.1f}%", note=note)
 
 
-def _score_rows(findings: Findings, labels: Mapping[str, str]) -> list[list[_Cell]]:
-    """Return all scores of each data set and model, without the rows of means."""
+def _dataset_rows(findings: Findings, labels: Mapping[str, str]) -> list[list[_Cell]]:
+    """Return the scores of each model on each data set."""
     rows = []
     for row in _rows_of_datasets(findings):
         cells = [_Cell(row["data set"], "text"), _Cell(labels[row["model"]], "text")]
-        cells += [_Cell((_percent if _is_share(score) else _number)(row[score])) for score in SCORES]
+        cells += [_Cell(_number(row[score])) for score in (*_SHOWN_SCORES, "relative WQL")]
         rows.append([*cells, _Cell(f"{row['series']:,}"), _Cell(f"{row['windows']:,}")])
     return rows
 
 
-def _calibration_charts(
-    findings: Findings, models: Sequence[str], labels: dict[str, str], colors: dict[str, str]
-) -> list[str]:
-    shares, coverage = {}, {}
+def _charts(
+    findings: Findings, models: Sequence[str], labels: Mapping[str, str], colors: Mapping[str, str]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the charts of each section by their titles."""
+    by_label = {labels[model]: colors[model] for model in models}
+    calibrated = {labels[model]: colors[model] for model in models if model != SEASONAL_NAIVE}
+    levels = _labeled(findings.tables["calibration"], labels)
+    steps = _labeled(findings.tables["scores_by_step"], labels)
+    drawn: dict[str, dict[str, dict[str, Any]]] = {"calibration": {}, "steps": {}, "training": {}}
+    for dataset in list(findings.evaluations)[:_MAX_DATASETS]:
+        shares = [row for row in levels if row["data set"] == dataset and row["model"] in calibrated]
+        if shares:
+            chart = line_chart(shares, "level", "share at or below", calibrated, diagonal=True)
+            drawn["calibration"][dataset] = chart
+        errors = [row for row in steps if row["data set"] == dataset]
+        if max(row["step"] for row in errors) > 1:
+            drawn["steps"][dataset] = line_chart(errors, "step", "WQL", by_label)
+    trained = {row["model"] for row in findings.tables["training"]}
     for model in models:
-        rows = [row for row in findings.tables["calibration"] if row["model"] == model]
-        levels = sorted({row["level"] for row in rows})
-        shares[model] = np.array(
-            [np.nanmean([row["share at or below"] for row in rows if row["level"] == level]) for level in levels]
-        )
-        scores = [row for row in _rows_of_datasets(findings) if row["model"] == model]
-        coverage[model] = [float(np.nanmean([row[f"coverage_{interval}"] for row in scores])) for interval in INTERVALS]
-    return [charts.calibration_chart(shares, labels, colors), charts.coverage_chart(coverage, labels, colors)]
-
-
-def _step_charts(
-    findings: Findings, models: Sequence[str], labels: dict[str, str], colors: dict[str, str]
-) -> list[str]:
-    drawn = []
-    for dataset in findings.evaluations:
-        rows = [row for row in findings.tables["scores_by_step"] if row["data set"] == dataset]
-        errors = {model: [row["MASE"] for row in rows if row["model"] == model] for model in models}
-        drawn.append(charts.step_chart(dataset, errors, labels, colors))
-    return drawn
-
-
-def _example_charts(findings: Findings, color: str) -> dict[str, list[str]]:
-    """Return the charts of the examples by data set."""
-    return {
-        dataset: [charts.example_chart(example, color) for example in findings.examples if example.task == dataset]
-        for dataset in findings.evaluations
-    }
-
-
-def _training_charts(findings: Findings, models: Sequence[str]) -> dict[str, list[str]]:
-    """Return the training curves by model, for models that have some."""
-    drawn: dict[str, list[str]] = {}
-    for model in models:
-        rows = [row for row in findings.tables["training"] if row["model"] == model]
+        curve = [row for row in findings.tables["training"] if row["model"] == model]
         for column, title in _CURVES.items():
-            points = [(row["step"], row[column]) for row in rows if row[column] is not None]
+            points = [{"model": labels[model], "step": row["step"], title: row[column]} for row in curve]
+            points = [point for point in points if point[title] is not None]
             if len(points) > 1:
-                steps, values = zip(*points)
-                drawn.setdefault(model, []).append(charts.curve_chart(model, steps, values, title))
+                chart = line_chart(points, "step", title, {labels[model]: colors[model]})
+                drawn["training"][title if len(trained) == 1 else f"{title} of {labels[model]}"] = chart
     return drawn
+
+
+def _labeled(rows: Sequence[Row], labels: Mapping[str, str]) -> list[Row]:
+    """Return rows with the labels of their models, and None for a number that is not finite."""
+    finite: list[Row] = [
+        {key: None if isinstance(v, float) and not np.isfinite(v) else v for key, v in row.items()} for row in rows
+    ]
+    return [row | {"model": labels[row["model"]]} for row in finite]
+
+
+def _drawn_note(pictures: Pictures) -> str:
+    """Say which series the page can draw."""
+    if pictures.n_drawn == pictures.n_series:
+        return "Type an item ID for the last window of a series."
+    return (
+        f"Type an item ID for the last window of a series; the page has {pictures.n_drawn:,} of "
+        f"{pictures.n_series:,} series, and forecasts.parquet has all."
+    )
 
 
 def _rows_of_datasets(findings: Findings) -> list[Row]:
     return [row for row in findings.tables["scores"] if row["data set"] in findings.evaluations]
 
 
-def _is_share(score: str) -> bool:
-    return score.startswith("coverage")
-
-
 def _number(value: float | None) -> str:
     if value is None or np.isnan(value):
         return "–"
     return f"{value:.3f}" if np.isfinite(value) else "∞"
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None or not np.isfinite(value) else f"{100 * value:.0f}%"

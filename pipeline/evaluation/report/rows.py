@@ -1,25 +1,28 @@
-"""The tables of a report: scores, ranking, scores by series and by step, calibration, examples, training curves."""
+"""The tables of a report: scores, ranking, scores by series, window and step, calibration, training curves."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from pipeline.core.metrics import SCORES, WQL_LEVELS
+import numpy as np
+import pyarrow as pa
+
+from pipeline.core.metrics import WQL_LEVELS
 from pipeline.core.tables import Row
 from pipeline.evaluation.backtest import Evaluation, Task
-from pipeline.evaluation.examples import Example
+from pipeline.evaluation.comparison import Comparison
+from pipeline.evaluation.forecasts import stamps_at
 from pipeline.evaluation.ranking import (
     RANKED_BY,
     Estimate,
     Evaluations,
     Rank,
     datasets_without_ratio,
+    rank,
     relative_scores,
 )
 from pipeline.models.checkpoint import read_training_info
 
-TABLES = ("scores", "ranking", "scores_by_series", "scores_by_step", "calibration", "forecasts", "training")
-"""Names of the tables, each a CSV file of the report."""
 SHOWN = (
     "data set",
     "model",
@@ -37,40 +40,20 @@ _CURVES = {"loss": "loss", "WQL": "eval_wql", "MASE": "eval_mase"}
 """Columns of the table `training`, with their keys in the log of the Trainer."""
 
 
-def make_tables(
-    evaluations: Evaluations,
-    ranks: Sequence[Rank],
-    tasks: Sequence[Task],
-    examples: Sequence[Example],
-    baseline: str,
-    seed: int,
-) -> dict[str, list[Row]]:
-    """Return all `TABLES` by name; a table without rows is empty.
+def score_rows(evaluations: Evaluations, baseline: str, seed: int = 0) -> list[Row]:
+    """Return one row for each data set and model, and for several data sets one of geometric means for each model.
 
     Args:
         baseline: the model that relative scores are relative to.
         seed: seed of the bootstrap.
     """
-    return {
-        "scores": score_rows(evaluations, ranks, baseline, seed),
-        "ranking": ranking_rows(ranks),
-        "scores_by_series": series_rows(evaluations, tasks),
-        "scores_by_step": step_rows(evaluations),
-        "calibration": calibration_rows(evaluations),
-        "forecasts": example_rows(examples),
-        "training": [row for entry in ranks for row in training_rows(entry.model)],
-    }
-
-
-def score_rows(evaluations: Evaluations, ranks: Sequence[Rank], baseline: str, seed: int = 0) -> list[Row]:
-    """Return one row for each data set and model, and for several data sets one of geometric means for each model."""
     rows: list[Row] = []
     for dataset, by_model in evaluations.items():
         relative = relative_scores(by_model, baseline, seed)
         for model, evaluation in by_model.items():
             rows.append({"data set": dataset, "model": model, **evaluation.scores(), **_estimates(relative[model])})
     if len(evaluations) > 1:
-        relative_by_model = {entry.model: entry.relative for entry in ranks}
+        relative_by_model = {entry.model: entry.relative for entry in rank(evaluations, baseline, seed)}
         n_in_mean = len(evaluations) - len(datasets_without_ratio(evaluations, baseline)["WQL"])
         mean = f"geometric mean of {n_in_mean}" + (f" of {len(evaluations)}" if n_in_mean < len(evaluations) else "")
         for model in next(iter(evaluations.values())):
@@ -79,29 +62,55 @@ def score_rows(evaluations: Evaluations, ranks: Sequence[Rank], baseline: str, s
     return rows
 
 
-def ranking_rows(ranks: Sequence[Rank]) -> list[Row]:
-    """Return one row for each model, in the order of the ranking."""
-    return [
-        {
-            "model": entry.model,
-            **_estimates(entry.relative),
-            **{f"win rate {score}": rate for score, rate in entry.win_rate.items()},
-        }
-        for entry in ranks
-    ]
+def ranking_rows(ranks: Sequence[Rank], reference: str, differences: Mapping[str, Comparison | None]) -> list[Row]:
+    """Return one row for each model, in the order of the ranking.
 
-
-def series_rows(evaluations: Evaluations, tasks: Sequence[Task]) -> list[Row]:
-    """Return one row for each series and model."""
+    Args:
+        reference: the model that the others are compared with.
+        differences: the comparison of each other model with it, None if WQL does not compare them.
+    """
     rows: list[Row] = []
+    for entry in ranks:
+        change = differences.get(entry.model)
+        low_to_high = (None, None, None) if change is None else (-change.reduction, -change.high, -change.low)
+        rows.append(
+            {
+                "model": entry.model,
+                **_estimates(entry.relative),
+                **{f"win rate {score}": rate for score, rate in entry.win_rate.items()},
+                "compared with": reference,
+                **dict(zip(("WQL difference %", "WQL difference % low", "WQL difference % high"), low_to_high)),
+            }
+        )
+    return rows
+
+
+def series_tables(evaluations: Evaluations, tasks: Sequence[Task]) -> Iterator[pa.Table]:
+    """Yield a table for each data set and model: `data set, item_id, model`, and the scores of each series."""
     for task in tasks:
         for model, evaluation in evaluations[task.name].items():
             series, scores = evaluation.by_series()
-            for position, index in enumerate(series):
-                values = {score: float(scores[score][position]) for score in SCORES}
-                item_id = task.store.item_ids[int(index)]
-                rows.append({"data set": task.name, "item_id": item_id, "model": model, **values})
-    return rows
+            yield _score_table(task, model, series, {}, scores)
+
+
+def window_tables(evaluations: Evaluations, tasks: Sequence[Task]) -> Iterator[pa.Table]:
+    """Yield a table for each data set and model: `data set, item_id, origin, model`, and the scores of each window.
+
+    `origin` is the timestamp of the last step before the forecast, or its number if the data have no timestamps.
+    """
+    for task in tasks:
+        for model, evaluation in evaluations[task.name].items():
+            series, starts, scores = evaluation.by_window()
+            origin = stamps_at(task, series, starts[:, None] - 1)[:, 0]
+            yield _score_table(task, model, series, {"origin": origin}, scores)
+
+
+def _score_table(
+    task: Task, model: str, series: np.ndarray, columns: Mapping[str, np.ndarray], scores: Mapping[str, np.ndarray]
+) -> pa.Table:
+    item_ids = [task.store.item_ids[int(index)] for index in series]
+    names = {"data set": [task.name] * len(series), "item_id": item_ids, **columns, "model": [model] * len(series)}
+    return pa.table({**names, **scores})
 
 
 def step_rows(evaluations: Evaluations) -> list[Row]:
@@ -120,24 +129,6 @@ def calibration_rows(evaluations: Evaluations) -> list[Row]:
         for dataset, model, evaluation in _flatten(evaluations)
         for level, share in zip(WQL_LEVELS, evaluation.errors.calibration())
     ]
-
-
-def example_rows(examples: Sequence[Example]) -> list[Row]:
-    """Return one row for each step of the examples; steps up to 0 are history, later ones are the forecast."""
-    rows: list[Row] = []
-    levels = [str(level) for level in WQL_LEVELS]
-    for example in examples:
-        keys = {
-            "data set": example.task,
-            "item_id": example.item_id,
-            "window": example.label,
-            "MASE": example.mase,
-        }
-        for step, value in enumerate(example.history.tolist(), 1 - len(example.history)):
-            rows.append({**keys, "step": step, "target": value, **dict.fromkeys(levels)})
-        for step, (value, quantiles) in enumerate(zip(example.target.tolist(), example.quantiles.tolist()), 1):
-            rows.append({**keys, "step": step, "target": value, **dict(zip(levels, quantiles))})
-    return rows
 
 
 def training_rows(model: str) -> list[Row]:

@@ -1,0 +1,61 @@
+"""The report of a training: what training_info.json of a checkpoint says about it, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.core.errors import UserError
+from pipeline.models.checkpoint import read_training_info
+
+_SCORES = ("WQL", "MASE", "loss")
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """How a model was trained, and its scores beside the base's on the validation windows. As a text, the verdict."""
+
+    verdict: str
+    """Whether training helped and which model is saved, in a few sentences."""
+    base: str
+    """Name of the base model."""
+    horizon: int
+    """Steps of the horizon."""
+    steps: int
+    """Optimizer steps of the training."""
+    scores: dict[str, dict[str, float]]
+    """WQL, MASE and loss of the base and of every candidate on the validation windows; empty without a holdout."""
+    wql_reduction: float | None
+    """Reduction of WQL against the base in per cent; None if the base is saved or nothing was held out."""
+    interval: tuple[float, float] | None
+    """95% interval of the reduction, by a bootstrap over series."""
+    n_better: int | None
+    """Number of series on which the model's WQL is lower than the base's."""
+    n_series: int | None
+    """Number of series that were compared."""
+
+    @staticmethod
+    def read(model_path: str | Path) -> TrainingReport:
+        """Read the report of a checkpoint folder.
+
+        Raises:
+            UserError: the model was not trained by this package.
+        """
+        info = read_training_info(model_path)
+        if not info:
+            raise UserError(f"{model_path} has no training_info.json: it was not trained by this package")
+        comparison = info["comparison"] or {}
+        return TrainingReport(
+            verdict=info["verdict"],
+            base=info["base_model"],
+            horizon=info["horizon"],
+            steps=info["steps trained"],
+            scores={row["candidate"]: {name: row[name] for name in _SCORES} for row in info["candidates"]},
+            wql_reduction=comparison.get("reduction"),
+            interval=(comparison["low"], comparison["high"]) if comparison else None,
+            n_better=comparison.get("n_better"),
+            n_series=comparison.get("n_series"),
+        )
+
+    def __str__(self) -> str:
+        return self.verdict

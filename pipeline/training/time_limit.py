@@ -1,0 +1,108 @@
+"""The number of steps that fit into training.time_limit, from a short measurement of a step and of an evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.core.errors import UserError
+from pipeline.core.processes import Processes
+from pipeline.training.checkpointing import RunFolder
+from pipeline.training.prepare import TrainingRun
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+_MEASURED_STEPS = 4
+"""Steps that are timed after one that is not: the first one allocates memory."""
+_STEP_MARGIN = 1.15
+"""Time of an optimizer step relative to its forward and backward passes; chosen to cover AdamW and the loader."""
+_SAVING = 0.03
+"""Share of the limit that is kept for pictures and for saving the model."""
+logger = logging.getLogger(__name__)
+
+
+def limit_steps(run: TrainingRun, folder: RunFolder, begin: float) -> TrainingRun:
+    """Return the run with at most as many steps as fit into training.time_limit, the retraining included.
+
+    The learning rate falls to zero over these steps. A killed run is continued with the steps that it began with.
+
+    Args:
+        begin: value of `time.monotonic` at the start of the run.
+
+    Raises:
+        UserError: not a single step fits.
+    """
+    limit = run.config.training.time_limit
+    if limit is None:
+        return run
+    steps = folder.unfinished_steps(limit) if run.config.training.resume else None
+    if steps is None:
+        step_seconds, evaluation_seconds, n_evaluations = _measure(run)
+        passes = 1 if run.all_windows is None else 2
+        used = time.monotonic() - begin
+        scoring, per_step = n_evaluations * evaluation_seconds, passes * _STEP_MARGIN * step_seconds
+        steps = int(((1 - _SAVING) * limit - used - scoring) / per_step)
+        used, scoring, steps = Processes().gather([(used, scoring, steps)], run.config.chronos.device)[0]
+        if steps < 1:
+            least = math.ceil((used + scoring + per_step) / (1 - _SAVING))
+            raise UserError(
+                f"training.time_limit: {limit:g} seconds are too few; {used:.0f} have passed, and scoring takes about "
+                f"{scoring:.0f}. Give at least {least}, or lower training.validation_windows"
+            )
+        wanted = run.recipe.steps
+        if steps >= wanted:
+            return run
+        seconds = (used + scoring + wanted * per_step) / (1 - _SAVING)
+        logger.info("%d steps would take about %.0f seconds", wanted, seconds)
+    description = run.recipe.description.replace(
+        f"training for {run.recipe.steps} steps",
+        f"training for {steps} steps in {limit:g} seconds, instead of " f"{run.recipe.steps},",
+    )
+    return dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, steps=steps, description=description))
+
+
+def _measure(run: TrainingRun) -> tuple[float, float, int]:
+    """Return the seconds of a step's passes, the seconds of an evaluation, and the number of evaluations of the run."""
+    import torch
+
+    from pipeline.training.fit import Phase, batch_inputs, phase_arguments, trainable_model
+    from pipeline.training.memory import take_step
+    from pipeline.training.trainer import forecast_function
+
+    with tempfile.TemporaryDirectory(prefix="chronos-run-") as folder:
+        phase = Phase(run.windows, run.recipe.steps, RunFolder(Path(folder)), scored=run.validation is not None)
+        arguments = phase_arguments(run, phase)
+    model = trainable_model(run, arguments)
+    size, n_passes = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps
+    begin = 0.0
+    for number in range(_MEASURED_STEPS + 1):
+        if number == 1:
+            begin = time.perf_counter()
+        inputs = batch_inputs(run, model, range(number * size, (number + 1) * size))
+        take_step(model, inputs, arguments.device, arguments.bf16)
+        if arguments.device.type == "cuda":
+            torch.cuda.synchronize()
+    step_seconds = (time.perf_counter() - begin) / _MEASURED_STEPS * n_passes
+    if run.validation is None:
+        return step_seconds, 0.0, 0
+    windows = range(min(64, len(run.validation)))
+    begin = time.perf_counter()
+    forecast_function(model.eval(), run.config.chronos.seed)(
+        run.validation.histories(windows), run.validation.prediction_length
+    )
+    evaluation_seconds = (time.perf_counter() - begin) * len(run.validation) / len(windows)
+    return step_seconds, evaluation_seconds, _n_evaluations(run, arguments)
+
+
+def _n_evaluations(run: TrainingRun, arguments: TrainingArguments) -> int:
+    """Return how often a run scores all validation windows: the base, the checkpoints, the blends, the winner, the base
+    for the comparison, and the retrained model."""
+    every = float(arguments.eval_steps or 0)
+    n_checkpoints = 1 / every if 0 < every < 1 else run.recipe.steps / max(every, 1)
+    return round(n_checkpoints) + len(run.config.training.blends) + 3 + (run.all_windows is not None)

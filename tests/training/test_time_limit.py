@@ -1,0 +1,67 @@
+"""training.time_limit: the steps that fit, from measured seconds of a step and of an evaluation."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from support.runs import prepared
+
+from pipeline.core.errors import UserError
+from pipeline.training import time_limit
+from pipeline.training.checkpointing import RunFolder
+from pipeline.training.prepare import prepare_run
+from pipeline.training.time_limit import limit_steps
+
+
+@pytest.fixture
+def limited(tiny, tmp_path, monkeypatch):
+    """Return a function that limits a run of 1,000 steps, 2 s after its start, with the clock stopped."""
+
+    def limit(seconds, measured, refit=True):
+        trainer, windows = prepared(tiny["bolt"], max_steps=1000, time_limit=seconds, refit=refit)
+        run = prepare_run(trainer.config, trainer.checkpoint, windows, "auto")
+        monkeypatch.setattr(time_limit, "_measure", lambda run: measured)
+        monkeypatch.setattr(time_limit.time, "monotonic", lambda: 102.0)
+        return limit_steps(run, RunFolder(tmp_path / "out"), begin=100.0)
+
+    return limit
+
+
+def test_steps_retraining_scores_and_saving_fit_into_the_limit(limited):
+    step, evaluation, n_evaluations = 0.5, 2.0, 10
+    run = limited(200.0, (step, evaluation, n_evaluations))
+    available = 200 - 2 - 10 * 2 - time_limit._SAVING * 200
+    assert run.recipe.steps == int(available / (2 * time_limit._STEP_MARGIN * step)) == 149
+    assert "149 steps in 200 seconds, instead of 1000" in run.recipe.description
+    assert limited(200.0, (step, evaluation, n_evaluations), refit=False).recipe.steps == 299
+    assert limited(1e5, (step, evaluation, n_evaluations)).recipe.steps == 1000
+    assert limited(None, None).recipe.steps == 1000
+
+
+def test_a_limit_without_time_for_a_step_is_refused_with_one_that_has(limited):
+    with pytest.raises(
+        UserError, match="training.time_limit: 20 seconds are too few; 2 have passed.*at least 24,"
+    ) as e:
+        limited(20.0, (0.5, 2.0, 10))
+    assert "\n" not in str(e.value)
+    assert limited(24.0, (0.5, 2.0, 10)).recipe.steps == 1
+
+
+def test_a_killed_run_keeps_the_steps_that_it_began_with(limited, tmp_path):
+    identity = {"steps": 7, "training": {"time_limit": 200.0}}
+    (tmp_path / "out/checkpoints").mkdir(parents=True)
+    (tmp_path / "out/checkpoints/run.json").write_text(json.dumps(identity))
+    assert limited(200.0, (0.5, 2.0, 10)).recipe.steps == 7
+    assert limited(300.0, (0.5, 2.0, 10)).recipe.steps > 7
+
+
+@pytest.mark.parametrize("family", ["bolt", "t5", "chronos-2"])
+def test_a_step_and_an_evaluation_are_measured_and_leave_the_weights_alone(tiny, family):
+    trainer, windows = prepared(tiny[family], refit=True, blends=[0.5])
+    run = prepare_run(trainer.config, trainer.checkpoint, windows, "auto")
+    step, evaluation, n_evaluations = time_limit._measure(run)
+    assert step > 0 and evaluation > 0
+    # base and steps 2 and 4; the blend; the winner; the base for the comparison; the retrained model
+    assert n_evaluations == 3 + 1 + 1 + 1 + 1
+    without = replace(run, validation=None)
+    assert time_limit._measure(without)[1:] == (0.0, 0)
