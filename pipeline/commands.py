@@ -63,7 +63,7 @@ def evaluate(config: Config) -> None:
     """Score the base, the trained model and baselines on the last steps of your series, and write a report."""
     from pipeline.evaluation.evaluate import evaluate
 
-    evaluate(config, shlex.join([PROGRAM if sys.argv[0].endswith(PROGRAM) else "python", *sys.argv[1:]]))
+    evaluate(config, shlex.join([PROGRAM, "evaluate", *sys.argv[2 if "evaluate" in sys.argv[1:2] else 1 :]]))
 
 
 def generate(config: Config, preview: bool) -> None:
