@@ -114,6 +114,16 @@ def test_a_table_of_any_library_is_forecast_alike(model, sales, tmp_path):
         pd.testing.assert_frame_equal(model.predict_df(table), expected)
 
 
+def test_the_frequency_of_the_training_serves_a_table_that_is_too_short_to_infer_it(model, sales, caplog):
+    short = sales.groupby("store").tail(2)
+    forecast = model.predict_df(short)
+    assert forecast["day"].min() == sales["day"].max() + pd.Timedelta(days=1)
+    assert set(forecast.groupby("store")["day"].diff().dropna()) == {pd.Timedelta(days=1)}
+    caplog.clear()
+    model.predict_df(sales[sales["day"].dt.dayofweek == 0])
+    assert "'W-MON'" in caplog.text or "'7D'" in caplog.text
+
+
 def test_eight_threads_forecast_as_one_does(model, sales):
     tables = [sales[sales["store"] == store] for store in sales["store"].unique()] * 8
     expected = [model.predict_df(table, horizon=70) for table in tables[:4]]  # beyond the model's horizon of 64

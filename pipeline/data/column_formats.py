@@ -49,6 +49,8 @@ class ColumnFormats:
     """None for series without timestamps."""
     values: Mapping[str, ValueFormat] = field(default_factory=dict)
     """Formats by column name. A single target is called `target`, whatever its name in the table."""
+    freq: str | None = None
+    """Frequency of the series that a model was trained on, for a table that is too short to infer it from."""
 
     def describe(self, variates: Variates) -> str:
         """Return the formats in words, such as `target: number, decimal point; promo: category of none, flyer`."""
@@ -73,7 +75,8 @@ class ColumnFormats:
             name: LabelFormat(**value) if "kind" in value else NumberFormat(**value)
             for name, value in fields["values"].items()
         }
-        return ColumnFormats(TimeFormat(**fields["timestamp"]) if fields["timestamp"] else None, values)
+        timestamp = TimeFormat(**fields["timestamp"]) if fields["timestamp"] else None
+        return ColumnFormats(timestamp, values, fields.get("freq"))
 
 
 def common_formats(formats: Sequence[ColumnFormats]) -> ColumnFormats:

@@ -100,7 +100,12 @@ def convert(
         known = {name: tuple(positions) for name, positions in categories.items() if positions}
         variates = Variates(variates.targets, variates.past, variates.known, known)
     kind = "none" if formats.timestamp is None else "steps" if formats.timestamp.style == "steps" else "dates"
-    return formats, build_series(sorter, items.names, columns, location, freq, kind, variates)
+    if kind == "none" and not location.has_item_ids and location.unused_columns:
+        location.warn_once(
+            f"all rows are one series, in their order; if {first_few(location.unused_columns)} has the item ID of several "
+            "series, name it with data.id_column"
+        )
+    return formats, build_series(sorter, items.names, columns, location, freq, kind, variates, remembered.freq)
 
 
 def _show_progress(tables: Iterable[pa.Table], location: SourceLocation) -> Generator[pa.Table, None, None]:

@@ -41,6 +41,7 @@ def build_series(
     freq: str | None,
     kind: str,
     variates: Variates,
+    remembered_freq: str | None = None,
 ) -> Iterator[Series]:
     """Yield the series of sorted rows, in order of first appearance, with NaN at missing steps.
 
@@ -49,6 +50,7 @@ def build_series(
         freq: pandas alias; None infers it from the timestamps.
         kind: `none`, `steps` for numbered steps, or `dates`.
         variates: names and categories of the values.
+        remembered_freq: frequency of the model's series, for series that are too short to infer it from.
 
     Raises:
         UserError: a timestamp is repeated or off the grid, a series has another frequency, or the frequency cannot be
@@ -61,6 +63,12 @@ def build_series(
             parse_freq(freq)
         else:
             freq, may_differ = _infer_common_freq(sorter), True
+            if freq is None and remembered_freq:
+                freq, may_differ = remembered_freq, False
+            elif freq is not None and remembered_freq and freq != remembered_freq:
+                location.warn_once(
+                    f"the series have the frequency {freq!r}, and the model was trained on {remembered_freq!r}"
+                )
             if freq is None:
                 for rows in sorter.partitions():
                     _merge_duplicates(rows, names, columns, location)  # repeated rows are a more likely fault

@@ -14,7 +14,7 @@ import yaml
 from pipeline.core.files import write_json
 from pipeline.core.tables import markdown_table
 from pipeline.data.arrow_store import Store
-from pipeline.data.column_formats import common_formats
+from pipeline.data.column_formats import ColumnFormats, common_formats
 from pipeline.data.frequency import timestamps
 from pipeline.forecasting.plots import forecast_figure, save_figure
 from pipeline.models.checkpoint import TRAINING_INFO
@@ -83,10 +83,16 @@ def training_info(result: TrainingResult) -> dict[str, Any]:
         "data": [describe_store(store) for store in run.windows.stores()],
         "seen": seen_steps(run.windows.stores(), result.identity["test_length"]),
         "variates": asdict(run.windows.variates),
-        "formats": common_formats([store.formats for store in run.windows.stores()]).to_dict(),
+        "formats": _formats(run.windows.stores()).to_dict(),
         "config": config.as_dict(),
         "versions": {library: importlib.metadata.version(library) for library in _LIBRARIES},
     }
+
+
+def _formats(stores: Sequence[Store]) -> ColumnFormats:
+    """Return the formats of the columns and the frequency that all stores share."""
+    freqs = {store.freq for store in stores}
+    return replace(common_formats([store.formats for store in stores]), freq=freqs.pop() if len(freqs) == 1 else None)
 
 
 def describe_store(store: Store) -> dict[str, Any]:

@@ -116,6 +116,16 @@ def test_item_ids_that_differ_only_by_spaces_give_a_warning(tmp_path, caplog):
     assert "1 item IDs" in caplog.text and ": north;" in caplog.text
 
 
+def test_rows_without_item_ids_and_timestamps_are_one_series_with_a_warning(tmp_path, caplog):
+    rows = [f"{store},{value}" for store in ("north", "south") for value in range(20)]
+    path = write_csv(tmp_path, *rows, header="store,target", name="stores.csv")
+    assert open_source(path, tmp_path / "cache").lengths.tolist() == [40]
+    assert "store" in caplog.text and "data.id_column" in caplog.text
+    caplog.clear()
+    assert open_source(path, tmp_path / "cache", Columns(item_id="store")).lengths.tolist() == [20, 20]
+    assert "data.id_column" not in caplog.text
+
+
 def test_a_code_0_among_letters_is_a_category_in_the_future_too(tmp_path):
     codes = ["a" if i % 30 == 5 else "b" if i % 30 == 9 else "0" for i in range(90)]
     history = open_source(write_days(tmp_path, codes, column="holiday"), tmp_path / "cache", covariate("holiday"))
