@@ -8,12 +8,14 @@ import math
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.core.errors import UserError
 from pipeline.core.processes import Processes
+from pipeline.forecasting.plots import forecast_figure, save_figure
 from pipeline.training.checkpointing import RunFolder
 from pipeline.training.prepare import TrainingRun
+from pipeline.training.recipe import make_recipe
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -60,44 +62,48 @@ def limit_steps(run: TrainingRun, folder: RunFolder, begin: float) -> TrainingRu
             return run
         seconds = (used + scoring + wanted * per_step) / (1 - _SAVING)
         logger.info("%d steps would take about %.0f seconds", wanted, seconds)
-    description = run.recipe.description.replace(
-        f"training for {run.recipe.steps} steps",
-        f"training for {steps} steps in {limit:g} seconds, instead of " f"{run.recipe.steps},",
+    recipe = make_recipe(
+        dataclasses.replace(run.config.training, max_steps=steps),
+        run.epochs,
+        family=run.base.checkpoint.family,
+        width=run.base.checkpoint.width,
+        scratch_size=run.base.scratch_size,
+        windows_per_epoch=run.windows.windows_per_epoch(),
     )
-    return dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, steps=steps, description=description))
+    reason = f"{limit:g} seconds; {run.recipe.steps} steps without the limit"
+    description = recipe.description.replace("training.max_steps", reason)
+    return dataclasses.replace(run, recipe=dataclasses.replace(recipe, description=description))
 
 
 def _measure(run: TrainingRun) -> tuple[float, float, int]:
     """Return the seconds of a step's passes, the seconds of an evaluation, and the number of evaluations of the run."""
     import torch
 
-    from pipeline.training.fit import Phase, batch_inputs, phase_arguments, trainable_model
+    from pipeline.training.fit import Phase, batch_inputs, build_trainer, phase_arguments
     from pipeline.training.memory import take_step
-    from pipeline.training.trainer import forecast_function
 
     with tempfile.TemporaryDirectory(prefix="chronos-run-") as folder:
         phase = Phase(run.windows, run.recipe.steps, RunFolder(Path(folder)), scored=run.validation is not None)
-        arguments = phase_arguments(run, phase)
-    model = trainable_model(run, arguments)
-    size, n_passes = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps
-    begin = 0.0
-    for number in range(_MEASURED_STEPS + 1):
-        if number == 1:
+        trainer = build_trainer(run, phase, phase_arguments(run, phase))
+        model, arguments = cast(Any, trainer.model), trainer.args
+        size, n_passes = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps
+        begin = 0.0
+        for number in range(_MEASURED_STEPS + 1):
+            if number == 1:
+                begin = time.perf_counter()
+            inputs = batch_inputs(run, model, range(number * size, (number + 1) * size))
+            take_step(model, inputs, arguments.device, arguments.bf16)
+            if arguments.device.type == "cuda":
+                torch.cuda.synchronize()
+        step_seconds = (time.perf_counter() - begin) / _MEASURED_STEPS * n_passes
+        if run.validation is None:
+            return step_seconds, 0.0, 0
+        for _ in range(2):  # the first evaluation takes longer
             begin = time.perf_counter()
-        inputs = batch_inputs(run, model, range(number * size, (number + 1) * size))
-        take_step(model, inputs, arguments.device, arguments.bf16)
-        if arguments.device.type == "cuda":
-            torch.cuda.synchronize()
-    step_seconds = (time.perf_counter() - begin) / _MEASURED_STEPS * n_passes
-    if run.validation is None:
-        return step_seconds, 0.0, 0
-    windows = range(min(64, len(run.validation)))
-    begin = time.perf_counter()
-    forecast_function(model.eval(), run.config.chronos.seed)(
-        run.validation.histories(windows), run.validation.prediction_length
-    )
-    evaluation_seconds = (time.perf_counter() - begin) * len(run.validation) / len(windows)
-    return step_seconds, evaluation_seconds, _n_evaluations(run, arguments)
+            trainer.score(model)
+            if trainer.drawn:
+                save_figure(forecast_figure(trainer.drawn), Path(folder, "forecasts.png"))  # as TensorBoard does
+    return step_seconds, time.perf_counter() - begin, _n_evaluations(run, arguments)
 
 
 def _n_evaluations(run: TrainingRun, arguments: TrainingArguments) -> int:
