@@ -102,8 +102,8 @@ def convert(
     kind = "none" if formats.timestamp is None else "steps" if formats.timestamp.style == "steps" else "dates"
     if kind == "none" and not location.has_item_ids and location.unused_columns:
         location.warn_once(
-            f"all rows are one series, in their order; if {first_few(location.unused_columns)} has the item ID of several "
-            "series, name it with data.id_column"
+            f"all rows are one series, in their order; if {first_few(location.unused_columns)} has the item ID of "
+            "several series, name it with data.id_column"
         )
     return formats, build_series(sorter, items.names, columns, location, freq, kind, variates, remembered.freq)
 
