@@ -196,20 +196,23 @@ def _expand_options(argv: list[str], command: Command) -> list[str]:
     return short + others
 
 
-def _with_commas(value: str, item_type: type | None) -> str:
+def _with_commas(value: str, item_type: Any) -> str:
     """Return the value of a key as a YAML list if it is one, with or without brackets.
 
     Args:
-        item_type: float or str for the items of a list; None for a key that takes no such list.
+        item_type: as in `list_keys`; None for a key that takes no such list.
     """
     if item_type is None or value.startswith("[") or value == "null" or (item_type is str and "," not in value):
         return value
     items = [item.strip() for item in value.split(",")]
-    return f"[{', '.join(map(json.dumps, items) if item_type is str else items)}]"
+    return f"[{', '.join(items if item_type is float else map(json.dumps, items))}]"
 
 
-def list_keys(section: type, parent: str = "") -> Iterator[tuple[str, type]]:
-    """Yield the dotted name of every key that takes a list of numbers or names, and the type of its items."""
+def list_keys(section: type, parent: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted name of every key that takes a list of numbers or names, and the type of its items.
+
+    The type is float, str for a key that takes a single name too, or Literal.
+    """
     types = get_type_hints(section)
     for field in fields(section):
         hint = types[field.name]
@@ -218,8 +221,10 @@ def list_keys(section: type, parent: str = "") -> Iterator[tuple[str, type]]:
         for part in (hint, *get_args(hint)):
             if get_origin(part) is list:
                 (item,) = get_args(part)
-                if item in (float, str) or get_origin(item) is Literal:
-                    yield f"{parent}{field.name}", float if item is float else str
+                if item in (float, str):
+                    yield f"{parent}{field.name}", item
+                elif get_origin(item) is Literal:
+                    yield f"{parent}{field.name}", Literal
 
 
 def _to_config(parsed: Any) -> Config:

@@ -116,7 +116,7 @@ COMMANDS: dict[str, Command] = {
             "DATA", "data.train", "", "your series: a file, folder, URL or Hub data set; by default, generated ones"
         ),
         ("dry_run", "print what the run would do, and do nothing"),
-        "train sales.csv --horizon 28 --target sales --id store --time date --base amazon/chronos-bolt-small",
+        "train sales.csv --horizon 28 --target sales --id store --time date --base builtin:bolt-synth",
     ),
     "forecast": Command(
         forecast,
