@@ -243,6 +243,15 @@ def test_a_broken_run_and_a_run_that_differs(refused, nano, csv, tmp_path):
     assert "seed" in refused("train", *train_arguments(nano, csv, "--training.output_path", "out"))
 
 
+def test_a_picture_or_a_forecast_never_replaces_another_file_of_the_command(refused, nano, csv, tmp_path):
+    (tmp_path / "link.csv").symlink_to(csv)
+    model = ["--model", nano["bolt"], csv]
+    assert "inference.output_path" in refused("forecast", *model, "--output", "link.csv")
+    assert "inference.plot_path" in refused("forecast", *model, "--plot", csv)
+    assert "inference.plot_path" in refused("forecast", *model, "--output", "new.csv", "--plot", "./new.csv")
+    assert "inference.plot_path" in refused("forecast", *model, "--future", "f.csv", "--plot", "f.csv")
+
+
 def test_errors_are_found_before_long_work(refused, nano, csv, tmp_path):
     model = ["--inference.model_path", nano["bolt"], "--inference.data_path", csv]
     assert "inference.output_path" in refused("forecast", *model, "--inference.output_path", csv)

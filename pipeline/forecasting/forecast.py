@@ -70,13 +70,18 @@ def _checked_output_path(config: Config) -> Path:
     """Return the file of the forecasts, after checking that it and the picture can be written.
 
     Raises:
-        UserError: a path cannot be written, or the file is one that the forecasts are made from.
+        UserError: a path cannot be written, or is that of an input or of the other output.
     """
     inference, path = config.inference, config.predictions_path()
     check_predictions_path(path)
-    for read in (inference.data_path, inference.future_path):
-        if isinstance(read, str) and Path(read).exists() and path.exists() and path.samefile(read):
-            raise UserError(f"inference.output_path: the forecasts are made from {path}; choose another file")
+    outputs = {"inference.output_path": path}
     if inference.plot_path is not None:
+        outputs["inference.plot_path"] = Path(inference.plot_path)
         check_writable_file(inference.plot_path)
+    taken = [Path(source) for source in (inference.data_path, inference.future_path) if isinstance(source, str)]
+    for key, output in outputs.items():
+        for other in taken:
+            if output.resolve() == other.resolve() or (other.exists() and output.exists() and output.samefile(other)):
+                raise UserError(f"{key}: {output} is another file of this forecast; choose another path")
+        taken.append(output)
     return path

@@ -10,20 +10,20 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from scipy.special import ndtri
 
-from pipeline.core.errors import UserError, to_one_line
+from pipeline.core.errors import UserError
 from pipeline.core.metrics import WQL_LEVELS
 from pipeline.core.processes import Processes
-from pipeline.core.progress import without_library_bars
 from pipeline.core.series import History, Panel, target_rows
 from pipeline.data.covariates import encode_categories
 from pipeline.models.checkpoint import STOCK_LEVELS, model_family, model_horizon, read_training_info
 from pipeline.models.find import check_model, find_model
+from pipeline.models.load import read_model
 
 if TYPE_CHECKING:
     from chronos import BaseChronosPipeline
@@ -54,29 +54,26 @@ class Forecaster:
         self._max_contexts = sys.maxsize
 
     @staticmethod
-    @without_library_bars()
     def load(model: str, device: str = "cpu", seed: int = 0, precision: str = "auto") -> Forecaster:
-        """Load a model through `BaseChronosPipeline.from_pretrained`.
+        """Load a model, and wrap it in the stock pipeline of its family.
 
         Args:
             model: a checkpoint folder, a Hub ID, an s3:// prefix or `builtin:NAME`.
             precision: fp32, bf16, or auto for that of the weights.
 
         Raises:
-            UserError: there is no such model, or its checkpoint is broken.
+            UserError: there is no such model, or its checkpoint is broken or lacks weights.
         """
-        from chronos import BaseChronosPipeline
-
         check_model(model)
-        folder, device_map = find_model(model), torch_device(device)
-        if device_map == "cuda":
-            device_map = f"cuda:{Processes().local_rank}"
-        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}.get(precision, "auto")
-        try:
-            pipeline = BaseChronosPipeline.from_pretrained(str(folder), device_map=device_map, dtype=dtype)
-            return Forecaster(pipeline, seed, model)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise UserError(f"cannot load the model {model}: {to_one_line(error)}") from error
+        folder, torch_name = find_model(model), torch_device(device)
+        loaded = read_model(folder)
+        if model_family(loaded.config.to_dict()) is None:
+            raise UserError(f"{model} is not a Chronos model: its config.json has no chronos_config")
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}.get(precision, loaded.dtype)
+        place = f"cuda:{Processes().local_rank}" if torch_name == "cuda" else torch_name
+        forecaster = Forecaster.of_model(cast(Any, loaded).to(place, dtype).eval(), seed)
+        forecaster.model = model
+        return forecaster
 
     @staticmethod
     def of_model(model: Any, seed: int = 0) -> Forecaster:

@@ -110,7 +110,7 @@ def model_class(family: Family | str | None, folder: Path) -> type[PreTrainedMod
 
 def _read_adapter(folder: Path) -> PreTrainedModel:
     """Return the base of an adapter with the adapter merged."""
-    from peft import PeftModel
+    from peft import PeftModel, get_peft_model_state_dict, load_peft_weights
 
     settings = read_json(folder / "adapter_config.json")
     base = settings.get("base_model_name_or_path")
@@ -119,7 +119,17 @@ def _read_adapter(folder: Path) -> PreTrainedModel:
     relative = folder / base
     model = read_model(relative if relative.is_dir() else find_model(base, settings.get("revision")))
     try:
-        return PeftModel.from_pretrained(model, folder).merge_and_unload()
+        adapted = PeftModel.from_pretrained(model, folder)
+        stored, expected = load_peft_weights(str(folder)).keys(), get_peft_model_state_dict(adapted).keys()
+        if stored != expected:
+            raise UserError(
+                f"the adapter in {folder} does not fit {base}: {len(expected - stored)} of its {len(expected)} weights "
+                f"are missing, and {len(stored - expected)} are of another model. Correct base_model_name_or_path in "
+                "its adapter_config.json"
+            )
+        return adapted.merge_and_unload()
+    except UserError:
+        raise
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
             f"cannot merge the adapter in {folder} into {base}: {to_one_line(error)}. "

@@ -6,6 +6,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from pipeline.core.errors import UserError
+from pipeline.forecasting.forecaster import Forecaster
 from pipeline.models.create import scratch_model
 from pipeline.models.load import read_model
 
@@ -53,6 +54,15 @@ def test_a_missing_weight_is_refused_by_name(copy):
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(UserError, match=r"\b1\b.*encoder\.final_layer_norm\.weight"):
         read_model(folder)
+
+
+def test_forecasts_refuse_missing_weights_as_training_does(copy):
+    """Stock `from_pretrained` fills them with random values."""
+    folder, weights = copy
+    del weights["encoder.final_layer_norm.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=r"encoder\.final_layer_norm\.weight"):
+        Forecaster.load(str(folder))
 
 
 def test_weights_under_other_names_are_refused(copy):

@@ -6,9 +6,10 @@ import shutil
 import pytest
 import torch
 from chronos import BaseChronosPipeline, Chronos2Pipeline
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from support.runs import trained
 
+from pipeline.core.errors import UserError
 from pipeline.models.load import read_model
 
 LORA = {"method": "lora", "max_steps": 2, "validation_split": 0.0}
@@ -71,3 +72,14 @@ def test_stock_chronos_2_loads_the_saved_adapter(tiny, tmp_path):
         )
     )  # fmt: skip
     torch.testing.assert_close(adapted, merged)
+
+
+def test_an_adapter_that_does_not_fit_its_base_is_refused(tiny, tmp_path):
+    trained(tiny["bolt"], tmp_path / "out", **LORA)
+    adapter = tmp_path / "out" / "adapter"
+    weights = load_file(adapter / "adapter_model.safetensors")
+    renamed = {f"other.{name}": value for name, value in weights.items()}
+    for changed, n_missing in ((renamed, len(weights)), (dict(list(weights.items())[1:]), 1)):
+        save_file(changed, adapter / "adapter_model.safetensors")
+        with pytest.warns(UserWarning, match="missing adapter keys"), pytest.raises(UserError, match=f"{n_missing} of"):
+            read_model(adapter)
