@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from pipeline.core.errors import UserError
 from pipeline.core.files import check_writable_folder
 from pipeline.core.metrics import ForecastFunction
 from pipeline.core.processes import Processes
+from pipeline.core.progress import progress
+from pipeline.core.series import History
 from pipeline.core.tables import Row, markdown_table, write_csv
 from pipeline.evaluation.backtest import Evaluation, Task, evaluate_task
 from pipeline.evaluation.baselines import SEASONAL_NAIVE, STATISTICAL, naive_forecast, statistical_forecast
@@ -138,15 +141,25 @@ def score_models(
         forecast_for = load_forecast(name, config)
         for task in tasks:
             logger.info("scoring %s on %s", name, task.name)
-            evaluations[task.name][name] = evaluate_task(
-                task,
-                forecast_for(task),
-                config.evaluation.batch_size,
-                processes,
-                config.chronos.device,
-                None if keep is None else partial(keep, task, name),
-            )
+            with progress(None, len(task) // processes.count, "window", name, delay=2) as bar:
+                evaluations[task.name][name] = evaluate_task(
+                    task,
+                    partial(_forecast_and_count, forecast_for(task), bar),
+                    config.evaluation.batch_size,
+                    processes,
+                    config.chronos.device,
+                    None if keep is None else partial(keep, task, name),
+                )
     return evaluations
+
+
+def _forecast_and_count(
+    forecast: ForecastFunction, bar: Any, histories: Sequence[History], prediction_length: int
+) -> np.ndarray:
+    """Return the forecasts of a batch, and move the progress bar."""
+    quantiles = forecast(histories, prediction_length)
+    bar.update(len(histories))
+    return quantiles
 
 
 def baseline_names(config: Config) -> list[str]:
