@@ -117,8 +117,13 @@ def print_plan(config: Config) -> None:
         if not config.base_path().is_dir():
             base = replace(base, output_path=str(Path(folder, "base")))
         paths = replace(config.paths, data_dir=str(Path(folder, "data")))
-        run, _ = prepare(replace(config, base_model=base, paths=paths))
-        for line in make_plan(run).lines(config.trained_path()):
+        package, level = logging.getLogger("pipeline"), logging.getLogger("pipeline").level
+        package.setLevel(logging.WARNING)  # temporary files are not worth a line
+        try:
+            plan = make_plan(prepare(replace(config, base_model=base, paths=paths))[0])
+        finally:
+            package.setLevel(level)
+        for line in plan.lines(config.trained_path()):
             logger.info(line)
 
 
