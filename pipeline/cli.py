@@ -141,7 +141,8 @@ def parse_command_line(argv: list[str], name: str) -> tuple[Config, dict[str, bo
     for option in argv:
         key = option.partition("=")[0]
         if key.startswith("--") and key != "--config":
-            _refuse_unknown(key.removeprefix("--").removesuffix("+"), [*known, *_SWITCHES, *switches], "")
+            accepted = [*known, *_SWITCHES, *switches]
+            _refuse_unknown(key.removeprefix("--").removesuffix("+"), accepted, "", [o.name for o in command.options])
     try:
         parsed = parser.parse_args(argv)
         config = _to_config(parser.instantiate(parsed))
@@ -334,17 +335,19 @@ def _keys(section: type, parent: str = "") -> Iterator[str]:
             yield from _keys(types[field.name], f"{parent}{field.name}.")
 
 
-def _refuse_unknown(key: str, keys: Collection[str], file: str) -> None:
+def _refuse_unknown(key: str, keys: Collection[str], file: str, options: Collection[str] = ()) -> None:
     """Refuse an unknown key, and suggest the closest one. Keys below a key whose value is a mapping are accepted.
 
     Args:
         file: the beginning of the message, for a key in a file.
+        options: short options, which are suggested first.
     """
     parents = [key[:at] for at, letter in enumerate(key) if letter == "."]
     sections = {name.rpartition(".")[0] for name in keys}
     if key in keys or any(parent in keys and parent not in sections for parent in parents):
         return
-    close = get_close_matches(key, keys, n=1)
+    close = [option for option in options if option.startswith(key) or key.startswith(option)]
+    close = close or get_close_matches(key, options, n=1, cutoff=0.75) or get_close_matches(key, keys, n=1)
     hint = f"did you mean {close[0]}?" if close else "see --help for the keys"
     raise UserError(f"{file}unknown key {key}; {hint}")
 

@@ -61,7 +61,8 @@ def _settings(config: Config | str | Path | None, arguments: Mapping[str, Any]) 
     """
     for name in arguments:
         if name != "horizon" and name not in _SECTIONS:
-            close = get_close_matches(name, ["horizon", *_SECTIONS], n=1)
+            names = ["horizon", *_SECTIONS]
+            close = [other for other in names if other.startswith(name)] or get_close_matches(name, names, n=1)
             raise UserError(f"fine_tune has no argument {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
     keys = {name: ".".join(_SECTIONS.get(name, (name,))) for name in arguments}
     argv = [f"--config={config}"] if isinstance(config, (str, Path)) else []

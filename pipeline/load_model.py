@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from pipeline.arguments import name_arguments
 from pipeline.config import Config
+from pipeline.core.checks import check_levels
 from pipeline.core.errors import UserError
 from pipeline.data.arrow_store import Store
 from pipeline.data.column_formats import ColumnFormats
@@ -103,7 +104,7 @@ class ChronosLoader:
         data: Any,
         horizon: int | None = None,
         future_df: pd.DataFrame | None = None,
-        quantiles: Sequence[float] | None = None,
+        quantiles: Sequence[float] | float | None = None,
     ) -> pd.DataFrame:
         """Forecast a table as a table, in the format of `BaseChronosPipeline.predict_df`.
 
@@ -125,7 +126,9 @@ class ChronosLoader:
         store = self._open(data)
         request = self.request(store, self.horizon if horizon is None else horizon, future_df)
         if quantiles is not None:
-            request = replace(request, levels=list(quantiles))
+            levels = [quantiles] if isinstance(quantiles, (int, float)) else list(quantiles)
+            check_levels("quantiles", levels)
+            request = replace(request, levels=levels)
         table = pa.concat_tables(forecast_store(self.loaded(), store, request))
         return table.to_pandas(use_threads=len(table) > _ROWS_FOR_THREADS)
 

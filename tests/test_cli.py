@@ -127,5 +127,5 @@ def test_every_short_option_names_a_key():
 
 
 def test_an_unknown_key_suggests_the_closest():
-    with pytest.raises(UserError, match="targt.*data.target"):
+    with pytest.raises(UserError, match="targt.*target"):
         parse_config(["--targt", "x"])

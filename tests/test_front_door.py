@@ -58,7 +58,9 @@ def test_a_saved_model_remembers_columns_and_horizon(model, sales):
     loaded = load(model.model_path)
     assert loaded.horizon == 6
     pd.testing.assert_frame_equal(loaded.predict_df(sales), model.predict_df(sales))
-    assert set(loaded.predict_df(sales, horizon=2, quantiles=[0.3]).groupby("store").size()) == {2}
+    for levels in ([0.3], 0.3):
+        assert list(loaded.predict_df(sales, horizon=2, quantiles=levels))[4:] == ["0.3"]
+    assert set(loaded.predict_df(sales, horizon=2).groupby("store").size()) == {2}
 
 
 def test_the_shell_remembers_them_too(model, sales, run_script, tmp_path):

@@ -81,7 +81,7 @@ def open_configured(
         source = str(config.dummy_path())
         if not config.dummy_path().is_file():
             raise UserError(
-                f"no data is given, and {source} does not exist; name a file, or run scripts/generate_data.py"
+                f"no data is given, and {source} does not exist; name a file, or run chronos-native generate"
             )
     cache = Cache(config.cache_path(), config.paths.cache_size)
     return _open(source, cache, columns_from_config(config), freq or config.data.freq, formats)

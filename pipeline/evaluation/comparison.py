@@ -37,6 +37,11 @@ class Comparison:
         """Whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
+    @property
+    def is_identical(self) -> bool:
+        """Whether the scores are the same in every sample of series, so that the forecasts are."""
+        return self.reduction == 0 and self.n_better == 0 and not self.low < 0 and not self.high > 0
+
     def describe(self) -> str:
         """Return the comparison as a clause: `WQL 4.4% lower (95% interval 2.1 to 6.3), better on 37 of 40 series`."""
         direction = "lower" if self.reduction >= 0 else "higher"
@@ -55,7 +60,11 @@ class Comparison:
 
 
 def conclude(
-    comparison: Comparison | None, n_windows: int, model: str = "the fine-tuned model", base: str = "the base"
+    comparison: Comparison | None,
+    n_windows: int,
+    model: str = "the fine-tuned model",
+    base: str = "the base",
+    has_seen: bool = False,
 ) -> str:
     """Answer in two sentences whether fine-tuning helped, and name the model to use.
 
@@ -64,18 +73,28 @@ def conclude(
 
     Args:
         comparison: the fine-tuned model relative to its base; None if WQL does not compare them.
-        n_windows: number of windows of each series.
+        n_windows: number of windows of all series together.
         model: name of the fine-tuned model.
         base: name of the base.
+        has_seen: whether the fine-tuned model has seen scored steps, so that the comparison decides nothing.
     """
     if comparison is None:
         return f"No comparison of {model} with {base}: WQL is not defined or not finite on these windows."
+    if comparison.is_identical:
+        return f"{model[0].upper()}{model[1:]} forecasts exactly as {base} does: training saved it unchanged."
     verb = "lowered" if comparison.reduction >= 0 else "raised"
-    windows = f"{n_windows} window{'s' if n_windows > 1 else ''}{' each' if comparison.n_series > 1 else ''}"
+    per_series, rest = divmod(n_windows, comparison.n_series)
+    each = " each" if comparison.n_series > 1 and not rest else ""
+    number = n_windows if rest else per_series
+    windows = f"{number} window{'s' if number > 1 else ''}{each}"
     change = (
         f"{verb} WQL by {comparison.percent()}{comparison.interval()} against {base} on {comparison.n_series} series, "
         f"{windows}; better on {comparison.n_better}."
     )
+    if has_seen:
+        return (
+            f"No answer, since the model has seen scored steps: fine-tuning {change} Score steps that it has not seen."
+        )
     if comparison.is_clear:
         return f"Fine-tuning {change} Use {model if comparison.reduction > 0 else base}."
     hint = "More series or windows may show one." if comparison.n_series > 1 else "One series gives no interval."

@@ -259,9 +259,10 @@ def conclusions_on_fine_tuning(
             [by_model[model] for by_model in evaluations.values()],
             [by_model[base] for by_model in evaluations.values()],
         )
-        names = (labels[model], labels[base]) if len(pairs) > 1 else ()
-        caution = " But the model has seen scored steps, so this is too good." if leak_warnings([model], tasks) else ""
-        conclusions.append(conclude(comparison, tasks[0].n_origins, *names) + caution)
+        names = {"model": labels[model], "base": labels[base]} if len(pairs) > 1 else {}
+        n_windows = sum(int(by_model[model].scores()["windows"]) for by_model in evaluations.values())
+        has_seen = bool(leak_warnings([model], tasks))
+        conclusions.append(conclude(comparison, n_windows, has_seen=has_seen, **names))
     return conclusions
 
 

@@ -184,7 +184,7 @@ class _ExcelWriter(contextlib.AbstractContextManager):
             if isinstance(value, str):
                 self._sheet.write_string(self._n_rows, column, value)
             elif isinstance(value, dt.datetime):
-                self._sheet.write_datetime(self._n_rows, column, value)
+                self._sheet.write_datetime(self._n_rows, column, value.replace(tzinfo=None))
             elif value == value:  # not NaN
                 self._sheet.write_number(self._n_rows, column, value)
         self._n_rows += 1

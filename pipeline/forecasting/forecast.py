@@ -37,16 +37,20 @@ def forecast(config: Config) -> Path:
     if processes.rank:
         processes.barrier(device)  # the first process converts the source
     # Before torch is imported, so that a wrong source is refused without waiting for it.
-    if not is_base:
+    if is_base:
+        logger.warning(
+            "there is no trained model in %s, so the base forecasts zero-shot, %d steps; train a model, or name one "
+            "with inference.model_path",
+            config.trained_path(),
+            config.forecast_horizon(),
+        )
+    else:
         check_model(model)
     store = open_configured(config, inference.data_path, formats=read_formats(model))
     from pipeline.forecasting.forecaster import Forecaster
 
     if is_base:
         model = str(provide_base(config).path)
-        logger.warning(
-            "there is no trained model in %s, so the base forecasts zero-shot: %s", config.trained_path(), model
-        )
     forecaster = Forecaster.load(model, device, config.chronos.seed, inference.precision)
     request = make_request(config, forecaster, store, config.forecast_horizon())
     parts = Parts(path, identity_of(model, store, request, config.chronos.seed, inference.precision))

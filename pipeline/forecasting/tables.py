@@ -129,14 +129,17 @@ def _long_table(
     n, n_targets, prediction_length = point.shape
     steps = store.lengths[indices, None] + np.arange(prediction_length)
     stamps = timestamps(store.starts[indices], store.freq, steps)
+    stamps = np.repeat(stamps[:, None], n_targets, axis=1).ravel()
+    zone = store.formats.timestamp.zone if store.formats.timestamp else "none"
+    times = pa.array(stamps, pa.timestamp("s", "UTC" if zone == "utc" else None))
     if store.freq == UNKNOWN:
-        stamps = stamps.astype(np.int64)
+        times = times.cast(pa.int64())
     item_ids = pa.array([store.item_ids[int(index)] for index in indices], pa.string())
     target_names = pa.array(list(request.target_names or store.variates.targets))
     target_of_row = np.tile(np.arange(n_targets).repeat(prediction_length), n)
     columns: dict[str, Any] = {
         request.id_name: item_ids.take(pa.array(np.repeat(np.arange(n), n_targets * prediction_length))),
-        request.timestamp_name: np.repeat(stamps[:, None], n_targets, axis=1).ravel(),
+        request.timestamp_name: times,
         "target_name": target_names.take(pa.array(target_of_row)),
         "predictions": point.ravel(),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from logging import getLogger
 from pathlib import Path
@@ -165,29 +166,32 @@ def describe(base: BaseModel) -> dict[str, Any]:
 def provide_base(config: Config) -> Checkpoint:
     """Return the base in base_model.output_path, after making it as `make_base` does if it is not there.
 
-    Another base in the default folder is replaced. A folder without model_info.json is the user's own checkpoint, and
-    the default model_name is no request for another one. Several processes call this together; the first makes the
-    base.
+    If the default folder has another base, this one gets a folder of its own beside it. A folder without
+    model_info.json is the user's own checkpoint, and the default model_name is no request for another one. Several
+    processes call this together; the first makes the base.
 
     Raises:
         UserError: the model or the folder cannot be used, or the folder was named and has another base.
     """
-    processes, device, path = Processes(), config.chronos.device, config.base_path()
-    if processes.rank:
-        processes.barrier(device)
-    name, revision, info_file = config.base_model.model_name, config.base_model.revision, path / MODEL_INFO
-    is_request = name != BaseModelConfig.model_name or revision is not None
+    name, revision, path = config.base_model.model_name, config.base_model.revision, config.base_path()
+    is_request, info_file = name != BaseModelConfig.model_name or revision is not None, path / MODEL_INFO
     found = read_json(info_file) if info_file.is_file() and is_request else None
     is_other = found is not None and not (
         _is_same_model(name, found["model_name"]) and revision in (None, found["revision"])
     )
-    if found is not None and is_other and path != Path(config.paths.models_dir, "base"):
+    if is_other and path == Path(config.paths.models_dir, "base"):
+        own = path.with_name("base-" + re.sub(r"[^\w.-]+", "-", _with_revision(name, revision)))
+        return provide_base(replace(config, base_model=replace(config.base_model, output_path=str(own))))
+    if found is not None and is_other:
         raise UserError(
             f"base_model.model_name is {_with_revision(name, revision)}, but {path} contains "
             f"{_with_revision(found['model_name'], found['revision'])}; set base_model.output_path to another folder"
         )
+    processes, device = Processes(), config.chronos.device
+    if processes.rank:
+        processes.barrier(device)
     if processes.rank == 0:
-        if is_other or not path.is_dir():
+        if not path.is_dir():
             logger.info("base: %s, saved to %s", _with_revision(name, revision), path)
             make_base(config)
         processes.barrier(device)

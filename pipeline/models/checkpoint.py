@@ -91,18 +91,20 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     if not path.is_dir():
-        raise UserError(f"no checkpoint folder {path}. Create it with scripts/base_model.py or scripts/train.py")
+        raise UserError(
+            f"no checkpoint folder {path}. Create it with chronos-native base or train, or name another folder"
+        )
     if not (path / "config.json").is_file():
         raise UserError(
             f"{path} has no config.json and is not a checkpoint. If a training run was interrupted, continue it with "
-            "scripts/train.py"
+            "chronos-native train"
         )
     config = read_json(path / "config.json")
     family = model_family(config)
     if family is None:
         raise UserError(
             f"{path}/config.json has no valid chronos_config: it is not a Chronos model. Convert it with "
-            "scripts/base_model.py"
+            "chronos-native base"
         )
     pipeline_class = config.get("chronos_pipeline_class", PIPELINE_CLASSES[family])
     if pipeline_class != PIPELINE_CLASSES[family]:

@@ -116,11 +116,12 @@ def print_plan(config: Config) -> None:
         base = config.base_model
         if not config.base_path().is_dir():
             base = replace(base, output_path=str(Path(folder, "base")))
+        training = replace(config.training, overwrite=True)  # nothing is written, so a finished run may be there
         paths = replace(config.paths, data_dir=str(Path(folder, "data")))
         package, level = logging.getLogger("pipeline"), logging.getLogger("pipeline").level
         package.setLevel(logging.WARNING)  # temporary files are not worth a line
         try:
-            plan = make_plan(prepare(replace(config, base_model=base, paths=paths))[0])
+            plan = make_plan(prepare(replace(config, base_model=base, training=training, paths=paths))[0])
         finally:
             package.setLevel(level)
         for line in plan.lines(config.trained_path()):

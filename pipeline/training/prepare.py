@@ -111,8 +111,16 @@ def prepare_windows(
     base = BaseCheckpoint(checkpoint, config.training)
     stores = [training_set.series for training_set in sets if isinstance(training_set.series, Store)]
     horizon = base.horizon(stores, config.data.test_length or 0)
-    if horizon < checkpoint.prediction_length and config.training.prediction_length is None:
-        logger.info("horizon: %d steps; set training.prediction_length to the horizon that you forecast", horizon)
+    if config.training.prediction_length is None:
+        logger.warning(
+            "no horizon is set, so the model is trained for %d steps; set horizon to those you need", horizon
+        )
+    longest = max((int(store.lengths.max()) - (config.data.test_length or 0) for store in stores), default=horizon + 1)
+    if horizon >= longest:
+        raise UserError(
+            f"training.prediction_length: the horizon of {horizon} steps leaves nothing to learn from, since the "
+            f"longest series has {longest} steps before the test steps; set a shorter horizon"
+        )
     return make_windows(sets, config, checkpoint.family, base.context_length, horizon)
 
 

@@ -150,7 +150,7 @@ def run_report(info: dict[str, Any], recipe: str, pictures: Sequence[str], confi
     return (
         f"# Training run from {info['base_model']}\n\n{info['verdict']}\n\n"
         f"{recipe[0].upper()}{recipe[1:]}.{early} {speed}\n\n{drawn}{_candidates(info)}"
-        f"## Repeat the run\n\n```bash\npython scripts/train.py --config {config} --training.output_path NEW\n```\n\n"
+        f"## Repeat the run\n\n```bash\nchronos-native train --config {config} --output NEW\n```\n\n"
         "Run it in the folder in which the run was started, with the same data, base and versions:\n\n"
         f"{markdown_table(versions, ('library', 'version'))}"
     )

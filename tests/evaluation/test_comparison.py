@@ -138,6 +138,16 @@ def test_the_description_has_the_numbers_and_their_direction():
     (None, ["TUNED", "BASE", "not defined"], None),
 ])  # fmt: skip
 def test_the_conclusion_has_the_numbers_and_the_model_to_use(comparison, facts, used):
-    sentence = conclude(comparison, 3, "TUNED", "BASE")
+    sentence = conclude(comparison, 3 * (comparison.n_series if comparison else 1), "TUNED", "BASE")
     assert all(fact in sentence for fact in facts)
     assert [name for name in ("TUNED", "BASE") if f"Use {name}." in sentence] == ([used] if used else [])
+
+
+def test_a_conclusion_counts_windows_and_recommends_nothing_on_seen_steps_or_an_unchanged_base():
+    comparison = Comparison(4.4, 2.1, 6.3, 37, 40)
+    assert "on 40 series, 110 windows;" in conclude(comparison, 110)
+    seen = conclude(comparison, 120, has_seen=True)
+    assert "Use" not in seen and "seen scored steps" in seen and "4.4%" in seen
+    for same in (Comparison(0.0, 0.0, 0.0, 0, 40), Comparison(0.0, np.nan, np.nan, 0, 1)):
+        assert "exactly as the base" in conclude(same, 40)
+    assert "exactly" not in conclude(Comparison(0.0, -1.0, 1.0, 20, 40), 40)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from chronos import BaseChronosPipeline
 from support.series import long_frame
@@ -11,6 +12,7 @@ from support.series import long_frame
 from pipeline.core.errors import UserError
 from pipeline.data.arrow_store import store_from_arrays
 from pipeline.data.source import open_source
+from pipeline.forecasting.files import write_predictions
 from pipeline.forecasting.forecaster import Forecaster
 from pipeline.forecasting.request import Request, array_store
 from pipeline.forecasting.tables import forecast_array, forecast_store, predictions_table, split_parts
@@ -115,3 +117,15 @@ def test_forecasts_of_series_without_negative_values_are_raised_to_zero_if_asked
     expected.loc[first, columns] = expected.loc[first, columns].clip(lower=0)
     assert (plain.loc[first, "0.1"] < 0).any() and (plain.loc[~first, columns] < 0).any(axis=None)
     pd.testing.assert_frame_equal(raised, expected)
+
+
+def test_timestamps_of_a_zone_are_forecast_in_utc(bolt, tmp_path):
+    stamps = pd.date_range("2024-03-01", periods=60, freq="h", tz="Europe/Berlin")
+    store = open_source(pd.DataFrame({"timestamp": stamps, "target": np.arange(60.0)}))
+    forecast = table(bolt, store, prediction_length=2)
+    assert forecast["timestamp"].tolist() == [stamps[-1] + pd.Timedelta(hours=hours) for hours in (1, 2)]
+    assert str(forecast["timestamp"].dt.tz) == "UTC"
+    write_predictions(tmp_path / "f.xlsx", [pa.Table.from_pandas(forecast)])
+    assert (
+        pd.read_excel(tmp_path / "f.xlsx")["timestamp"].tolist() == forecast["timestamp"].dt.tz_localize(None).tolist()
+    )

@@ -208,13 +208,14 @@ def test_the_base_in_a_named_folder_is_compared_with_the_requested_one(tiny, tmp
         assert all(value in str(refused.value) for value in request.values())
 
 
-def test_a_missing_base_is_made_and_another_one_in_the_default_folder_is_replaced(tiny, tmp_path):
+def test_a_missing_base_is_made_once_and_another_one_gets_a_folder_of_its_own(tmp_path):
     paths = PathsConfig(models_dir=str(tmp_path))
-    for name in ("scratch:bolt-nano", "scratch:t5-nano", "scratch:t5-nano"):
-        before = (tmp_path / "base").stat().st_ino if (tmp_path / "base").exists() else None
-        checkpoint = provide_base(Config(base_model=BaseModelConfig(name), paths=paths))
-        assert checkpoint.path == tmp_path / "base" and checkpoint.family == name[8:-5]
-    assert (tmp_path / "base").stat().st_ino == before  # the same base is not made again
+    for name, folder in (("scratch:bolt-nano", "base"), ("scratch:t5-nano", "base-scratch-t5-nano")):
+        for _ in range(2):
+            checkpoint = provide_base(Config(base_model=BaseModelConfig(name), paths=paths))
+            assert checkpoint.path == tmp_path / folder and checkpoint.family == name[8:-5]
+            made = checkpoint.path.stat().st_mtime_ns
+        assert provide_base(Config(base_model=BaseModelConfig(name), paths=paths)).path.stat().st_mtime_ns == made
 
 
 def test_the_base_of_a_trained_model_is_found_by_its_weights(tiny, tmp_path):

@@ -13,8 +13,8 @@ def test_the_dry_run_prints_nine_facts_and_writes_nothing(tiny, run_script, csv,
     settings = ["--training.batch_size", 24, "--method", "lora"]
     code, out, err = run_script("train", "--dry_run", *arguments, *settings)
     assert code == 0, err
-    warning, *plan = out.splitlines()
-    assert "6 series" in warning and len(plan) == 9
+    horizon, shortage, *plan = out.splitlines()
+    assert "30 steps" in horizon and "6 series" in shortage and len(plan) == 9
     for fact in ("24 windows x 1", "6 series", "3000 steps", "3000 more steps", "horizon 30", "MB", "out"):
         assert fact in "\n".join(plan)
     assert sorted(tmp_path.rglob("*")) == before
