@@ -2,6 +2,7 @@
 # make demo DATA=my.csv   the same on your own series (HORIZON=24 sets the steps to forecast)
 # make test               lint, types and all tests, the slow ones too
 # make lint               black, isort, flake8 and mypy
+# make docs               the documentation as a site: build/site/index.html
 # make format             let black and isort rewrite the code
 # make pretrain           train the model in the package again: two hours on two cores; continues where it was stopped
 
@@ -18,12 +19,16 @@ ifneq ($(DATA),)
 FLAGS += --data.train $(DATA) --inference.data_path $(DATA)
 endif
 
-.PHONY: demo test pretrain lint format clean
+.PHONY: demo test pretrain docs lint format clean
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	touch $@
+
+.venv/docs-installed: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[docs]'
 	touch $@
 
 demo: .venv/installed
@@ -49,6 +54,9 @@ pretrain: .venv/installed
 
 test: lint
 	$(BIN)/python -m pytest -m ""
+
+docs: .venv/docs-installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: .venv/installed
 	$(BIN)/black --check --quiet . || $(BIN)/black --check .

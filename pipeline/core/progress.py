@@ -5,6 +5,8 @@ import sys
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -20,9 +22,11 @@ def progress(iterable: Any, total: int, unit: str, description: str | None = Non
         description: text before the bar.
         delay: seconds before the bar appears.
     """
-    from tqdm.auto import tqdm
-
-    return tqdm(iterable, total=total, unit=unit, desc=description, delay=delay, disable=not shows_bars())
+    # Without ipywidgets, a notebook shows the bar of a terminal.
+    module = "tqdm.auto" if find_spec("ipywidgets") else "tqdm"
+    return import_module(module).tqdm(
+        iterable, total=total, unit=unit, desc=description, delay=delay, disable=not shows_bars()
+    )
 
 
 def shows_bars() -> bool:
@@ -43,14 +47,16 @@ def prefetch(items: Generator[T, None, None]) -> Iterator[T]:
 
 
 @contextmanager
-def without_library_bars() -> Iterator[None]:
-    """Hide the bars by which transformers shows that it reads and writes weights. It can be used as a decorator too."""
+def quiet_transformers() -> Iterator[None]:
+    """Hide the progress bars and the warnings of transformers. It can be used as a decorator too."""
     from transformers.utils import logging
 
-    was_enabled = logging.is_progress_bar_enabled()
+    had_bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
-        if was_enabled:
+        logging.set_verbosity(verbosity)
+        if had_bars:
             logging.enable_progress_bar()

@@ -100,12 +100,12 @@ def open_future(
     table = config.inference.future_path if future_df is None else future_df
     if not known:
         if table is not None:
-            raise UserError("inference.future_path, or future_df: name its columns with data.known_covariates")
+            raise UserError("inference.future_path: name its columns with data.known_covariates")
         return None
     if table is None:
         raise UserError(
-            f"inference.future_path, or future_df: give a table of {', '.join(known)} at the steps to forecast, or "
-            "name these columns with data.past_covariates"
+            f"inference.future_path: give a table of {', '.join(known)} at the steps to forecast, or name these "
+            "columns with data.past_covariates"
         )
     columns = replace(columns_from_config(config), variates=Variates((), (), known), fill_missing=None)
     opened = open_source(table, config.cache_path(), columns, store.freq or None, store.formats)

@@ -131,6 +131,8 @@ class SeriesChecks:
             values: of all series, float64, [n_rows, n_variates].
             begins, ends: the rows of each series, [n_series].
         """
+        if not self._n_targets:  # a table of the future has covariates alone
+            return
         filled = np.flatnonzero(ends > begins)
         low, high = np.full((2, len(names), self._n_targets), np.nan)
         if len(filled):

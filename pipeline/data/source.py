@@ -195,7 +195,9 @@ def _to_table(source: Any) -> pa.Table:
         raise UserError("the DataFrame's index of dates has no name; give it the name of data.timestamp_column")
     try:
         # Named levels of the index become columns. For few rows, starting threads takes longer than the conversion.
-        return pa.Table.from_pandas(source, nthreads=None if len(source) > _ROWS_FOR_THREADS else 1)
+        has_names = all(name is not None for name in index.names)
+        threads = None if len(source) > _ROWS_FOR_THREADS else 1
+        return pa.Table.from_pandas(source, nthreads=threads, preserve_index=None if has_names else False)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise UserError(f"the DataFrame has a column of an unsupported type: {to_one_line(error)}") from error
 

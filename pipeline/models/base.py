@@ -13,7 +13,7 @@ from pipeline.config import BaseModelConfig, Config
 from pipeline.core.errors import UserError
 from pipeline.core.files import atomic_folder, check_writable_folder, read_json, write_json
 from pipeline.core.processes import Processes
-from pipeline.core.progress import without_library_bars
+from pipeline.core.progress import quiet_transformers
 from pipeline.models.builtin import BUILTIN
 from pipeline.models.checkpoint import (
     MODEL_INFO,
@@ -110,7 +110,7 @@ def convert(base: BaseModel) -> BaseModel:
     return replace(base, missing=(), converted=base.converted + base.missing)
 
 
-@without_library_bars()
+@quiet_transformers()
 def save(base: BaseModel, path: Path, with_metadata: bool = True) -> None:
     """Write the checkpoint and its model card in one step, so that a failure leaves `path` as it was.
 

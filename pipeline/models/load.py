@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.files import read_json
-from pipeline.core.progress import without_library_bars
+from pipeline.core.progress import quiet_transformers
 from pipeline.models.checkpoint import Family, model_family, read_checkpoint
 from pipeline.models.find import find_model
 
@@ -34,7 +34,7 @@ def conversions_needed(folder: Path) -> list[str]:
     return reasons
 
 
-@without_library_bars()
+@quiet_transformers()
 def read_model(folder: str | Path) -> PreTrainedModel:
     """Load the model in a folder in the precision that it was saved with.
 

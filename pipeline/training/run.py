@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pipeline.config import Config
 from pipeline.core.metrics import WindowErrors
 from pipeline.core.processes import Processes
-from pipeline.core.progress import without_library_bars
+from pipeline.core.progress import quiet_transformers
 from pipeline.data.arrow_store import Store
 from pipeline.data.source import open_configured
 from pipeline.evaluation.comparison import Comparison, compare
@@ -90,7 +90,7 @@ def prepare(config: Config, data: Any = None) -> tuple[TrainingRun, RunFolder]:
     return prepare_run(config, checkpoint, windows, config.training.epochs), folder
 
 
-@without_library_bars()
+@quiet_transformers()
 def train(run: TrainingRun, folder: RunFolder) -> TrainingResult:
     """Train the base, select weights by their scores on the validation windows, and retrain the winner on all data.
 
@@ -231,7 +231,7 @@ def _has_head_of(checkpoint: Checkpoint, model: Any) -> bool:
     return not longer and shape.get("quantiles") == checkpoint.quantiles
 
 
-@without_library_bars()
+@quiet_transformers()
 def save(result: TrainingResult, folder: RunFolder) -> None:
     """Write the model, with everything that is saved beside it, to the folder of the run, which finishes the run.
 

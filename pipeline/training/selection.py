@@ -159,7 +159,7 @@ def describe(selection: Selection | None, comparison: Comparison | None, refit: 
         result = f"{answer}: {comparison.describe()}, against the base on the validation windows."
     details = [f"Selected: {winner.name}, by {name} ({change:.1f}% lower)."]
     if selection.reason == "longest":
-        details.append("It has nearly the best gain, and retraining on more data needs more steps.")
+        details.append("An earlier step scored slightly better, but more data allow more steps.")
     if selection.reason == "disagree":
         details.append("WQL, MASE and loss disagree on the checkpoint, so its blend with the base takes its place.")
     if refit is not None and refit.saved:

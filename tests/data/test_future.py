@@ -25,3 +25,9 @@ def test_a_table_may_begin_before_the_series(tmp_path):
     expected = open_known(tmp_path, after, recent)
     for index in range(len(recent)):
         np.testing.assert_array_equal(earlier.values(index), expected.values(index))
+
+
+def test_a_table_of_covariates_alone_gives_no_warning_about_missing_targets(tmp_path, caplog):
+    past, after = shops()
+    open_shops(tmp_path, past, after)
+    assert "no value" not in caplog.text

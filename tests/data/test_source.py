@@ -122,6 +122,13 @@ def test_the_levels_of_an_index_are_columns(tmp_path):
     assert open_source(single, tmp_path).target(0).tolist() == open_source(FRAME, tmp_path).target(0).tolist()
 
 
+def test_an_unnamed_index_is_no_column(tmp_path):
+    filtered = FRAME[FRAME["item_id"] == "item1"].rename(columns={"target": "sold"})
+    with pytest.raises(UserError) as refused:
+        open_source(filtered, tmp_path)
+    assert "'target'" in str(refused.value) and "index" not in str(refused.value)
+
+
 def test_a_frame_with_an_unnamed_index_of_dates_is_refused(tmp_path):
     frame = pd.DataFrame({"target": np.arange(5.0)}, index=pd.date_range("2020-01-01", periods=5))
     with refused("data.timestamp_column"):
