@@ -67,7 +67,7 @@ def main(command: str | None = None) -> None:
     except UserError as error:
         # Every process prints its error: a file may be missing on one machine only.
         process = f" in process {processes.rank}" if processes.rank else ""
-        print(f"error{process}: {to_one_line(error)}", file=sys.stderr)
+        print(f"error{process}: {_name_options(to_one_line(error), command)}", file=sys.stderr)
         sys.exit(2)
     except RuntimeError as error:
         if processes.count == 1 or not any(message in str(error) for message in _PEER_ENDED):
@@ -78,6 +78,15 @@ def main(command: str | None = None) -> None:
     except KeyboardInterrupt:
         print("interrupted; the same command continues an unfinished training run", file=sys.stderr)
         sys.exit(130)
+
+
+def _name_options(message: str, name: str | None) -> str:
+    """Return a message with the short option of a command before each key that has one."""
+    options = {option.key: option.name for option in COMMANDS[name].options} if name in COMMANDS else {}
+    keys = "|".join(re.escape(key) for key in options if "." in key)
+    if not keys:
+        return message
+    return re.sub(rf"(?<![\w.-])(?:{keys})(?![\w.]\w|\w)", lambda key: f"--{options[key[0]]} ({key[0]})", message)
 
 
 def _split_command(argv: list[str]) -> tuple[str, list[str]]:

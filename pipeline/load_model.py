@@ -172,7 +172,7 @@ class ChronosLoader:
 
         task = make_task("data", self._open(data), self.horizon if horizon is None else horizon, None, windows)
         for warning in leak_warnings([self.model_path], [task]):
-            logger.warning(warning)
+            logger.warning(warning.replace("data.test_length", "test_length"))
         forecasters = {"base": self._base, "fine-tuned" if self._base else "model": self.loaded()}
         functions = {
             SEASONAL_NAIVE: naive_forecast(task.seasonality),

@@ -129,3 +129,14 @@ def test_every_short_option_names_a_key():
 def test_an_unknown_key_suggests_the_closest():
     with pytest.raises(UserError, match="targt.*target"):
         parse_config(["--targt", "x"])
+
+
+def test_an_error_names_the_short_option_and_the_key(monkeypatch, capsys, tmp_path):
+    (tmp_path / "s.csv").write_text("shop,day,sold\n1,2024-01-01,3\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["chronos-native", "train", "s.csv"])
+    with pytest.raises(SystemExit):
+        main()
+    err = capsys.readouterr().err
+    assert "--target (data.target), --id (data.id_column), --time (data.timestamp_column)" in err
+    assert "--past (data.past_covariates) and --known (data.known_covariates)" in err
