@@ -217,7 +217,7 @@ def test_the_preview_is_drawn(run_script, tmp_path):
         (["--synthetic.generator", "tsmixup", "--data.train", "synthetic:bank"], "mixes stored series"),
         (
             ["--synthetic.n_series", 5, "--synthetic.length", 9],
-            "synthetic.n_series, synthetic.length would have no effect",
+            "--series (synthetic.n_series), --length (synthetic.length) would have no effect",
         ),
         (
             ["--synthetic.generator", "growth", "--synthetic.bank", "long.yaml"],
