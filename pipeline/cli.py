@@ -11,20 +11,24 @@ from collections.abc import Collection, Iterator
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from signal import SIGPIPE
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pipeline import __version__
 from pipeline.commands import COMMANDS, PROGRAM, Command
 from pipeline.config import Config
-from pipeline.core.errors import UserError, to_one_line
+from pipeline.core.checks import check_outputs
+from pipeline.core.errors import UserError, VisibleFormatter, print_any_text, to_one_line
 from pipeline.core.processes import Processes
 from pipeline.core.progress import shows_bars
+from pipeline.core.signals import interruptible
 from pipeline.core.urls import redact_text
 
 logger = logging.getLogger("pipeline")
 
 _PEER_ENDED = ("Connection closed by peer", "Connection reset by peer")
 """Messages of Gloo if another process ends while this one waits for it."""
+_INTERRUPTED = "interrupted; the same command continues an unfinished run"
 _SWITCHES = ("help_all", "print_config")
 _OLD_KEYS = {"synthetic.source": "synthetic.generator"}
 """Keys of earlier versions, by their names now. They still work, with a warning."""
@@ -42,8 +46,9 @@ _TYPE_NAMES = {
 def main(command: str | None = None) -> None:
     """Run a command with the configuration of the command line, and exit.
 
-    Exit codes: 0 done; 2 wrong input, with one line on stderr from each process that finds it; 130 interrupted; 1
-    internal error, with a traceback. Log lines go to stdout, and progress bars to stderr if that is a terminal.
+    Exit codes: 0 done; 2 wrong input, with one line on stderr from each process that finds it; 130 or 143
+    interrupted; 1 internal error, with a traceback. Log lines go to stdout, and progress bars to stderr if that is a
+    terminal.
 
     Args:
         command: a name in `COMMANDS`; None takes it from the command line.
@@ -54,30 +59,36 @@ def main(command: str | None = None) -> None:
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
-    processes = Processes()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_LogHandler()])
+    print_any_text()
+    processes, handler = Processes(), _LogHandler()
+    handler.setFormatter(VisibleFormatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("pipeline").setLevel(logging.INFO if processes.rank == 0 else logging.ERROR)
-    try:
-        argv = sys.argv[1:]
-        if command is None:
-            command, argv = _split_command(argv)
-        config, flags = parse_command_line(argv, command)
-        COMMANDS[command].run(config, **flags)
-        processes.shut_down()
-    except UserError as error:
-        # Every process prints its error: a file may be missing on one machine only.
-        process = f" in process {processes.rank}" if processes.rank else ""
-        print(f"error{process}: {_name_options(to_one_line(error), command)}", file=sys.stderr)
-        sys.exit(2)
-    except RuntimeError as error:
-        if processes.count == 1 or not any(message in str(error) for message in _PEER_ENDED):
-            raise
-        message = f"process {processes.rank} stops because another process stopped; its message gives the reason"
-        print(message, file=sys.stderr, flush=True)
-        os._exit(1)  # an orderly exit would wait for the other process, and abort
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues an unfinished training run", file=sys.stderr)
-        sys.exit(130)
+    with interruptible(None if processes.rank else _INTERRUPTED):
+        try:
+            argv = sys.argv[1:]
+            if command is None:
+                command, argv = _split_command(argv)
+            config, flags = parse_command_line(argv, command)
+            COMMANDS[command].run(config, **flags)
+            processes.shut_down()
+        except UserError as error:
+            # Every process prints its error: a file may be missing on one machine only.
+            process = f" in process {processes.rank}" if processes.rank else ""
+            print(f"error{process}: {_name_options(to_one_line(error), command)}", file=sys.stderr)
+            sys.exit(2)
+        except MemoryError:
+            print("error: there is not enough memory; set smaller sizes, or use a larger machine", file=sys.stderr)
+            sys.exit(2)
+        except RuntimeError as error:
+            if processes.count == 1 or not any(message in str(error) for message in _PEER_ENDED):
+                raise
+            message = f"process {processes.rank} stops because another process stopped; its message gives the reason"
+            print(message, file=sys.stderr, flush=True)
+            os._exit(1)  # an orderly exit would wait for the other process, and abort
+        except BrokenPipeError:  # the program that read the output has ended
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + SIGPIPE)
 
 
 def _name_options(message: str, name: str | None) -> str:
@@ -132,6 +143,8 @@ def parse_command_line(argv: list[str], name: str) -> tuple[Config, dict[str, bo
         sys.exit(0)
     from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
+    from pipeline.core.yaml_files import check_option
+
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(prog=f"{PROGRAM} {name}", description=inspect.getdoc(command.run), exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file with any of the keys below.")
@@ -152,18 +165,24 @@ def parse_command_line(argv: list[str], name: str) -> tuple[Config, dict[str, bo
         if key.startswith("--") and key != "--config":
             accepted = [*known, *_SWITCHES, *switches]
             _refuse_unknown(key.removeprefix("--").removesuffix("+"), accepted, "", [o.name for o in command.options])
+    for option in argv:
+        check_option(option.partition("=")[2] or option, option.partition("=")[0])
     try:
         parsed = parser.parse_args(argv)
+        _check_values(parsed, Config)
         config = _to_config(parser.instantiate(parsed))
         if remembered := _remembered_keys(config, name):
             parser.set_defaults(remembered)
             config = _to_config(parser.instantiate(parser.parse_args(argv)))
     except UserError:
         raise
-    except (ArgumentError, ValueError) as error:
+    except (ArgumentError, ValueError, OverflowError) as error:
         raise UserError(
             f"{redact_text(_translate_type_error(to_one_line(error)))}; see --help-all for the keys and their ranges"
         ) from error
+    if name == "forecast" and config.inference.plot_path is not None:
+        files = [option.removeprefix("--config=") for option in argv if option.startswith("--config=")]
+        check_outputs(files={"inference.plot_path": Path(config.inference.plot_path)}, inputs={"--config": files})
     return config, {switch: parsed[switch] for switch in switches}
 
 
@@ -198,7 +217,7 @@ def _expand_options(argv: list[str], command: Command) -> list[str]:
             value = following
         key = options.get(name, name)
         expanded = [f"--{key}={_with_commas(value, lists.get(key))}"]
-        if key == "horizon" and value.isdigit() and int(value):
+        if key == "horizon" and re.fullmatch("0*[1-9][0-9]{0,9}", value):
             expanded += [
                 f"--{section}.prediction_length={value}" for section in ("training", "inference", "evaluation")
             ]
@@ -235,6 +254,36 @@ def list_keys(section: type, parent: str = "") -> Iterator[tuple[str, Any]]:
                     yield f"{parent}{field.name}", item
                 elif get_origin(item) is Literal:
                     yield f"{parent}{field.name}", Literal
+
+
+def _check_values(values: Any, section: type, parent: str = "") -> None:
+    """Refuse what the parser accepts for any key: null, and texts that no file or terminal takes.
+
+    Raises:
+        UserError: as described.
+    """
+    types = get_type_hints(section)
+    for field in fields(section):
+        hint, value, key = types[field.name], values[field.name], parent + field.name
+        if value is None and type(None) not in get_args(hint):
+            raise UserError(f"{key} must not be null; remove the key for its default")
+        if isinstance(hint, type) and is_dataclass(hint):
+            _check_values(value, hint, f"{key}.")
+        elif not all(map(_is_plain_text, _texts(value))):
+            raise UserError(f"{key} has a null character, or bytes that are not UTF-8; write another text")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        yield from (text for item in value for text in _texts(item))
+    elif hasattr(value, "__dict__") or isinstance(value, dict):
+        yield from _texts(list(vars(value).values() if hasattr(value, "__dict__") else value.values()))
+
+
+def _is_plain_text(text: str) -> bool:
+    return "\0" not in text and not re.search("[\ud800-\udfff]", text)
 
 
 def _to_config(parsed: Any) -> Config:
@@ -362,17 +411,13 @@ def _refuse_unknown(key: str, keys: Collection[str], file: str, options: Collect
 
 
 def _check_file(path: Path, keys: Collection[str]) -> dict:
-    """Refuse unknown keys in a file, and what jsonargparse accepts silently: duplicate keys, and a file without
-    sections."""
-    import yaml
+    """Return the content of a configuration file.
 
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-            for key in keys:
-                if keys.count(key) > 1:
-                    raise UserError(f"{path}: the key {key!r} occurs twice; remove one of the two")
-            return super().construct_mapping(node, deep)
+    Raises:
+        UserError: the file cannot be read, has unknown keys, or has what jsonargparse accepts silently: duplicate keys,
+            and no sections.
+    """
+    from pipeline.core.yaml_files import read_yaml
 
     def check(section: dict, parent: str) -> None:
         for name, value in section.items():
@@ -380,12 +425,7 @@ def _check_file(path: Path, keys: Collection[str]) -> dict:
             if isinstance(value, dict):
                 check(value, f"{parent}{name}.")
 
-    if not path.is_file():
-        raise UserError(f"--config: no file {path}")
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return {}  # the parser reports the error with its line
+    content = read_yaml(path, "--config")
     if not isinstance(content, dict):
         raise UserError(f"{path} has no sections; write sections of keys, as in config/chronos_config.yaml")
     for name, values in content.items():

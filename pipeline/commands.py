@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.config import Config
+from pipeline.core.urls import redact_text
 
 PROGRAM = "chronos-native"
 logger = logging.getLogger("pipeline")
@@ -63,7 +64,8 @@ def evaluate(config: Config) -> None:
     """Score the base, the trained model and baselines on the last steps of your series, and write a report."""
     from pipeline.evaluation.evaluate import evaluate
 
-    evaluate(config, shlex.join([PROGRAM, "evaluate", *sys.argv[2 if "evaluate" in sys.argv[1:2] else 1 :]]))
+    arguments = sys.argv[2 if "evaluate" in sys.argv[1:2] else 1 :]
+    evaluate(config, shlex.join([PROGRAM, "evaluate", *map(redact_text, arguments)]))
 
 
 def generate(config: Config, preview: bool) -> None:

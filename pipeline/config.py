@@ -10,11 +10,14 @@ from typing import Any, Literal
 from pipeline.core.checks import (
     check_above,
     check_at_least,
+    check_below,
     check_between_zero_and_one,
     check_defaults,
     check_encoding,
     check_fraction,
     check_levels,
+    check_memory,
+    check_path_length,
     check_sources,
 )
 from pipeline.core.errors import UserError
@@ -23,8 +26,13 @@ from pipeline.core.series import Variates
 from pipeline.core.urls import redact, redact_addresses
 
 LAYOUT = "0.1.0"
+FLOAT32_MAX = 3.4e38
+"""Series are stored as float32, whose largest number is a little above this."""
 DEFAULT_HORIZON = 48
 """Steps to forecast if neither the configuration nor the model says how many."""
+
+_MIN_WIDTH = 32
+"""Width of the smallest models, the nano sizes."""
 
 Pattern = Literal["trend", "seasonal", "noise"]
 Names = str | list[str]
@@ -88,6 +96,13 @@ Source = str | SqlSource
 def source_name(source: Source) -> str:
     """Return the name of a source in messages and tables, without secrets."""
     return str(source) if isinstance(source, SqlSource) else redact(source)
+
+
+def source_paths(sources: Any) -> list[str]:
+    """Return the paths, URLs and names on the Hub of a source, a list of sources, or None, and files of SQLite."""
+    given = [getattr(source, "path", source) for source in (sources if isinstance(sources, list) else [sources])]
+    paths = [source.url.partition("sqlite:///")[2] if isinstance(source, SqlSource) else source for source in given]
+    return [path for path in paths if path]
 
 
 @dataclass(frozen=True)
@@ -161,11 +176,14 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_at_least("data.test_length", self.test_length, 0)
         check_at_least("data.skip_rows", self.skip_rows, 0)
-        if self.fill_missing is not None:
-            check_above("data.fill_missing", self.fill_missing, float("-inf"))
+        if self.fill_missing is not None and not abs(self.fill_missing) <= FLOAT32_MAX:
+            raise UserError(f"data.fill_missing must be a number of at most {FLOAT32_MAX:.2g}, got {self.fill_missing}")
         check_sources("data.train", self.train, "{path, weight}")
         check_encoding("data.encoding", self.encoding)
         ids = listed(self.id_column)
+        for key in ("id_column", "timestamp_column", "target", "past_covariates", "known_covariates"):
+            if "" in listed(getattr(self, key)):
+                raise UserError(f"data.{key} has an empty name; name a column")
         if not ids:
             raise UserError("data.id_column is an empty list; name columns, or leave the key out for a single series")
         if self.wide and len(self.variates()) > 1:
@@ -286,6 +304,7 @@ class LoraConfig:
 
     def __post_init__(self) -> None:
         check_at_least("training.lora.rank", self.rank, 1)
+        check_memory("training.lora.rank", 4 * self.rank * _MIN_WIDTH, "an adapter")  # float32
         check_above("training.lora.alpha", self.alpha, 0)
         check_fraction("training.lora.dropout", self.dropout)
 
@@ -366,6 +385,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.epochs != "auto":
             check_above("training.epochs", self.epochs, 0)
+            check_below("training.epochs", self.epochs)
         check_at_least("training.max_steps", self.max_steps, 1)
         if self.time_limit is not None:
             check_above("training.time_limit", self.time_limit, 0)
@@ -376,6 +396,9 @@ class TrainingConfig:
         check_at_least("training.context_length", self.context_length, 2)  # a single value has no scale
         check_at_least("training.prediction_length", self.prediction_length, 1)
         check_at_least("training.min_past", self.min_past, 1)
+        window = (self.context_length or 1) + (self.prediction_length or 1)
+        need = "the windows of a step, training.batch_size x (training.context_length + training.prediction_length),"
+        check_memory("training", 4 * self.batch_size * window, need)  # float32
         if self.quantiles is not None:
             check_levels("training.quantiles", self.quantiles)
             if sorted(self.quantiles) != self.quantiles:
@@ -505,6 +528,9 @@ class PathsConfig:
     dummy_data_dir: str = "data/dummy"
     """Folder of dummy.arrow, which generate_data.py writes."""
 
+    def __post_init__(self) -> None:
+        check_above("paths.cache_size", self.cache_size, 0)
+
 
 @dataclass(frozen=True)
 class Config:
@@ -531,6 +557,19 @@ class Config:
         if self.data.test_length is None:
             test_length = (self.horizon or 0) * self.evaluation.windows
             object.__setattr__(self, "data", replace(self.data, test_length=test_length))
+
+        inputs = {
+            "base_model.model_name": self.base_model.model_name,
+            "data.train": self.data.train,
+            "inference.model_path": self.inference.model_path,
+            "inference.data_path": self.inference.data_path,
+            "inference.future_path": self.inference.future_path,
+            "evaluation.data_path": self.evaluation.data_path,
+            "evaluation.models": self.evaluation.models,
+        }
+        for key, sources in inputs.items():
+            for path in source_paths(sources):
+                check_path_length(key, path)
 
     def base_path(self) -> Path:
         """Return the folder of the base model."""

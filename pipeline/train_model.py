@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import pandas as pd
 
 from pipeline.config import Config
 from pipeline.core.errors import UserError
+from pipeline.core.locks import temporary_folder
 from pipeline.core.processes import Processes
 from pipeline.data.arrow_store import Store
 from pipeline.models.checkpoint import read_checkpoint
@@ -72,8 +72,8 @@ class ChronosTrainer:
         from pipeline.training.time_limit import limit_steps
 
         self.result, begin = None, time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="chronos-run-") as temporary:
-            folder = self._checked_folder() or RunFolder(Path(temporary))
+        with temporary_folder() as temporary:
+            folder = self._checked_folder() or RunFolder(temporary)
             run = prepare_run(self.config, self.checkpoint, train_data, epochs)
             self.result = train(limit_steps(run, folder, begin), folder)
 

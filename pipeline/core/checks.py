@@ -1,19 +1,37 @@
 """Checks of configuration values. Each raises a UserError that names the key."""
 
+import errno
+import os
+import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import UserError
+from pipeline.core.files import check_writable_file, check_writable_folder
 from pipeline.core.urls import has_password, redact, redact_text
 
 _CREDENTIALS = "give it in the environment, ~/.pgpass or ~/.netrc, or write ${NAME} for an environment variable"
 
+_COUNT_LIMIT = 1 << 31
+"""Sizes of lists in Arrow files and of many tensors are 32-bit integers."""
+_MAX_NAME = 255 - len(".") - len(".tmp-12345678")
+"""Bytes of a file name, of which Linux and macOS take 255, with the name of its temporary file."""
 
-def check_at_least(key: str, value: float | None, minimum: float) -> None:
-    """Refuse a value below the minimum; None passes."""
-    if value is not None and not value >= minimum:
+
+def check_at_least(key: str, value: int | None, minimum: int) -> None:
+    """Refuse a count below the minimum, or of 2^31 and more; None passes."""
+    if value is not None and value < minimum:
         raise UserError(f"{key} must be at least {minimum}, got {value}")
+    if value is not None:
+        check_below(key, value)
+
+
+def check_below(key: str, value: float) -> None:
+    """Refuse a number of 2^31 and more."""
+    if value >= _COUNT_LIMIT:
+        raise UserError(f"{key} must be below 2^31, got {value}")
 
 
 def check_above(key: str, value: float, bound: float) -> None:
@@ -83,3 +101,93 @@ def check_encoding(key: str, encoding: str) -> None:
         "".encode(encoding)
     except LookupError as error:
         raise UserError(f"{key}: unknown encoding {encoding!r}; write utf-8, cp1252 or latin-1, for example") from error
+
+
+def check_path_length(key: str, path: str) -> None:
+    """Refuse a path or a name on the Hub that is longer than the system's limits."""
+    try:
+        if "://" not in path:
+            os.lstat(path)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UserError(f"{key}: {path}: {error.strerror}; choose another path") from None
+
+
+def check_memory(key: str, n_bytes: float, need: str) -> None:
+    """Refuse, before anything is computed, what does not fit into the memory of this machine.
+
+    Args:
+        n_bytes: the memory that is needed at least.
+        need: what needs it, for the message.
+    """
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if n_bytes > memory:
+        raise UserError(
+            f"{key}: {need} takes at least {n_bytes / 1e9:,.0f} GB of memory, and this machine has {memory / 1e9:,.0f} "
+            "GB; set a smaller value"
+        )
+
+
+def check_disk(key: str, path: Path, n_bytes: float, need: str) -> None:
+    """Refuse, before anything is written, what does not fit on the disk of a path."""
+    while not path.exists():
+        path = path.absolute().parent
+    if n_bytes > (free := shutil.disk_usage(path).free):
+        raise UserError(
+            f"{key}: {need} takes at least {n_bytes / 1e9:,.0f} GB, and the disk has {free / 1e9:,.0f} GB left; set a "
+            "smaller value"
+        )
+
+
+def check_outputs(
+    *, files: Mapping[str, Path] = {}, folders: Mapping[str, Path] = {}, inputs: Mapping[str, Iterable[str | Path]] = {}
+) -> None:
+    """Refuse, before anything is read or written, outputs that cannot be written or would replace something else.
+
+    Links are followed. URLs among the inputs are skipped.
+
+    Args:
+        files: the files that a command writes, by their keys.
+        folders: the folders that it writes, by their keys.
+        inputs: the files and folders that it reads, by their keys.
+
+    Raises:
+        UserError: an output is a device, a pipe, a socket or another thing that is not replaceable, or not writable; it
+            is an input, is in an input folder, or has an input inside; or two outputs are the same or in each other.
+    """
+    taken = [(key, Path(path)) for key, paths in inputs.items() for path in paths if "://" not in str(path)]
+    for key, path in {**files, **folders}.items():
+        is_file = key in files
+        _check_replaceable(key, path, is_file)
+        for other_key, other in taken:
+            try:
+                is_taken = _overlaps(path, other, is_file)
+            except (OSError, ValueError):  # an input that does not exist is reported when it is read
+                is_taken = False
+            if is_taken:
+                raise UserError(f"{key}: {path} would replace or change {other}, {other_key}; choose another path")
+        taken.append((key, path))
+
+
+def _check_replaceable(key: str, path: Path, is_file: bool) -> None:
+    """Refuse an output that is not an ordinary new or replaceable file or folder."""
+    try:
+        target = Path(os.path.realpath(path))
+        if any(part.is_symlink() for part in (target, *target.parents)):  # a loop stays as it is
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        if len(os.fsencode(target.name)) > _MAX_NAME:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        if is_file and target.exists() and not (target.is_file() or target.is_dir()):
+            raise UserError("it is a device, a pipe or a socket; give the path of a file")
+        (check_writable_file if is_file else check_writable_folder)(target)
+    except OSError as error:
+        raise UserError(f"{key}: {path}: {error.strerror}; choose another path") from error
+    except UserError as error:
+        raise UserError(f"{key}: {path}: {error}") from None
+
+
+def _overlaps(output: Path, other: Path, is_file: bool) -> bool:
+    """Return whether writing an output would replace or change another file or folder."""
+    output, other = Path(os.path.realpath(output)), Path(os.path.realpath(other))
+    is_same = output == other or (output.exists() and other.exists() and output.samefile(other))
+    return is_same or output.parent == other or (not is_file and other.is_relative_to(output))

@@ -1,15 +1,13 @@
 """Atomic files and folders, JSON, and fingerprints of files."""
 
+import ctypes
 import errno
-import glob
 import hashlib
 import json
 import os
 import shutil
-import tempfile
-import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -17,11 +15,12 @@ from typing import Any
 import xxhash
 
 from pipeline.core.errors import UserError, to_one_line
+from pipeline.core.locks import temporary_path
 
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 """Last bytes of an Arrow IPC stream, from its specification."""
-_LEFTOVER_AGE = 24 * 3600.0
-"""Age in seconds from which a temporary file is a leftover; chosen to be longer than writing one file takes."""
+STAGING = ".finished"
+"""Name of the folder of files that are not yet in their place."""
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _DISK_MESSAGES = (*map(os.strerror, _DISK_ERRORS), "inline_container.cc", "iostream error")
 """Parts of the messages of disk errors. torch and safetensors raise them without an errno."""
@@ -32,29 +31,28 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, and rename the written file to `path` at the end.
 
     The file is fsynced before it is renamed. If the block raises, the temporary file is removed and an existing file at
-    `path` stays as it is.
+    `path` stays as it is. If `path` is a link, the file that it points to is written.
 
     Raises:
-        UserError: `path` is a folder, or cannot be written.
+        UserError: `path` is a folder or another thing that is not a file, or cannot be written.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; give the path of a file")
+    given, path = path, Path(path)
     with _report_os_errors(path):
+        path = _resolve(path)
+        if path.is_dir():
+            raise UserError(f"{given} is a folder; give the path of a file")
+        if path.exists() and not path.is_file():
+            raise UserError(f"{given} is not an ordinary file; give the path of a file")
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
-    temporary = Path(name)
-    try:
+    with ExitStack() as stack:
+        with _report_os_errors(path):
+            temporary = stack.enter_context(temporary_path(path))
         with report_disk_errors(path):
             yield temporary
         with _report_os_errors(path):
             fsync_files([temporary])
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -67,36 +65,90 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     Raises:
         UserError: `path` is a file, or cannot be written.
     """
-    path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise UserError(f"{path} is a file; give the path of a folder")
+    given, path = path, Path(path)
     with _report_os_errors(path):
+        path = _resolve(path)
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{given} is a file; give the path of a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
+    with ExitStack() as stack:
+        with _report_os_errors(path):
+            temporary = stack.enter_context(temporary_path(path, is_folder=True))
         with report_disk_errors(path):
             yield temporary
         with _report_os_errors(path):
             finish_files(temporary.rglob("*"))
             temporary.chmod(0o777 & ~_umask())
             _replace_folder(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _resolve(path: Path) -> Path:
+    """Return the path with links followed.
+
+    Raises:
+        UserError: the links form a loop.
+    """
+    resolved = Path(os.path.realpath(path))
+    if resolved.is_symlink():
+        raise UserError(f"{path} is a loop of links; choose another path")
+    return resolved
 
 
 def _replace_folder(new: Path, path: Path) -> None:
-    """Rename a folder to `path`; if this fails, an existing folder at `path` is restored."""
-    if not path.exists():
+    """Rename a folder to `path`; an existing folder at `path` gets the other name, in the same step if possible."""
+    if path.exists() and not _exchange(new, path):
+        with temporary_path(path, is_folder=True) as between:
+            path.replace(between)
+            try:
+                new.replace(path)
+            except OSError:
+                between.replace(path)
+                raise
+    elif not path.exists():
         new.replace(path)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-    path.replace(old)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange two folders in one step, and return whether the system can do this."""
+    libc, here, exchange = ctypes.CDLL(None), -100, 2  # AT_FDCWD; RENAME_EXCHANGE, on macOS RENAME_SWAP
+    if hasattr(libc, "renameat2"):
+        return libc.renameat2(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0
+    return hasattr(libc, "renamex_np") and libc.renamex_np(os.fsencode(first), os.fsencode(second), exchange) == 0
+
+
+@contextmanager
+def staged_files(folder: Path, last: str, unfinished: str | None = None) -> Iterator[Path]:
+    """Yield a new folder in a folder, and move its files up at the end of the block, the file `last` last.
+
+    So a folder that has this file is whole. The caller has locked the folder.
+
+    Args:
+        unfinished: content of the file while the others are moved; None removes an earlier file.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    staging = folder / STAGING
+    with _report_os_errors(folder):
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
     try:
-        new.replace(path)
-    except OSError:
-        old.replace(path)
-        raise
-    shutil.rmtree(old)
+        with report_disk_errors(folder):
+            yield staging
+        with _report_os_errors(folder):
+            finish_files(staging.rglob("*"))
+            if unfinished is None:
+                (folder / last).unlink(missing_ok=True)
+            else:
+                with atomic_write(folder / last) as temporary:
+                    temporary.write_text(unfinished, encoding="utf-8")
+            for file in sorted(staging.iterdir(), key=lambda file: file.name == last):
+                target = folder / file.name
+                if file.is_dir() and target.is_dir():
+                    shutil.rmtree(target)
+                file.replace(target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 @contextmanager
@@ -223,13 +275,6 @@ def check_stream_end(path: Path) -> None:
         file.seek(max(0, path.stat().st_size - len(_END_OF_STREAM)))
         if file.read() != _END_OF_STREAM:
             raise UserError(f"{path} is truncated: its end-of-stream mark is missing; create the file again")
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove old temporary files of `path` that killed processes left; a younger one may still be in use."""
-    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        if temporary.is_file() and time.time() - temporary.stat().st_mtime > _LEFTOVER_AGE:
-            temporary.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -1,7 +1,14 @@
-"""The processes that `accelerate launch` or torchrun starts together."""
+"""The processes that `accelerate launch` or torchrun starts together, and pools of workers."""
 
 import os
 import sys
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import active_children, get_context, parent_process
+from threading import Thread
+from typing import Any
+
+from pipeline.core.signals import without_interrupts
 
 
 class Processes:
@@ -64,3 +71,45 @@ class Processes:
             if distributed.is_available() and distributed.is_initialized():
                 distributed.barrier()
                 distributed.destroy_process_group()
+
+
+class WorkerPool(ProcessPoolExecutor):
+    """Spawned processes that end with this one, even if it is killed, and at once if the block raises.
+
+    Forking with threads of loaded libraries can deadlock, so workers are spawned.
+    """
+
+    def __init__(self, count: int, initialize: Callable[..., None] | None = None, *arguments: Any) -> None:
+        """Prepare the pool; processes start with the first tasks.
+
+        Args:
+            count: number of processes.
+            initialize: called in each process with the arguments.
+        """
+        super().__init__(count, get_context("spawn"), _start_worker, (initialize, arguments))
+        self._others = set(active_children())
+
+    def submit(self, *task: Any, **options: Any) -> Future:
+        with without_interrupts():
+            return super().submit(*task, **options)
+
+    def __exit__(self, error_type: Any, *error: Any) -> bool | None:
+        if error_type is not None:
+            self.shutdown(wait=False, cancel_futures=True)
+            for worker in set(active_children()) - self._others:
+                worker.terminate()
+        return super().__exit__(error_type, *error)
+
+
+def _start_worker(initialize: Callable[..., None] | None, arguments: tuple) -> None:
+    # A worker of a pool does not notice by itself that its parent was killed.
+    Thread(target=_end_with_parent, daemon=True).start()
+    if initialize is not None:
+        initialize(*arguments)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.core.errors import visible
 from pipeline.core.files import atomic_write
 
 Row = dict[str, Any]
+FORMULA = r"^([=+\-@\t\r])"
+"""First characters that make a spreadsheet take a text for a formula (OWASP, CSV injection)."""
+_MARKUP = str.maketrans({character: f"\\{character}" for character in "\\`*|[]"} | {"<": "&lt;"})
 
 
 def markdown_table(rows: Sequence[Row], columns: Sequence[str]) -> str:
-    """Return rows as a Markdown table; columns are padded so that it is readable as plain text."""
+    """Return rows as a Markdown table; columns are padded so that it is readable as plain text. Cells are no markup."""
     cells = [[_format_cell(row.get(column)) for column in columns] for row in rows]
     widths = [max(len(column), *(len(row[i]) for row in cells)) for i, column in enumerate(columns)]
     is_numeric = [all(_is_numeric(row.get(column)) for row in rows) for column in columns]
@@ -27,8 +32,13 @@ def markdown_table(rows: Sequence[Row], columns: Sequence[str]) -> str:
     return "\n".join([line(columns), f"|{'|'.join(rules)}|", *map(line, cells)]) + "\n"
 
 
+def escape_markdown(text: str) -> str:
+    """Return Markdown that shows a text as it is, in one line."""
+    return visible(text).translate(_MARKUP)
+
+
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows with the same keys, in full precision.
+    """Write rows with the same keys, in full precision. Texts that spreadsheets take for formulas get an apostrophe.
 
     Raises:
         UserError: the file cannot be written.
@@ -36,7 +46,11 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
     with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({key: _not_a_formula(value) for key, value in row.items()} for row in rows)
+
+
+def _not_a_formula(value: object) -> object:
+    return re.sub(FORMULA, r"'\1", value) if isinstance(value, str) else value
 
 
 def _is_numeric(value: object) -> bool:
@@ -48,4 +62,4 @@ def _format_cell(value: object) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:g}" if value.is_integer() else f"{value:.4f}"
-    return str(value)
+    return escape_markdown(str(value))

@@ -1,17 +1,18 @@
 """URLs without their secrets, for messages, names and stored configurations."""
 
-import os
 import re
 from typing import Any
 
-from pipeline.core.errors import UserError
-
-_VARIABLE = re.compile(r"\$\{(\w+)\}")
+VARIABLE = re.compile(r"\$\{(\w+)\}")
+"""Name of an environment variable in a URL."""
 _PASSWORD = re.compile(r"(?<=://)([^/?#@:]*):(?!\d*(?:[/?#]|$)).+@")
 """User and password. A number before a slash or the end is a port, and the last @ ends a password."""
 _WEB_USER = re.compile(r"^(https?://)[^/?#@]+@", re.IGNORECASE)
 """User of a web address, which may be an access token."""
 _QUERY_PASSWORD = re.compile(r"\?.*(password|passwd|pwd)(=|%3D)[^&;]", re.IGNORECASE)
+
+_URL = re.compile(r"""([a-zA-Z][\w+.-]{1,30}):/{1,2}([^\s'"]+?)(?=[]}),.;:]{0,3}(?:[\s'"]|$))""")
+"""A URL in a text, without the punctuation after it."""
 
 
 def is_web_address(url: str) -> bool:
@@ -28,8 +29,14 @@ def redact(url: str) -> str:
 
 
 def redact_text(text: str) -> str:
-    """Return a text with each URL in it redacted."""
-    return re.sub(r"""[a-zA-Z][\w+.-]*://[^\s'"]+""", lambda url: redact(url[0]), text)
+    """Return a text with each URL in it redacted, also where `Path` has taken one of its slashes away."""
+
+    def without_secrets(match: re.Match) -> str:
+        url = f"{match[1]}://{match[2]}"
+        redacted = redact(url)
+        return match[0] if redacted == url else redacted
+
+    return _URL.sub(without_secrets, text)
 
 
 def redact_addresses(value: Any) -> Any:
@@ -43,34 +50,6 @@ def redact_addresses(value: Any) -> Any:
 
 def has_password(url: str) -> bool:
     """Return whether a URL has a password, other than a variable `${NAME}`; the query of a web address may have one."""
-    url = _VARIABLE.sub("", url)
+    url = VARIABLE.sub("", url)
     in_query = _QUERY_PASSWORD.search(url) is not None and not is_web_address(url)
     return in_query or _PASSWORD.search(url) is not None or _WEB_USER.search(url) is not None
-
-
-def check_database_url(url: str) -> None:
-    """Refuse the URL of a database that has a password.
-
-    Raises:
-        UserError: as described.
-    """
-    if has_password(url):
-        raise UserError(
-            f"the URL {redact(url)} has a password; give it in PGPASSWORD or ~/.pgpass for PostgreSQL, or write "
-            "${NAME} in its place and set that environment variable"
-        )
-
-
-def fill_variables(url: str) -> str:
-    """Return a URL with each `${NAME}` replaced by the environment variable, quoted before an @.
-
-    Raises:
-        UserError: a variable is not set.
-    """
-
-    def value(match: re.Match) -> str:
-        if not (text := os.environ.get(match[1])):
-            raise UserError(f"{redact(url)}: the environment variable {match[1]} is not set; set it in your shell")
-        return text.replace("%", "%25").replace("@", "%40") if "@" in url[match.end() :] else text
-
-    return _VARIABLE.sub(value, url)

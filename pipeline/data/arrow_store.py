@@ -12,19 +12,24 @@ from __future__ import annotations
 import dataclasses
 import json
 import mmap
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.files import atomic_write, check_stream_end, fingerprint
 from pipeline.core.series import UNIVARIATE, History, Panel, Series, Variates
 from pipeline.data.column_formats import ColumnFormats
+from pipeline.data.dates import AFTER_LAST_SECOND, FIRST_SECOND
+from pipeline.data.frequency import UNKNOWN, parse_freq
 
 _ROWS_PER_BATCH = 1024  # GluonTS and datasets read a batch at a time
 _VALUES_PER_BATCH = 1 << 24  # 64 MiB of float32
@@ -118,16 +123,9 @@ class Store:
 
 def store_from_arrays(targets: Iterable[np.ndarray], freq: str = "") -> Store:
     """Return a store in memory of one-dimensional arrays, whose item IDs are their positions."""
-    arrays = [np.asarray(target, dtype=np.float32) for target in targets]
-    lengths = np.array([len(array) for array in arrays], dtype=np.int64)
-    return Store(
-        freq=freq,
-        item_ids=[str(i) for i in range(len(arrays))],
-        starts=np.zeros(len(arrays), dtype="M8[s]"),
-        offsets=np.concatenate([[0], np.cumsum(lengths)[:-1]]) if len(arrays) else lengths,
-        lengths=lengths,
-        values=np.concatenate(arrays) if arrays else np.empty(0, np.float32),
-    )
+    arrays = (np.asarray(target, dtype=np.float32) for target in targets)
+    epoch = np.datetime64(0, "s")
+    return store_from_series(Series(str(index), epoch, freq, array) for index, array in enumerate(arrays))
 
 
 def store_from_series(series: Iterable[Series], formats: ColumnFormats = ColumnFormats()) -> Store:
@@ -168,27 +166,24 @@ def write_store(
     Raises:
         UserError: there is no series, the frequencies differ, or the file cannot be written.
     """
-    with atomic_write(path) as temporary:
-        writer: Any = None
-        freq: str | None = None
-        batch: list[Series] = []
-        n_values = 0
-        with pa.OSFile(str(temporary), "wb") as file:
-            for item in series:
-                if freq is None:
-                    freq = item.freq
-                    writer = pa.ipc.new_stream(file, _SCHEMA.with_metadata(_metadata(item, formats)))
-                _check_freq(item, freq)
+    items = iter(series)
+    first = next(items, None)
+    if first is None:
+        raise UserError(f"no series to write to {path}")
+    schema = _SCHEMA.with_metadata(_metadata(first, formats))
+    with atomic_write(path) as temporary, pa.OSFile(os.fsencode(temporary), "wb") as file:
+        with pa.ipc.new_stream(file, schema) as writer:
+            batch: list[Series] = []
+            n_values = 0
+            for item in chain([first], items):
+                _check_freq(item, first.freq)
                 batch.append(item)
                 n_values += item.target.size
                 if len(batch) == _ROWS_PER_BATCH or n_values >= values_per_batch:
                     writer.write_batch(_record_batch(batch))
                     batch, n_values = [], 0
-            if writer is None:
-                raise UserError(f"no series to write to {path}")
             if batch:
                 writer.write_batch(_record_batch(batch))
-            writer.close()
 
 
 def _check_freq(series: Series, freq: str) -> None:
@@ -200,74 +195,103 @@ def _check_freq(series: Series, freq: str) -> None:
 
 
 def open_store(path: str | Path) -> Store:
-    """Open a store through a memory map.
+    """Open a store through a memory map, after a check of everything in it but its values.
 
     Raises:
         NotAStore: the file is not an Arrow stream, or has another schema, compression, or nulls.
-        UserError: the file is truncated or corrupt.
+        UserError: the file cannot be read, or is truncated or corrupt.
     """
     path = Path(path)
-    with open(path, "rb") as file:
-        if file.read(len(_STREAM_START)) != _STREAM_START:
-            raise NotAStore(f"{path} is not an Arrow stream")
-    check_stream_end(path)
+    try:
+        with open(path, "rb") as file:
+            if file.read(len(_STREAM_START)) != _STREAM_START:
+                raise NotAStore(f"{path} is not an Arrow stream")
+        check_stream_end(path)
+        return _open(path)
+    except (pa.ArrowException, OSError, _Damaged) as error:
+        raise UserError(f"{path} is not a complete Arrow file ({to_one_line(error)}); create it again") from error
+
+
+class _Damaged(ValueError):
+    """The content of a store is not as `write_store` writes it."""
+
+
+def _open(path: Path) -> Store:
     mapped = np.memmap(path, np.uint8, mode="r")
     item_ids: list[pa.Array] = []
     starts: Any = []
     offsets: Any = []
     lengths: Any = []
-    try:
-        reader = pa.ipc.open_stream(pa.py_buffer(mapped))
-        if not reader.schema.equals(_SCHEMA) or b"freq" not in (reader.schema.metadata or {}):
-            raise NotAStore(f"{path} has another schema: {reader.schema}")
-        for number, batch in enumerate(reader):
-            batch_offsets, batch_lengths = _locate_rows(batch, mapped, path)
-            item_ids.append(batch.column("item_id"))
-            starts.append(batch.column("start").to_numpy(zero_copy_only=False).copy())
-            offsets.append(batch_offsets)
-            lengths.append(batch_lengths)
-            if number % _BATCHES_IN_MEMORY == 0:
-                _release_pages(mapped)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} is not a complete Arrow file ({to_one_line(error)}); create it again") from error
-    _release_pages(mapped)
-    variates = _variates(reader.schema.metadata)
-    # The rows of an item are consecutive, so the position of the first row is that of the item.
-    first = slice(None, None, len(variates))
+    stream = pa.BufferReader(pa.py_buffer(mapped))
+    reader = pa.ipc.open_stream(stream)
+    if not reader.schema.equals(_SCHEMA) or b"freq" not in (reader.schema.metadata or {}):
+        raise NotAStore(f"{path} has another schema: {reader.schema}")
+    for number, batch in enumerate(reader):
+        batch.validate()
+        batch.column("item_id").validate(full=True)
+        batch_offsets, batch_lengths = _locate_rows(batch, mapped, path)
+        item_ids.append(batch.column("item_id"))
+        starts.append(batch.column("start").to_numpy(zero_copy_only=False).copy())
+        offsets.append(batch_offsets)
+        lengths.append(batch_lengths)
+        if number % _BATCHES_IN_MEMORY == 0:
+            _release_pages(mapped)
+    if stream.tell() != len(mapped):
+        raise _Damaged("it has an end-of-stream mark before its end")
+    freq, variates, formats = _read_metadata(reader.schema.metadata)
+    names = pa.chunked_array(item_ids, type=pa.string())
     # Each list is freed before the next is concatenated: for a million series, these are the largest arrays of a run.
-    starts = np.concatenate(starts)[first] if starts else np.empty(0, "M8[s]")
-    offsets = np.concatenate(offsets)[first] if offsets else np.empty(0, np.int64)
-    lengths = np.concatenate(lengths)[first] if lengths else np.empty(0, np.int64)
+    starts = np.concatenate(starts) if starts else np.empty(0, "M8[s]")
+    offsets = np.concatenate(offsets) if offsets else np.empty(0, np.int64)
+    lengths = np.concatenate(lengths) if lengths else np.empty(0, np.int64)
+    _check_items(names, starts, offsets, lengths, len(variates))
+    first = slice(None, None, len(variates))
+    _release_pages(mapped)
     return Store(
-        freq=reader.schema.metadata[b"freq"].decode(),
-        item_ids=_ItemIds(item_ids, len(variates)),
-        starts=starts,
-        offsets=offsets,
-        lengths=lengths,
-        values=np.asarray(
-            mapped[: len(mapped) // 4 * 4].view(np.float32)
-        ),  # a plain array is sliced faster than a memmap
+        freq=freq,
+        item_ids=_ItemIds(names, len(variates)),
+        starts=starts[first],
+        offsets=offsets[first],
+        lengths=lengths[first],
+        values=np.asarray(mapped[: len(mapped) // 4 * 4].view(np.float32)),  # is sliced faster than a memmap
         path=path,
         variates=variates,
-        formats=_formats(reader.schema.metadata),
+        formats=formats,
     )
 
 
 def _locate_rows(batch: pa.RecordBatch, mapped: np.memmap, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return the offset in the mapped file, in values, and the length of each row of a record batch: int64, [n], [n].
-
-    Raises:
-        NotAStore: the batch has nulls or is compressed.
-    """
+    """Return the offset in the mapped file, in values, and the length of each row of a batch: int64, [n], [n]."""
     target = batch.column("target")
     if any(column.null_count for column in (*batch.columns, target.values)):
         raise NotAStore(f"{path} contains nulls")
     bounds = target.offsets.to_numpy().astype(np.int64)
+    lengths = np.diff(bounds)
+    if len(bounds) and (bounds[0] < 0 or bounds[-1] > len(target.values) or (lengths < 0).any()):
+        raise _Damaged("a row is outside the values")
     origin = mapped.ctypes.data
     address = target.values.buffers()[1].address if len(target.values) else origin
-    if not origin <= address < origin + len(mapped):  # decompressed values are outside the map
+    if not origin <= address < origin + len(mapped) or (address - origin) % 4:  # decompressed values are outside
         raise NotAStore(f"{path} is compressed")
-    return (address - origin) // 4 + target.values.offset + bounds[:-1], np.diff(bounds)
+    return (address - origin) // 4 + target.values.offset + bounds[:-1], lengths
+
+
+def _check_items(
+    names: pa.ChunkedArray, starts: np.ndarray, offsets: np.ndarray, lengths: np.ndarray, rows_per_item: int
+) -> None:
+    """Check the rows of all items: [n_items * rows_per_item]."""
+    n_items = len(names) // rows_per_item
+    if pc.count_distinct(names).as_py() != n_items or n_items * rows_per_item != len(names):
+        raise _Damaged("two of its series have the same item ID, or a series lacks a row")
+    if len(starts) and not ((starts >= FIRST_SECOND) & (starts < AFTER_LAST_SECOND)).all():
+        raise _Damaged("a series starts outside the years 1678 to 2261")
+    if rows_per_item > 1:
+        codes = names.combine_chunks().dictionary_encode().indices.to_numpy()
+        position = np.arange(len(names)) % rows_per_item
+        first = np.arange(len(names)) - position
+        is_same = (codes == codes[first]) & (lengths == lengths[first]) & (starts == starts[first])
+        if not (is_same & (offsets == offsets[first] + position * lengths)).all():
+            raise _Damaged("the rows of a series are not consecutive")
 
 
 def _release_pages(mapped: np.memmap) -> None:
@@ -279,9 +303,8 @@ def _release_pages(mapped: np.memmap) -> None:
 class _ItemIds(Sequence[str]):
     """Item IDs, read from the memory map when needed."""
 
-    def __init__(self, chunks: list[pa.Array], rows_per_item: int) -> None:
-        self._names = pa.chunked_array(chunks, type=pa.string())
-        self._rows_per_item = rows_per_item
+    def __init__(self, names: pa.ChunkedArray, rows_per_item: int) -> None:
+        self._names, self._rows_per_item = names, rows_per_item
 
     def __len__(self) -> int:
         return len(self._names) // self._rows_per_item
@@ -302,17 +325,24 @@ def _metadata(series: Series, formats: ColumnFormats) -> dict[str, str]:
     return metadata
 
 
-def _formats(metadata: dict[bytes, bytes]) -> ColumnFormats:
-    fields = metadata.get(b"formats")
-    return ColumnFormats.from_dict(json.loads(fields)) if fields else ColumnFormats()
-
-
-def _variates(metadata: dict[bytes, bytes]) -> Variates:
-    if b"variates" not in metadata:
-        return UNIVARIATE
-    fields = json.loads(metadata[b"variates"])
-    categories = {name: tuple(values) for name, values in fields.pop("categories").items()}
-    return Variates(**{role: tuple(names) for role, names in fields.items()}, categories=categories)
+def _read_metadata(metadata: dict[bytes, bytes]) -> tuple[str, Variates, ColumnFormats]:
+    """Return the frequency, the variates and the formats of a store."""
+    try:
+        freq = metadata[b"freq"].decode()
+        if freq != UNKNOWN:
+            parse_freq(freq)
+        formats = ColumnFormats.from_dict(json.loads(metadata.get(b"formats", b"{}")))
+        fields = json.loads(metadata.get(b"variates", b"{}"))
+        roles = {role: tuple(fields.get(role, ())) for role in ("targets", "past", "known")} if fields else {}
+        categories = {name: tuple(values) for name, values in fields.get("categories", {}).items()}
+        variates = Variates(**roles, categories=categories)
+        texts = [*variates.names, *categories, *(value for values in categories.values() for value in values)]
+        is_valid = all(isinstance(text, str) for text in texts) and set(categories) <= set(variates.covariates)
+        if not is_valid or not 0 < len(set(variates.names)) == len(variates):
+            raise ValueError(f"invalid variates {fields}")
+    except (AttributeError, RecursionError, TypeError, ValueError) as error:
+        raise _Damaged(f"its metadata are damaged: {error}") from error
+    return freq, variates, formats
 
 
 def _record_batch(series: list[Series]) -> pa.RecordBatch:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable
+import shutil
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.core.errors import UserError
@@ -20,7 +23,11 @@ logger = logging.getLogger(__name__)
 
 
 class Cache:
-    """A folder of stores named by a hash of their sources, each with a JSON file of the warnings about its source."""
+    """A folder of stores named by a hash of their sources.
+
+    A JSON file beside each store has the key, the hash of the store, and the warnings about its source. A store that
+    does not match it is not used. Only the owner of the folder can read it.
+    """
 
     def __init__(self, folder: str | Path, size: float = float("inf")) -> None:
         """Use a folder, which is created when a store is written.
@@ -31,62 +38,100 @@ class Cache:
         self.folder = Path(folder)
         self._size = size
 
-    def has(self, key: str) -> bool:
-        """Return whether the cache has a store."""
-        return self._store(key).is_file() and self._warnings(key).is_file()
-
-    def write(self, key: str, series: Iterable[Series], formats: ColumnFormats, location: SourceLocation) -> None:
-        """Write a store and the warnings about its source, and remove old stores if the folder is too large.
-
-        Args:
-            location: has the warnings once all series are read.
+    def write(
+        self, key: str, series: Iterable[Series], formats: ColumnFormats, location: SourceLocation
+    ) -> tuple[Store, list[str]]:
+        """Write a store and the warnings about its source, return both, and remove old stores of a large cache.
 
         Raises:
             UserError: a row of the source is invalid, or the folder cannot be written.
         """
-        write_store(self._store(key), series, formats)
-        with atomic_write(self._warnings(key)) as temporary:
-            temporary.write_text(json.dumps(location.warnings))
+        path, record = self._paths(key)
+        with _report_errors(self.folder):
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make_private()
+            for existing in (path, record):
+                if not _is_file(existing):  # a link would be followed, and a folder not replaced
+                    _remove(existing)
+        write_store(path, series, formats)
+        store, warnings = open_store(path), location.warnings  # complete, as all series are read
+        with atomic_write(record) as temporary:
+            temporary.write_text(json.dumps({"key": key, "store": store.fingerprint, "warnings": warnings}))
         self._remove_old(key)
-
-    def open(self, key: str) -> tuple[Store, list[str]]:
-        """Open a store, and return it with the warnings about its source."""
-        try:
-            store = open_store(self._store(key))
-            warnings = json.loads(self._warnings(key).read_text())
-        except (NotAStore, ValueError) as error:
-            raise UserError(f"{self._store(key)} is not a store of this program; delete it") from error
-        os.utime(self._warnings(key))  # the time of the last use
         return store, warnings
 
+    def open(self, key: str) -> tuple[Store, list[str]] | None:
+        """Return a store and the warnings about its source; None if it is missing or not as it was written."""
+        path, record = self._paths(key)
+        if not (os.path.lexists(path) or os.path.lexists(record)):
+            return None
+        try:
+            self._make_private()
+            if not (_is_file(path) and _is_file(record)):
+                raise ValueError("it is not a file with a file of its hash")
+            content = json.loads(record.read_text())
+            store = open_store(path)
+            if content["key"] != key or content["store"] != store.fingerprint:
+                raise ValueError("its content has changed")
+            os.utime(record)  # the time of the last use
+            return store, [str(warning) for warning in content["warnings"]]
+        except (NotAStore, OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+            logger.warning("the store %s is made again: %s", path, error)
+            return None
+
     def clear(self) -> tuple[int, int]:
-        """Remove all stores, log their names, and return the number of removed files and bytes."""
-        files = [*self.folder.glob("*.arrow"), *self.folder.glob("*.json")]
-        n_bytes = sum(file.stat().st_size for file in files)
-        for file in files:
-            file.unlink()
-            logger.info("removed %s", file)
+        """Remove all stores, log their names, and return the number of removed files and bytes.
+
+        Raises:
+            UserError: a file cannot be removed.
+        """
+        files = [file for suffix in ("arrow", "json") for file in self.folder.glob(f"*.{suffix}") if not file.is_dir()]
+        n_bytes = sum(file.lstat().st_size for file in files)
+        with _report_errors(self.folder):
+            for file in files:
+                file.unlink(missing_ok=True)
+                logger.info("removed %s", file)
         return len(files), n_bytes
 
-    def _store(self, key: str) -> Path:
-        return self.folder / f"{key}.arrow"
+    def _paths(self, key: str) -> tuple[Path, Path]:
+        return self.folder / f"{key}.arrow", self.folder / f"{key}.json"
 
-    def _warnings(self, key: str) -> Path:
-        return self.folder / f"{key}.json"
+    def _make_private(self) -> None:
+        """Let only the owner use the folder. A folder of others, or one such as /tmp, stays as it is."""
+        status = self.folder.stat()
+        if status.st_uid == os.getuid() and not status.st_mode & stat.S_ISVTX:
+            self.folder.chmod(0o700)
 
     def _remove_old(self, newest: str) -> None:
-        by_use = sorted(self.folder.glob("*.arrow"), key=_last_use)
-        size = sum(file.stat().st_size for file in by_use)
-        for file in by_use:
-            if size <= self._size * _GIGABYTE:
-                return
-            if file.stem != newest:
-                size -= file.stat().st_size
-                logger.info("the cache has more than %g GB (paths.cache_size): removing %s", self._size, file)
-                file.unlink()
-                file.with_suffix(".json").unlink(missing_ok=True)
+        stores = []
+        for store in filter(_is_file, self.folder.glob("*.arrow")):
+            record = store.with_suffix(".json")
+            with suppress(FileNotFoundError):  # another process has removed it
+                last_use = (record if record.is_file() else store).stat().st_mtime
+                stores.append((last_use, store.stat().st_size, store))
+        total = sum(size for _, size, _ in stores)
+        for _, size, store in sorted(stores):
+            if total > self._size * _GIGABYTE and store.stem != newest:
+                total -= size
+                logger.info("the cache has more than %g GB (paths.cache_size): removing %s", self._size, store)
+                _remove(store)
+                _remove(store.with_suffix(".json"))
 
 
-def _last_use(store: Path) -> float:
-    warnings = store.with_suffix(".json")
-    return (warnings if warnings.is_file() else store).stat().st_mtime
+@contextmanager
+def _report_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot change the cache {folder}: {error.strerror}: {error.filename}") from error
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -14,9 +14,11 @@ import pyarrow.compute as pc
 
 from pipeline.core.errors import UserError
 from pipeline.core.series import Variates
+from pipeline.data.date_styles import FORMS
 from pipeline.data.dates import TimeEvidence, TimeFormat
+from pipeline.data.frequency import parse_freq
 from pipeline.data.numbers import MISSING, NumberEvidence, NumberFormat, decide_numbers, parse_numbers
-from pipeline.data.rows import SourceLocation, is_text, to_text
+from pipeline.data.rows import ROW, SourceLocation, is_text, to_text
 
 _BOOLEANS = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
 _NOT_CATEGORIES = ("nan", "NaN", "NAN", "null", "Null", "NULL", "<NA>")
@@ -39,6 +41,7 @@ class LabelFormat:
 
 
 ValueFormat = NumberFormat | LabelFormat
+_VALUE_FORMATS = (LabelFormat("category"), LabelFormat("boolean"), *map(NumberFormat, (None, ".", ",")))
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,29 @@ class ColumnFormats:
 
     @staticmethod
     def from_dict(fields: Mapping[str, Any]) -> ColumnFormats:
-        """Return the formats of a dictionary that `to_dict` made."""
-        values = {
-            name: LabelFormat(**value) if "kind" in value else NumberFormat(**value)
-            for name, value in fields["values"].items()
-        }
-        timestamp = TimeFormat(**fields["timestamp"]) if fields["timestamp"] else None
-        return ColumnFormats(timestamp, values, fields.get("freq"))
+        """Return the formats of a dictionary that `to_dict` made; an empty one has none.
+
+        Raises:
+            UserError: the dictionary has another form.
+        """
+        try:
+            time, freq = fields.get("timestamp"), fields.get("freq")
+            values = {
+                name: LabelFormat(**value) if "kind" in value else NumberFormat(**value)
+                for name, value in fields.get("values", {}).items()
+            }
+            formats = ColumnFormats(TimeFormat(**time) if time else None, values, freq)
+            is_valid = all(value in _VALUE_FORMATS for value in values.values())
+            if formats.timestamp is not None:
+                is_valid &= formats.timestamp.style.partition(":")[0] in ("timestamp", "format", *FORMS)
+                is_valid &= formats.timestamp.zone in ("none", "local", "utc")
+            if freq:
+                parse_freq(freq)
+        except (AttributeError, TypeError):
+            is_valid = False
+        if not is_valid:
+            raise UserError(f"the formats of columns are damaged: {str(fields)[:200]}; convert or train again")
+        return formats
 
 
 def common_formats(formats: Sequence[ColumnFormats]) -> ColumnFormats:
@@ -118,7 +137,7 @@ class FormatEvidence:
         Args:
             columns: the column of the table for each name of `format_names`.
         """
-        rows = table["row"].to_numpy()
+        rows = table[ROW].to_numpy()
         if "timestamp" in table.column_names:
             self._has_timestamps = True
             self._time.add(table["timestamp"], rows)
@@ -176,12 +195,7 @@ def parse_values(
     """
     if isinstance(value_format, NumberFormat):
         return parse_numbers(column, value_format, rows, location, name, missing)
-    try:
-        texts = _label_texts(column, missing)
-    except pa.ArrowException as error:
-        raise UserError(
-            f"{location}: the {name} column has categories of the type {column.type}; convert them to text"
-        ) from error
+    texts = _label_texts(column, missing)
     encoded = texts.combine_chunks().dictionary_encode()
     labels = encoded.dictionary.to_pylist()
     if value_format.kind == "boolean":

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -18,22 +19,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.core.errors import UserError, first_few
+from pipeline.core.errors import UserError, first_few, to_one_line
 from pipeline.core.progress import prefetch, progress
 from pipeline.core.series import UNIVARIATE, Series, Variates
 from pipeline.data.column_formats import ColumnFormats, FormatEvidence, format_names, parse_values
 from pipeline.data.columns import Columns
 from pipeline.data.dates import TimeEvidence, TimeFormat, parse_times
-from pipeline.data.frequency import UNKNOWN, align_starts
+from pipeline.data.frequency import UNKNOWN, align_starts, parse_freq
 from pipeline.data.grid import EPOCH, SeriesChecks, build_series
 from pipeline.data.numbers import NumberEvidence, decide_numbers, parse_numbers
-from pipeline.data.readers import is_list_type
-from pipeline.data.rows import SourceLocation, is_text, refuse_rows, to_text
+from pipeline.data.rows import ROW, SourceLocation, checked_types, is_list, is_text, refuse_rows, to_text
 from pipeline.data.sorting import Rows, RowSorter
 from pipeline.data.spool import Spool
 from pipeline.data.wide import stack_series_columns, stack_step_columns
-
-_ID_SEPARATOR = "\x1f"  # between the columns of an item ID; a slash may occur in their values
 
 
 def convert(
@@ -58,7 +56,7 @@ def convert(
         UserError: a column is missing or ambiguous, or a row is invalid; the message names the row.
     """
     shown = _show_progress(tables, location)
-    numbered = _number_rows(shown if isinstance(tables, list) else prefetch(shown))
+    numbered = _number_rows(shown if isinstance(tables, list) else prefetch(shown), location)
     first = next(numbered, None)
     if first is None:
         raise UserError(f"{location} has no rows")
@@ -70,8 +68,9 @@ def convert(
                 f"{location} has one row per series; for covariates or several targets, write one row per value; for "
                 "one target, remove data.wide"
             )
-        checked = (_check_nested_rows(table, columns, location) for table in numbered)
-        if "timestamp" not in first.column_names or not is_list_type(first.schema.field("timestamp").type):
+        checked = map(partial(_check_nested_rows, columns=columns, location=location), numbered)
+        (stamps,) = columns.timestamps[:1]
+        if stamps not in first.column_names or not is_list(first.schema.field(stamps).type):
             return ColumnFormats(), _build_nested_series(checked, columns, location, freq, remembered.timestamp)
         numbered = (_explode(table, location) for table in checked)
         columns = replace(columns, item_id="item_id", timestamp="timestamp", variates=UNIVARIATE)
@@ -105,7 +104,7 @@ def convert(
             f"all rows are one series, in their order; if {first_few(location.unused_columns)} has the item ID of "
             "several series, name it with data.id_column"
         )
-    return formats, build_series(sorter, items.names, columns, location, freq, kind, variates, remembered.freq)
+    return formats, build_series(sorter, list(items.codes), columns, location, freq, kind, variates, remembered.freq)
 
 
 def _show_progress(tables: Iterable[pa.Table], location: SourceLocation) -> Generator[pa.Table, None, None]:
@@ -121,55 +120,48 @@ def _show_progress(tables: Iterable[pa.Table], location: SourceLocation) -> Gene
         bar.update(100 - percent)
 
 
-def _number_rows(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Yield the tables that have rows, with the column `row`: numbers of the rows from 1."""
+def _number_rows(tables: Iterable[pa.Table], location: SourceLocation) -> Iterator[pa.Table]:
+    """Yield the tables that have rows, with the column `ROW`: numbers of the rows from 1."""
     n_rows = 0
     for table in tables:
         if len(table):
-            yield table.append_column("row", pa.array(np.arange(n_rows + 1, n_rows + 1 + len(table))))
+            table = checked_types(table, location)
+            yield table.append_column(ROW, pa.array(np.arange(n_rows + 1, n_rows + 1 + len(table))))
             n_rows += len(table)
 
 
 def _is_nested(table: pa.Table, columns: Columns) -> bool:
     names = [name for name in columns.variates.names if name in table.column_names]
-    return any(is_list_type(table.schema.field(name).type) for name in names)
+    return any(is_list(table.schema.field(name).type) for name in names)
 
 
 def _stack(
-    table: pa.Table,
-    columns: Columns,
-    remembered: TimeFormat | None,
-    header: list[TimeFormat],
-    location: SourceLocation,
+    table: pa.Table, columns: Columns, remembered: TimeFormat | None, header: list[TimeFormat], location: SourceLocation
 ) -> pa.Table:
-    """Return a wide table in long form, under the configured names.
-
-    Args:
-        header: the format of the header, if its names are time steps; the format of this table is appended.
-
-    Raises:
-        UserError: a name is invalid, or one file has steps and another has dates.
-    """
+    """Return a wide table in long form, under the configured names."""
     if set(columns.timestamps) <= set(table.column_names):
         stacked = stack_series_columns(table, columns.timestamps)
         return stacked.rename_columns({"item_id": columns.item_ids[0], "target": columns.target})
     known = header[0] if header else remembered
     stacked, time_format = stack_step_columns(table, columns.item_ids, columns.timestamp_format, known, location)
     if header and (header[0].style == "steps") != (time_format.style == "steps"):
-        row = location.describe_row(table["row"][0].as_py())
+        row = location.describe_row(table[ROW][0].as_py())
         raise UserError(f"{location}: some files have numbered columns and others dates, see {row}; write one form")
     header.append(time_format)
     return stacked.rename_columns({"timestamp": columns.timestamps[0], "target": columns.target})
 
 
 def _standardize(table: pa.Table, columns: Columns, items: _ItemIds) -> pa.Table:
-    """Return a long table with the columns `code`, `row`, `timestamp` if there is one, and `value 0`, `value 1`, ..."""
-    result = {"code": pa.array(items.encode(table, columns.item_ids)), "row": table["row"]}
+    """Return a long table with the columns `code`, `ROW`, `timestamp` if there is one, and `value 0`, `value 1`, ..."""
+    result = {"code": pa.array(items.encode(table, columns.item_ids)), ROW: table[ROW]}
     stamps = [name for name in columns.timestamps if name in table.column_names]
     if stamps:
         column = _join_timestamps([table[name] for name in stamps]) if len(stamps) > 1 else table[stamps[0]]
         if getattr(column.type, "extension_name", "") == "pandas.period":
-            column = pa.chunked_array([pa.array(column.to_pandas().dt.to_timestamp())])
+            try:
+                column = pa.chunked_array([pa.array(column.to_pandas().dt.to_timestamp())])
+            except ValueError as error:
+                raise UserError(f"{items.location}: a period cannot be a date: {to_one_line(error)}") from error
         result["timestamp"] = column.dictionary_encode() if pa.types.is_string(column.type) else column
     for position, name in enumerate(columns.variates.names):
         result[f"value {position}"] = table[name]
@@ -183,72 +175,68 @@ def _join_timestamps(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
     return pc.binary_join_element_wise(date, *others, " ")
 
 
-def _join_texts(parts: Sequence[pa.ChunkedArray], separator: str) -> pa.ChunkedArray:
-    """Return the texts of several columns, joined by a separator. A missing text is empty."""
-    return pc.binary_join_element_wise(*(pc.fill_null(to_text(part), "") for part in parts), separator)
+def _encode_ids(
+    table: pa.Table, columns: Sequence[str], location: SourceLocation
+) -> tuple[list[str], np.ndarray] | None:
+    """Return distinct item IDs, and the position of each row's ID among them; None if the table has none.
+
+    The values of several columns are joined by slashes. A backslash precedes a slash or backslash within a value, so
+    that different values have different IDs. A missing value is empty.
+    """
+    parts = [table[name] for name in columns if name in table.column_names]
+    if not parts:
+        return None
+    try:
+        missing = np.logical_and.reduce([part.is_null().to_numpy() for part in parts])
+        refuse_rows(missing, table[ROW].to_numpy(), location, "has no item_id")
+        if len(parts) > 1:
+            texts = [pc.fill_null(to_text(part), "") for part in parts]
+            texts = [pc.replace_substring_regex(text, r"[\\/]", r"\\\0") for text in texts]
+            parts = [pc.binary_join_element_wise(*texts, "/")]
+        encoded = parts[0].combine_chunks()
+        if not pa.types.is_dictionary(encoded.type):
+            encoded = encoded.dictionary_encode()
+        used = encoded.indices.unique()  # a dictionary may have any order, and names without rows
+        names = to_text(encoded.dictionary.take(used)).to_pylist()
+    except pa.ArrowException as error:
+        kinds = " and ".join(str(table.schema.field(name).type) for name in columns if name in table.column_names)
+        raise UserError(f"{location}: the item ID has the type {kinds}; convert it to text") from error
+    positions = np.empty(len(encoded.dictionary), np.int64)
+    positions[used.to_numpy()] = np.arange(len(used))
+    return names, positions[encoded.indices.to_numpy()]
 
 
 class _ItemIds:
     """Number the series in the order of their first rows."""
 
     def __init__(self, location: SourceLocation) -> None:
-        self.names: list[str] = []
-        self._codes: dict[str, int] = {}
-        self._location = location
+        self.codes: dict[str, int] = {}
+        """The number of each item ID, in order."""
+        self.location = location
 
     def encode(self, table: pa.Table, columns: Sequence[str]) -> np.ndarray:
         """Return the number of the series of each row: int32, [n].
 
         Raises:
-            UserError: a row has no item ID, or two series have the same name.
+            UserError: a row has no item ID, or one that is not a text.
         """
-        parts = [table[name] for name in columns if name in table.column_names]
-        if not parts:
-            self._location.has_item_ids = False
-            self.names = ["0"]
-            return np.zeros(len(table), np.int32)
-        missing = np.logical_and.reduce([part.is_null().to_numpy() for part in parts])
-        refuse_rows(missing, table["row"].to_numpy(), self._location, "has no item_id")
-        try:
-            encoded = (_join_texts(parts, _ID_SEPARATOR) if len(parts) > 1 else parts[0]).combine_chunks()
-            if not pa.types.is_dictionary(encoded.type):
-                encoded = encoded.dictionary_encode()
-            used = encoded.indices.unique()  # a dictionary may have any order, and names without rows
-            keys = to_text(encoded.dictionary.take(used)).to_pylist()
-        except pa.ArrowException as error:
-            kinds = " and ".join(str(part.type) for part in parts)
-            raise UserError(f"{self._location}: the item ID has the type {kinds}; convert it to text") from error
-        codes = np.empty(len(encoded.dictionary), np.int32)
-        codes[used.to_numpy()] = [self._code(key) for key in keys]
-        return codes[encoded.indices.to_numpy()]
-
-    def _code(self, key: str) -> int:
-        code = self._codes.setdefault(key, len(self.names))
-        if code == len(self.names):
-            self.names.append(key.replace(_ID_SEPARATOR, "/"))
-        return code
+        found = _encode_ids(table, columns, self.location)
+        if found is None:
+            self.location.has_item_ids = False
+            found = ["0"], np.zeros(len(table), np.int64)
+        names, positions = found
+        codes = [self.codes.setdefault(name, len(self.codes)) for name in names]
+        return np.array(codes, np.int32)[positions]
 
     def check_names(self) -> None:
-        """Refuse two series whose joined names are the same, and warn about names that differ only by spaces.
-
-        Raises:
-            UserError: as described.
-        """
-        if len(set(self.names)) == len(self.names):
-            trimmed = Counter(map(str.strip, self.names))
-            same = [name for name, count in trimmed.items() if count > 1]
-            if same:
-                self._location.warn_once(
-                    f"{len(same)} item IDs occur with and without spaces around them, as separate series: "
-                    f"{first_few(same)}; write them alike if they are the same"
-                )
-            return
-        seen: set[str] = set()
-        name = next(name for name in self.names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise UserError(
-            f"{self._location}: two series have the joined item ID {name!r}, because a value contains a slash; replace "
-            "the slash"
-        )
+        """Warn about names that differ only by spaces."""
+        trimmed = Counter(map(str.strip, self.codes))
+        same = [name for name, count in trimmed.items() if count > 1]
+        if same:
+            self.location.warn_once(
+                f"{len(same)} item IDs occur with and without spaces around them, as separate series: "
+                f"{first_few(same)}; write them alike if they are the same"
+            )
 
 
 def _decide_formats(
@@ -258,11 +246,7 @@ def _decide_formats(
     remembered: ColumnFormats,
     folder: Path | None,
 ) -> tuple[ColumnFormats, Iterator[pa.Table]]:
-    """Return the formats of the columns, and the tables.
-
-    Raises:
-        UserError: a column is ambiguous.
-    """
+    """Return the formats of the columns, and the tables."""
     names = format_names(columns.variates)
     value_columns = {name: f"value {position}" for position, name in enumerate(names)}
     evidence = FormatEvidence(columns.variates, location, columns.timestamp_format, columns.missing_values, remembered)
@@ -275,7 +259,7 @@ def _decide_formats(
     for table in tables:
         evidence.add(table, value_columns)
         spool.append(table)
-    return evidence.decide(columns.decimal), prefetch(spool.drain()) if spool.is_on_disk else spool.drain()
+    return evidence.decide(columns.decimal), prefetch(spool.drain())
 
 
 def _needs_evidence(schema: pa.Schema) -> bool:
@@ -292,14 +276,10 @@ def _needs_evidence(schema: pa.Schema) -> bool:
 
 
 def _require_types(tables: Iterator[pa.Table], location: SourceLocation) -> Iterator[pa.Table]:
-    """Yield tables of typed columns.
-
-    Raises:
-        UserError: a later table has another column, or texts.
-    """
+    """Yield tables of typed columns."""
     has_timestamps: bool | None = None
     for table in tables:
-        row = location.describe_row(table["row"][0].as_py())
+        row = location.describe_row(table[ROW][0].as_py())
         if has_timestamps not in (None, "timestamp" in table.column_names):
             raise UserError(f"{location}: only some files have a timestamp column, see {row}; write it in all or none")
         if _needs_evidence(table.schema):
@@ -316,7 +296,7 @@ def _parse_rows(
     location: SourceLocation,
 ) -> Rows:
     """Return the rows of a long table as numbers."""
-    numbers = table["row"].to_numpy()
+    numbers = table[ROW].to_numpy()
     stamps = numbers
     if formats.timestamp is not None:
         if "timestamp" not in table.column_names:
@@ -343,9 +323,14 @@ def _build_nested_series(
     checks = SeriesChecks(columns, UNIVARIATE, location)
     configured, first = freq, None
     for table in tables:
-        rows = table["row"].to_numpy()
+        rows = table[ROW].to_numpy()
         table_freq = configured or (table.schema.metadata or {}).get(b"freq", b"").decode()
         table_freq = table_freq or _read_freq_column(table, location) or UNKNOWN
+        if table_freq != UNKNOWN:
+            try:
+                parse_freq(table_freq)
+            except UserError as error:
+                raise UserError(f"{location}: {error}") from error
         if first is None:
             first = freq = table_freq
         elif table_freq != first:
@@ -389,51 +374,34 @@ def _parse_list_values(
 
 
 def _read_freq_column(table: pa.Table, location: SourceLocation) -> str:
-    """Return the frequency in the column `freq` of a nested table, `UNKNOWN` if there is none.
-
-    Raises:
-        UserError: a row has another frequency than the first.
-    """
+    """Return the frequency in the column `freq` of a nested table, `UNKNOWN` if there is none."""
     if "freq" not in table.column_names:
         return UNKNOWN
     freqs = to_text(table["freq"])
     different = pc.not_equal(pc.fill_null(freqs, ""), freqs[0].as_py() or "").to_numpy()
     problem = f"has a freq other than {freqs[0]}, that of the first row"
     advice = "write a separate file for each frequency"
-    refuse_rows(different, table["row"].to_numpy(), location, problem, freqs, advice)
+    refuse_rows(different, table[ROW].to_numpy(), location, problem, freqs, advice)
     return freqs[0].as_py() or UNKNOWN
 
 
 def _check_nested_rows(table: pa.Table, columns: Columns, location: SourceLocation) -> pa.Table:
-    """Return a nested table with standard column names and item IDs, by default the positions of the rows.
-
-    Raises:
-        UserError: a row has no target or item ID.
-    """
-    rows = table["row"].to_numpy()
-    standard = {columns.item_ids[0]: "item_id", columns.timestamps[0]: "timestamp", columns.target: "target"}
-    metadata = table.schema.metadata
-    if len(columns.item_ids) > 1:
-        position = table.column_names.index(columns.item_ids[0])
-        joined = _join_texts([table[name] for name in columns.item_ids], "/")
-        table = table.set_column(position, columns.item_ids[0], joined)
+    """Return a nested table with standard column names and item IDs, by default the positions of the rows."""
+    rows = table[ROW].to_numpy()
+    refuse_rows(table[columns.target].is_null().to_numpy(), rows, location, "has no target")
+    found = _encode_ids(table, columns.item_ids, location)
+    names, positions = found or ([str(number - 1) for number in rows], np.arange(len(rows)))
+    metadata, standard = table.schema.metadata, {columns.timestamps[0]: "timestamp", columns.target: "target"}
+    table = table.drop_columns([name for name in columns.item_ids if name in table.column_names])
     table = table.rename_columns([standard.get(name, name) for name in table.column_names])
-    table = table.replace_schema_metadata(metadata)
-    refuse_rows(table["target"].is_null().to_numpy(), rows, location, "has no target")
-    if "item_id" in table.column_names:
-        refuse_rows(table["item_id"].is_null().to_numpy(), rows, location, "has no item_id")
-        return table
-    return table.append_column("item_id", pa.array([str(number - 1) for number in rows]))
+    table = table.append_column("item_id", pa.DictionaryArray.from_arrays(positions, names))
+    return table.replace_schema_metadata(metadata)
 
 
 def _explode(table: pa.Table, location: SourceLocation) -> pa.Table:
-    """Return the long form of a nested table with a list of timestamps per series.
-
-    Raises:
-        UserError: a row has no list of timestamps, or one of another length than its target.
-    """
-    rows = table["row"].to_numpy()
-    if not is_list_type(table.schema.field("timestamp").type):
+    """Return the long form of a nested table with a list of timestamps per series."""
+    rows = table[ROW].to_numpy()
+    if not is_list(table.schema.field("timestamp").type):
         raise UserError(
             f"{location}: {location.describe_row(rows[0])} has no list of timestamps, unlike the rows before it"
         )
@@ -442,4 +410,4 @@ def _explode(table: pa.Table, location: SourceLocation) -> pa.Table:
     refuse_rows(different.to_numpy(), rows, location, "has different numbers of timestamps and values")
     columns = {name: pc.list_flatten(table[name]) for name in ("timestamp", "target")}
     parents = pa.array(np.repeat(np.arange(len(table)), lengths.to_numpy()))
-    return pa.table({**columns, **{name: table[name].take(parents) for name in ("item_id", "row")}})
+    return pa.table({**columns, **{name: table[name].take(parents) for name in ("item_id", ROW)}})

@@ -50,12 +50,7 @@ def _slots(codes: np.ndarray, n_categories: int) -> np.ndarray:
 
 
 def _smoothed_means(slots: np.ndarray, target: np.ndarray, n_slots: int) -> np.ndarray:
-    """Return the smoothed mean target of each slot: [n, n_slots].
-
-    Args:
-        slots: int64, [n, length].
-        target: [n, length].
-    """
+    """Return the smoothed mean target of each slot: [n, n_slots]."""
     n = len(slots)
     known = np.isfinite(target)
     values, weights = np.where(known, target, 0.0).ravel(), known.ravel().astype(np.float64)

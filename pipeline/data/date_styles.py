@@ -117,11 +117,7 @@ def _no_times(n: int) -> Times:
 
 
 def _read_plain_iso(texts: pa.Array) -> Times:
-    """Return texts of the most frequent form, fast.
-
-    Raises:
-        pyarrow.ArrowInvalid: a text has another form.
-    """
+    """Return texts of the most frequent form, fast."""
     utc = re.search(r":\d\d(?:\.\d+)?(Z|[+]00:?00)$", str(texts[0]))
     is_utc = utc is not None and pc.all(pc.match_substring_regex(texts, rf":\d\d(?:\.\d+)?[{utc[1]}]+$")).as_py()
     plain = pc.utf8_slice_codeunits(texts, 0, -len(utc[1])) if utc and is_utc else texts

@@ -39,7 +39,7 @@ _WORDS = {
 }
 _SHORT_YEAR = r"(?i)(?:\d\d?[ ./-])?(?:\d\d?|[a-z]{3,9})[ ./-]\d\d(?:[ T].*)?"
 _MIN_YEAR, _MAX_YEAR = 1678, 2261  # those of pandas
-_FIRST_SECOND, _AFTER_LAST_SECOND = np.datetime64(f"{_MIN_YEAR}", "s"), np.datetime64(f"{_MAX_YEAR + 1}", "s")
+FIRST_SECOND, AFTER_LAST_SECOND = np.datetime64(f"{_MIN_YEAR}", "s"), np.datetime64(f"{_MAX_YEAR + 1}", "s")
 _FIRST_VALUES = 100  # enough to exclude most styles, so that few are tried on the other values
 _FINANCIAL_YEAR = r"(?P<year>\d{4})[/-](?P<next>\d{2})"
 
@@ -253,8 +253,8 @@ def parse_times(
         "that is not a date": np.isnat(times.local),
         f"with{' a' if time_format.zone == 'none' else 'out'} time zone": times.zoned == (time_format.zone == "none"),
         "finer than a second, the resolution of the Arrow store": times.finer,
-        f"outside the years {_MIN_YEAR} to {_MAX_YEAR}": (times.local < _FIRST_SECOND)
-        | (times.local >= _AFTER_LAST_SECOND),
+        f"outside the years {_MIN_YEAR} to {_MAX_YEAR}": (times.local < FIRST_SECOND)
+        | (times.local >= AFTER_LAST_SECOND),
     }.items():
         if invalid.any():
             advice = f"the column has {time_format.describe()}"

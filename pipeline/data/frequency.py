@@ -46,7 +46,7 @@ def parse_freq(freq: str) -> pd.offsets.BaseOffset:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             offset = pd.tseries.frequencies.to_offset(freq)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise UserError(
             f"data.freq: {freq!r} is not a pandas frequency; write h, 30min, D, W, MS, QS, YS or B"
         ) from error

@@ -132,12 +132,7 @@ def _find_begin(table: Store, table_index: int, store: Store, index: int, locati
 def _recode_categories(
     name: str, table: Mapping[str, tuple[str, ...]], history: Mapping[str, tuple[str, ...]], location: str
 ) -> np.ndarray | None:
-    """Return the position among the history's categories of each category of the table, None for numbers.
-
-    Args:
-        name: a covariate.
-        table, history: categories of each categorical covariate.
-    """
+    """Return the position among the history's categories of each category of the table, None for numbers."""
     if (name in table) != (name in history):
         types = "text, but numbers in the history" if name in table else "numbers, but text in the history"
         raise UserError(f"{location}: the covariate {name} is {types}; write it in the same way in both")

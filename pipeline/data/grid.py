@@ -27,6 +27,8 @@ EPOCH = np.datetime64(0, "s")
 _MAX_SERIES_FOR_FREQ = 1000  # enough for a majority vote, and fast
 # A longer series with fewer than one value in 1,000 steps is refused, because a year may be mistyped.
 _MAX_SPARSE_LENGTH, _MAX_SPARSITY = 1_000_000, 1000
+# So are series that together have more than 2^28 steps (1 GiB) and more than 20 for each row; events have about ten.
+_MAX_SPARSE_STEPS, _MAX_GROWTH = 1 << 28, 20
 # float32 has fewer than 100 values between the minimum and the maximum of a series with a smaller range.
 _MIN_RELATIVE_RANGE = 100 * 2.0**-23
 _MAX_COARSE_DENSITY = 0.75  # a series with more of the steps has the common frequency; business days are 5 of 7 days
@@ -94,6 +96,7 @@ def build_series(
         ends = np.append(begins[1:], len(steps))
         lengths = steps[ends - 1] + 1
         series_names = [names[code] for code in rows.codes[begins].tolist()]
+        checks.check_lengths(series_names, ends - begins, lengths, sorter.n_rows, freq)
         checks.check_values(series_names, rows.values, begins, ends)
         if may_differ:
             checks.check_frequencies(series_names, rows.stamps.view("M8[s]"), begins, ends, lengths, freq)
@@ -102,7 +105,8 @@ def build_series(
         for name, start, (begin, end, length) in zip(series_names, starts, bounds):
             target = values[:, begin:end]
             if length > end - begin:
-                target = _fill_gaps(target, steps[begin:end], length, name, location)
+                target = np.full((len(values), length), np.nan, np.float32)
+                target[:, steps[begin:end]] = values[:, begin:end]
             if columns.wide and (known := ~np.isnan(target[0])).any():
                 first = int(known.argmax())
                 start, target = timestamps(np.array([start]), freq, np.array([[first]]))[0, 0], target[:, first:]
@@ -121,7 +125,32 @@ class SeriesChecks:
         self._common_freq = ""
         self._other_freq: list[str] = []
         self._perhaps_other_freq: list[str] = []
-        self._n_filled = 0
+        self._n_filled = self._n_steps = 0
+
+    def check_lengths(
+        self, names: Sequence[str], n_rows: np.ndarray, lengths: np.ndarray, n_all: int, freq: str
+    ) -> None:
+        """Refuse series whose grids have far more steps than they have rows.
+
+        Args:
+            names: item IDs, [n_series].
+            n_rows, lengths: numbers of rows and steps of each series, int64, [n_series].
+            n_all: number of rows of all series, also of other calls.
+
+        Raises:
+            UserError: one series, or all series together have too many steps.
+        """
+        sparse = (lengths > _MAX_SPARSE_LENGTH) & (lengths > _MAX_SPARSITY * n_rows)
+        if sparse.any():
+            index = int(sparse.argmax())
+            problem = f"series {names[index]} has {n_rows[index]} values in {lengths[index]} steps"
+            raise UserError(f"{self._location}: {problem}; check for a mistyped timestamp")
+        self._n_steps += int(lengths.sum())
+        if self._n_steps > max(_MAX_SPARSE_STEPS, _MAX_GROWTH * n_all):
+            raise UserError(
+                f"{self._location}: its {n_all:,} rows are in more than {self._n_steps:,} steps of frequency {freq!r}; "
+                "set data.freq to a coarser frequency, aggregate the rows, or check for mistyped timestamps"
+            )
 
     def check_values(self, names: Sequence[str], values: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> None:
         """Record the series without a value, and those whose variation float32 rounds (2,000,000,000 plus or minus 40).
@@ -243,11 +272,7 @@ def _infer_common_freq(sorter: RowSorter) -> str | None:
 
 
 def _check_numbered_steps(sorter: RowSorter, freq: str | None, location: SourceLocation) -> None:
-    """Refuse numbered steps that are more than one apart, and a frequency for them.
-
-    Raises:
-        UserError: as described.
-    """
+    """Refuse numbered steps that are more than one apart, and a frequency for them."""
     if freq is not None:
         raise UserError(f"{location}: the timestamps are step numbers, which have no frequency; remove data.freq")
     spacing = 0
@@ -264,11 +289,7 @@ def _check_numbered_steps(sorter: RowSorter, freq: str | None, location: SourceL
 
 
 def _merge_duplicates(rows: Rows, names: Sequence[str], columns: Columns, location: SourceLocation) -> Rows:
-    """Return rows with one row for each timestamp of a series.
-
-    Raises:
-        UserError: a timestamp is repeated, and data.duplicates is `error`.
-    """
+    """Return rows with one row for each timestamp of a series."""
     is_repeated = np.zeros(len(rows.codes), bool)
     is_repeated[1:] = (rows.codes[1:] == rows.codes[:-1]) & (rows.stamps[1:] == rows.stamps[:-1])
     if not is_repeated.any():
@@ -312,14 +333,7 @@ def _refuse_duplicate(rows: Rows, index: int, names: Sequence[str], columns: Col
 def _grid_steps(
     rows: Rows, begins: np.ndarray, freq: str, names: Sequence[str], location: SourceLocation
 ) -> np.ndarray:
-    """Return the number of steps of each row from the start of its series: int64, [n].
-
-    Args:
-        begins: the first row of each series.
-
-    Raises:
-        UserError: a timestamp is not on the grid of its series.
-    """
+    """Return the number of steps of each row from the start of its series: int64, [n]."""
     counts = np.diff([*begins, len(rows.codes)])
     starts = np.repeat(rows.stamps[begins], counts)
     steps = steps_between(starts.view("M8[s]"), rows.stamps.view("M8[s]"), freq)
@@ -337,19 +351,3 @@ def _grid_steps(
             f"to another frequency{period_end_hint(freq)}, fix the row, or aggregate irregular rows, such as to hours"
         )
     return steps
-
-
-def _fill_gaps(values: np.ndarray, steps: np.ndarray, length: int, name: str, location: SourceLocation) -> np.ndarray:
-    """Return the values of a series on its grid, NaN at missing steps: float32, [n_variates, length].
-
-    Args:
-        values: float32, [n_variates, n].
-        steps: ascending int64, [n].
-    """
-    if length > _MAX_SPARSE_LENGTH and length > _MAX_SPARSITY * len(steps):
-        raise UserError(
-            f"{location}: series {name} has {len(steps)} values in {length} steps; check for a mistyped timestamp"
-        )
-    full = np.full((len(values), length), np.nan, np.float32)
-    full[:, steps] = values
-    return full

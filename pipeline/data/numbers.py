@@ -163,6 +163,8 @@ def parse_numbers(
     column = pa.chunked_array([column] if isinstance(column, pa.Array) else column.chunks, column.type).cast(kind)
     if is_text(kind):
         values = _parse_texts(column.cast(pa.string()), number_format.decimal or ".", missing, name, rows, location)
+    elif pa.types.is_decimal(kind):  # pyarrow's cast of decimals to float64 is not exact
+        values = column.cast(pa.string()).cast(pa.float64()).to_numpy()
     elif any(check(kind) for check in _TYPES):
         values = column.cast(pa.float64(), safe=False).to_numpy()
     else:

@@ -5,6 +5,9 @@ import pyarrow as pa
 
 from pipeline.core.errors import UserError
 
+ROW = "row number\0"
+"""Column of the number of each row from 1; no column of a file has this name."""
+
 
 class SourceLocation:
     """Name a source in messages, and the file that each of its rows comes from."""
@@ -67,15 +70,51 @@ def is_text(kind: pa.DataType) -> bool:
     return any(check(value_type) for check in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
 
 
+def is_list(kind: pa.DataType) -> bool:
+    """Return whether the values of a column are lists, of any of Arrow's list types."""
+    return any(check(kind) for check in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
+
+
+def checked_types(table: pa.Table, location: SourceLocation) -> pa.Table:
+    """Return a table without nulls in the dictionaries of its columns, which crash functions of pyarrow.
+
+    Raises:
+        UserError: a column has neither texts, numbers, dates and the like, nor lists of them.
+    """
+    kinds = set(table.schema.types)
+    refused = {kind for kind in kinds if not _is_supported(kind.value_type if is_list(kind) else kind)}
+    for position, field in enumerate(table.schema) if refused or any(map(pa.types.is_dictionary, kinds)) else ():
+        name, kind, column = field.name, field.type, table[position]
+        if kind in refused:
+            raise UserError(f"{location}: the column {name} has the type {kind}; convert it to text, numbers or dates")
+        if pa.types.is_dictionary(kind) and any(chunk.dictionary.null_count for chunk in column.chunks):
+            is_empty = pa.types.is_null(kind.value_type)
+            table = table.set_column(position, name, pa.nulls(len(table)) if is_empty else column.cast(kind.value_type))
+    return table
+
+
+def _is_supported(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        try:
+            pa.lib.string_to_tzinfo(kind.tz)
+        except (KeyError, ValueError, OSError):  # that of zoneinfo is a KeyError
+            return False
+    if is_text(kind) or getattr(kind, "extension_name", "") == "pandas.period":
+        return True
+    checks = (
+        pa.types.is_primitive,
+        pa.types.is_decimal,
+        pa.types.is_null,
+        pa.types.is_binary,
+        pa.types.is_large_binary,
+    )
+    return any(check(kind) for check in checks)
+
+
 def to_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a column cast to strings."""
     return column if pa.types.is_string(column.type) else column.cast(pa.string())
-
-
-def distinct_values(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
-    """Return the distinct values of a column in order of appearance, and the position of the first of each."""
-    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
-    return encoded.dictionary, np.unique(encoded.indices.to_numpy(), return_index=True)[1]
 
 
 def refuse_rows(

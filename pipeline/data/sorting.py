@@ -107,7 +107,7 @@ class _Runs:
 
     def __init__(self, folder: Path) -> None:
         check_writable_folder(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)
         weakref.finalize(self, self._file.close)
         self._starts: list[list[int]] = []  # of the fields of each run, in bytes
@@ -163,11 +163,7 @@ def _join_fields(parts: list[Rows]) -> Iterator[np.ndarray]:
 
 
 def _divide_codes(n_rows: np.ndarray, max_rows: int) -> np.ndarray:
-    """Return the bounds of ranges of codes with at most `max_rows` rows, or with a single code: int32, [n_ranges + 1].
-
-    Args:
-        n_rows: number of rows of each code, int64, [n_codes].
-    """
+    """Return the bounds of ranges of codes with at most `max_rows` rows, or a single code: int32, [n_ranges + 1]."""
     n_before, bounds = np.concatenate([[0], np.cumsum(n_rows)]), [0]
     while bounds[-1] < len(n_rows):
         last = int(np.searchsorted(n_before, n_before[bounds[-1]] + max_rows, side="right")) - 1
@@ -206,9 +202,6 @@ def _sort_keys(keys: np.ndarray) -> np.ndarray | None:
     """Sort keys in place, and return their former positions, or None if they were sorted.
 
     Keys with the position in the lowest bits are sorted several times faster than by np.argsort.
-
-    Args:
-        keys: not negative, int64, [n], with as many bits left as n has.
     """
     if (keys[1:] >= keys[:-1]).all():
         return None

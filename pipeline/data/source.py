@@ -1,14 +1,15 @@
 """Opening of any source as an Arrow store. A file is converted once and cached. Data in memory stay in memory."""
 
 import logging
-from array import array
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.arguments import name_arguments
 from pipeline.config import Config, DataConfig, Source, SqlSource, listed, source_name
@@ -21,7 +22,7 @@ from pipeline.data.cache import Cache
 from pipeline.data.column_formats import ColumnFormats
 from pipeline.data.columns import Columns, select_columns
 from pipeline.data.convert import convert
-from pipeline.data.frequency import UNKNOWN
+from pipeline.data.frequency import UNKNOWN, parse_freq
 from pipeline.data.numbers import array_to_float32
 from pipeline.data.readers import gluonts_freq, hub_commit, read_tables, source_files
 from pipeline.data.readers.arrow import validated
@@ -30,7 +31,7 @@ from pipeline.data.rows import SourceLocation
 # Limits of the search for missing values, so that opening a large store stays fast.
 _MAX_CHECKED_SERIES = 10_000
 _MAX_CHECKED_STEPS = 1 << 24
-_LAYOUT = 10  # increase it when the result of a conversion changes, so that cached ones are not used
+_LAYOUT = 11  # increase it when the result of a conversion changes, so that cached ones are not used
 _ROWS_FOR_THREADS = 100_000
 _NAMES_PER_CHUNK = 65_536  # an Arrow array takes less memory than a list of strings
 logger = logging.getLogger(__name__)
@@ -80,9 +81,8 @@ def open_configured(
     if source is None:
         source = str(config.dummy_path())
         if not config.dummy_path().is_file():
-            raise UserError(
-                f"no data is given, and {source} does not exist; name a file, or run chronos-native generate"
-            )
+            advice = "name a file, or run chronos-native generate"
+            raise UserError(f"no data is given, and {source} does not exist; {advice}")
     cache = Cache(config.cache_path(), config.paths.cache_size)
     return _open(source, cache, columns_from_config(config), freq or config.data.freq, formats)
 
@@ -97,35 +97,27 @@ def open_stores(config: Config, source: Source | None) -> list[Store]:
         UserError: the source is missing or invalid.
     """
     must_convert = config.data.freq is not None or config.data.fill_missing is not None
-    if isinstance(source, str) and not must_convert and Path(source).is_dir():
+    if isinstance(source, str) and not must_convert:
         columns = columns_from_config(config)
-        stores = []
-        try:
-            for file in source_files(source):
-                stores.append(open_store(file))
-                _check_variates(stores[-1], columns)
-            return stores
-        except NotAStore:
-            pass
+        with suppress(NotAStore), _report_errors(source):
+            if Path(source).is_dir():
+                stores = [open_store(file) for file in source_files(source)]
+                for store in stores:
+                    _check_variates(store, columns)
+                return stores
     return [open_configured(config, source)]
 
 
 def columns_from_config(config: Config) -> Columns:
     """Return the names of the columns of sources in a configuration, and how their cells are read."""
     data = config.data
+    item_id, timestamp = (
+        names if isinstance(names, str) else tuple(names) for names in (data.id_column, data.timestamp_column)
+    )
+    same = "wide decimal encoding sheet timestamp_format skip_rows fill_missing duplicates".split()
+    missing = tuple(listed(data.missing_values))
     return Columns(
-        item_id=data.id_column if isinstance(data.id_column, str) else tuple(data.id_column),
-        timestamp=data.timestamp_column if isinstance(data.timestamp_column, str) else tuple(data.timestamp_column),
-        variates=data.variates(),
-        wide=data.wide,
-        decimal=data.decimal,
-        encoding=data.encoding,
-        sheet=data.sheet,
-        timestamp_format=data.timestamp_format,
-        skip_rows=data.skip_rows,
-        missing_values=tuple(listed(data.missing_values)),
-        fill_missing=data.fill_missing,
-        duplicates=data.duplicates,
+        item_id, timestamp, data.variates(), missing_values=missing, **{name: getattr(data, name) for name in same}
     )
 
 
@@ -133,9 +125,6 @@ def _check_variates(store: Store, columns: Columns) -> None:
     """Check that a store opened without conversion has the requested variates.
 
     A single target may have any name, and default columns accept any variates.
-
-    Raises:
-        UserError: other variates are requested.
     """
     wanted, given = columns.variates, store.variates
     single = len(wanted) == len(given) == len(wanted.targets) == len(given.targets) == 1
@@ -147,18 +136,36 @@ def _check_variates(store: Store, columns: Columns) -> None:
 
 
 def _open(source: Any, cache: Cache, columns: Columns, freq: str | None, formats: ColumnFormats) -> Store:
-    if isinstance(source, np.ndarray):
-        store = _open_array(source, freq, columns.fill_missing)
-    elif isinstance(source, (str, Path, SqlSource)):
-        store = _open_path(str(source) if isinstance(source, Path) else source, cache, columns, freq, formats)
-    else:
-        location = SourceLocation("the DataFrame" if isinstance(source, pd.DataFrame) else "the table")
+    source = str(source) if isinstance(source, Path) else source
+    is_path = isinstance(source, (str, SqlSource))
+    name = "the DataFrame" if isinstance(source, pd.DataFrame) else "the table"
+    location = SourceLocation(source_name(source) if is_path else name)
+    with _report_errors(location):
+        if freq:
+            parse_freq(freq)
+        if is_path:
+            return _open_path(source, cache, columns, freq, formats, location)
+        if isinstance(source, np.ndarray):
+            return _open_array(source, freq, columns.fill_missing)
         table = _to_table(source)
         table = table.select(select_columns(table.column_names, columns, location, location))
         found, series = convert([table], columns, location, freq, formats)
         store = store_from_series(_refuse_duplicate_ids(series, location), found)
         _log_findings(store, str(location), location.warnings)
-    return store
+        return store
+
+
+@contextmanager
+def _report_errors(source: object) -> Iterator[None]:
+    """Raise a UserError of one line that names the source if the block fails for a reason that is not in this code."""
+    try:
+        yield
+    except UserError as error:  # names of files, columns and series may have line breaks
+        raise UserError(to_one_line(error)) from error
+    except (OSError, MemoryError, RecursionError, OverflowError, UnicodeError, pa.ArrowException) as error:
+        problem = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        message = ValueError(f"cannot read {source}: {problem}; check that it is complete and of the right types")
+        raise UserError(to_one_line(message)) from error
 
 
 def _open_array(source: np.ndarray, freq: str | None, fill_missing: float | None) -> Store:
@@ -174,17 +181,13 @@ def _open_array(source: np.ndarray, freq: str | None, fill_missing: float | None
 
 
 def _to_table(source: Any) -> pa.Table:
-    """Return a table in memory, of pandas, polars, pyarrow or any library with Arrow's PyCapsule interface.
-
-    Raises:
-        UserError: the source is not a table, has no rows, or has a column of an unsupported type.
-    """
+    """Return a table in memory, of pandas, polars, pyarrow or any library with Arrow's PyCapsule interface."""
     if not isinstance(source, (pd.DataFrame, pa.Table)) and not hasattr(source, "__arrow_c_stream__"):
         raise UserError(f"a source is a path, a DataFrame, an Arrow table or an array, got {type(source).__name__}")
     if not isinstance(source, pd.DataFrame):
         try:
             return validated(pa.table(source))
-        except pa.ArrowException as error:
+        except Exception as error:  # of pyarrow, or of the library of the table
             raise UserError(f"the table has a column of an unsupported type: {to_one_line(error)}") from error
     if source.empty:
         raise UserError("the DataFrame has no rows")
@@ -202,95 +205,64 @@ def _to_table(source: Any) -> pa.Table:
         raise UserError(f"the DataFrame has a column of an unsupported type: {to_one_line(error)}") from error
 
 
-def _open_path(source: Source, cache: Cache, columns: Columns, freq: str | None, formats: ColumnFormats) -> Store:
-    location = SourceLocation(source_name(source))
+def _open_path(
+    source: Source, cache: Cache, columns: Columns, freq: str | None, formats: ColumnFormats, location: SourceLocation
+) -> Store:
+    """Return the store of a source, converted unless it is in the cache."""
+    identity: object = None  # of the content; None converts it at each call, in the first process
     if isinstance(source, SqlSource):
         from pipeline.data.readers.sql import read_query
 
         key = fingerprint([], _LAYOUT, columns, freq, str(location), source.query, formats)
         tables = read_query(source.query, source.url, columns, location)
-        return _convert_to_cache(tables, key, None, cache, columns, freq, formats, location)
-    files = source_files(source)
-    identity: object = None
-    if len(files) == 1 and files[0].suffix == ".arrow" and freq is None and columns.fill_missing is None:
-        try:
-            store = open_store(files[0])
-        except NotAStore:
-            pass
-        else:
-            _check_variates(store, columns)
-            _log_findings(store, source, [])
-            return store
-    if "://" in source:
-        from pipeline.data.readers import remote
+    else:
+        files = source_files(source)
+        if len(files) == 1 and files[0].suffix == ".arrow" and freq is None and columns.fill_missing is None:
+            with suppress(NotAStore):
+                store = open_store(files[0])
+                _check_variates(store, columns)
+                _log_findings(store, source, [])
+                return store
+        if "://" in source:
+            from pipeline.data.readers import remote
 
-        freq, identity = freq or remote.gluonts_freq(source), remote.identity(source)
-    elif not files:
-        identity = hub_commit(source)
-    freq = freq or gluonts_freq(source)
-    # The item IDs of several files may be the names of the files.
-    names = [] if len(files) == 1 else [str(file.relative_to(source)) for file in files] or str(location)
-    key = fingerprint(files, _LAYOUT, columns, freq, names, identity, formats)
-    tables = read_tables(source, columns, location, cache.folder)
-    return _convert_to_cache(tables, key, files or identity, cache, columns, freq, formats, location)
-
-
-def _convert_to_cache(
-    tables: Iterator[pa.Table],
-    key: str,
-    identity: object,
-    cache: Cache,
-    columns: Columns,
-    freq: str | None,
-    formats: ColumnFormats,
-    location: SourceLocation,
-) -> Store:
-    """Return the store of a source, converted unless it is in the cache.
-
-    Args:
-        key: name of the store in the cache.
-        identity: files or checksums that identify the content; None converts it at each call, in the first process.
-    """
+            freq, identity = freq or remote.gluonts_freq(source), remote.identity(source)
+        elif not files:
+            identity = hub_commit(source)
+        freq = freq or gluonts_freq(source)
+        # The item IDs of several files may be the names of the files.
+        names = [] if len(files) == 1 else [str(file.relative_to(source)) for file in files] or str(location)
+        key = fingerprint(files, _LAYOUT, columns, freq, names, identity, formats)
+        tables, identity = read_tables(source, columns, location, cache.folder), files or identity
     may_be_outdated = identity is None and Processes().rank == 0
-    if may_be_outdated or not cache.has(key):
+    opened = None if may_be_outdated else cache.open(key)
+    if opened is None:
         logger.info("converting %s", location)
         found, series = convert(tables, columns, location, freq, formats, cache.folder)
-        cache.write(key, _refuse_duplicate_ids(series, location), found, location)
-    store, warnings = cache.open(key)
+        opened = cache.write(key, _refuse_duplicate_ids(series, location), found, location)
+    store, warnings = opened
     _log_findings(store, str(location), warnings)
     return store
 
 
 def _refuse_duplicate_ids(series: Iterable[Series], location: SourceLocation) -> Iterator[Series]:
-    """Yield the series, and refuse duplicate item IDs at the end; a million IDs take about 20 MB.
-
-    Raises:
-        UserError: two series have the same item ID.
-    """
-    hashes, names, chunks = array("q"), [], []
+    """Yield the series, and refuse duplicate item IDs at the end; a million IDs take about 20 MB until then."""
+    names: list[str] = []
+    chunks = []
     for item in series:
-        hashes.append(hash(item.item_id))
         names.append(item.item_id)
         if len(names) == _NAMES_PER_CHUNK:
             chunks.append(pa.array(names))
             names = []
         yield item
-    id_hashes = np.frombuffer(hashes, np.int64)
-    if (np.diff(np.sort(id_hashes)) == 0).any():
-        order = np.argsort(id_hashes, kind="stable")
-        same_hash = np.flatnonzero(np.diff(id_hashes[order]) == 0)
-        all_names = pa.chunked_array([*chunks, pa.array(names, pa.string())])
-        for first, second in zip(order[same_hash].tolist(), order[same_hash + 1].tolist()):
-            if all_names[first] == all_names[second]:
-                raise UserError(f"{location}: two series have the item ID {all_names[first]}; rename one of them")
+    ids = pa.chunked_array([*chunks, pa.array(names, pa.string())])
+    if pc.count_distinct(ids).as_py() < len(ids):
+        repeated = next(found for found in pc.value_counts(ids).to_pylist() if found["counts"] > 1)
+        raise UserError(f"{location}: two series have the item ID {repeated['values']}; rename one of them")
 
 
 def _log_findings(store: Store, source: str, warnings: list[str]) -> None:
-    """Log the formats of the columns of a store, the warnings of its conversion, and its missing values.
-
-    Raises:
-        UserError: the store has no series.
-    """
+    """Log the formats of the columns of a store, the warnings of its conversion, and its missing values."""
     if len(store) == 0:
         raise UserError(f"{source} has no series")
     if store.formats != ColumnFormats():
@@ -303,41 +275,24 @@ def _log_findings(store: Store, source: str, warnings: list[str]) -> None:
             "name it with data.timestamp_column",
             source,
         )
-    _warn_about_missing_ends(store, source)
-    _warn_about_sparse_series(store, source)
+    _warn_about_missing_values(store, source)
 
 
-def _warn_about_missing_ends(store: Store, source: str) -> None:
-    begins, lengths = store.offsets[:_MAX_CHECKED_SERIES], store.lengths[:_MAX_CHECKED_SERIES]
-    ends = begins + lengths
-    n_missing = [
-        int(np.argmin(np.isnan(store.values[begin:end][::-1]))) or int(end - begin)
-        for begin, end in zip(begins.tolist(), ends.tolist())
-        if end > begin and np.isnan(store.values[end - 1])
-    ]
-    if n_missing:
-        logger.warning(
-            "%s: %d series end with missing values, of at most %d steps; forecasts start after these steps, so delete "
-            "rows of the future",
-            source,
-            len(n_missing),
-            max(n_missing),
-        )
-
-
-def _warn_about_sparse_series(store: Store, source: str) -> None:
-    """Warn if most steps are missing."""
-    n_steps = n_known = 0
+def _warn_about_missing_values(store: Store, source: str) -> None:
+    """Warn about series that end with missing values, and if most steps of the first series are missing."""
+    n_missing = n_steps = n_known = longest = 0
     for index in range(min(len(store), _MAX_CHECKED_SERIES)):
-        if n_steps > _MAX_CHECKED_STEPS:
-            break
         values = store.target(index)
-        n_steps, n_known = n_steps + len(values), n_known + int(np.count_nonzero(~np.isnan(values)))
-    if 2 * n_known < n_steps:
+        if len(values) and np.isnan(values[-1]):
+            n_missing, longest = n_missing + 1, max(longest, int(np.argmin(np.isnan(values[::-1]))) or len(values))
+        if n_steps <= _MAX_CHECKED_STEPS:
+            n_steps, n_known = n_steps + len(values), n_known + int(np.count_nonzero(~np.isnan(values)))
+    if n_missing:
+        advice = "forecasts start after these steps, so delete rows of the future"
         logger.warning(
-            "%s: only %.0f%% of the steps of frequency %r have a value; set data.fill_missing 0 if a missing "
-            "value means zero, or data.freq to a coarser frequency",
-            source,
-            100 * n_known / n_steps,
-            store.freq,
+            "%s: %d series end with missing values, of at most %d steps; %s", source, n_missing, longest, advice
         )
+    if 2 * n_known < n_steps:
+        advice = "set data.fill_missing 0 if a missing value means zero, or data.freq to a coarser frequency"
+        share = f"{100 * n_known / n_steps:.0f}%"
+        logger.warning("%s: only %s of the steps of frequency %r have a value; %s", source, share, store.freq, advice)

@@ -26,11 +26,6 @@ class Spool:
         self._n_bytes = 0
         self._file: Any = None
 
-    @property
-    def is_on_disk(self) -> bool:
-        """Whether tables were written to the file."""
-        return self._file is not None
-
     def append(self, table: pa.Table) -> None:
         """Add a table.
 
@@ -60,7 +55,7 @@ class Spool:
         with report_disk_errors(self._folder or Path("the temporary folder")):
             if self._file is None:
                 if self._folder is not None:
-                    self._folder.mkdir(parents=True, exist_ok=True)
+                    self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._file = TemporaryFile(dir=self._folder)
             for table in self._tables:
                 with pa.ipc.new_stream(self._file, table.schema) as writer:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from pipeline.core.errors import UserError
 from pipeline.data.dates import DAY_PATTERNS, PERIOD_PATTERN, TimeEvidence, TimeFormat, parse_times
-from pipeline.data.rows import SourceLocation
+from pipeline.data.rows import ROW, SourceLocation
 
 _DATES = [re.compile(form) for form in (rf"(?=(.*\d){{4}})\d[\d\s./:TZ+-]*|{PERIOD_PATTERN}", *DAY_PATTERNS)]
 _NUMBERED = re.compile(r"([A-Za-z]{0,8}[ _-]?)0*(\d+)")
@@ -49,10 +49,10 @@ def stack_series_columns(table: pa.Table, timestamps: tuple[str, ...]) -> pa.Tab
     Returns:
         The columns `item_id`, those of the timestamps, `target` and `row`.
     """
-    series = [name for name in table.column_names if name not in (*timestamps, "row")]
+    series = [name for name in table.column_names if name not in (*timestamps, ROW)]
     cell_rows = np.tile(np.arange(len(table)), len(series))
     names = pa.DictionaryArray.from_arrays(np.repeat(np.arange(len(series)), len(table)), pa.array(series, pa.string()))
-    columns = {name: table[name].combine_chunks().take(pa.array(cell_rows)) for name in (*timestamps, "row")}
+    columns = {name: table[name].combine_chunks().take(pa.array(cell_rows)) for name in (*timestamps, ROW)}
     return pa.table({"item_id": names, "target": _concat_columns(table, series), **columns})
 
 
@@ -78,7 +78,7 @@ def stack_step_columns(
     Raises:
         UserError: a column name is not a valid date or is ambiguous, or two names are the same date.
     """
-    steps = [name for name in table.column_names if name not in (*item_ids, "row")]
+    steps = [name for name in table.column_names if name not in (*item_ids, ROW)]
     numbered = [_NUMBERED.fullmatch(name) for name in steps]
     is_numbered = not any(date.fullmatch(steps[0]) for date in _DATES) and all(numbered)
     names = pa.chunked_array([pa.array([match[2] for match in numbered if match] if is_numbered else steps)])
@@ -94,7 +94,7 @@ def stack_step_columns(
         first, second = (steps[int(index)] for index in order[repeated[0] : repeated[0] + 2])
         raise UserError(f"{location}: its columns {first!r} and {second!r} have the same date; keep one of them")
     cell_rows = np.tile(np.arange(len(table)), len(steps))
-    columns = {name: table[name].combine_chunks().take(pa.array(cell_rows)) for name in (*item_ids, "row")}
+    columns = {name: table[name].combine_chunks().take(pa.array(cell_rows)) for name in (*item_ids, ROW)}
     values = _concat_columns(table, steps)
     stacked = pa.table({**columns, "timestamp": pa.array(stamps.repeat(len(table))), "target": values})
     if time_format.style != "steps":
@@ -108,7 +108,7 @@ def stack_step_columns(
 def _concat_columns(table: pa.Table, names: list[str]) -> pa.Array:
     """Return the values of columns, one after the other; null for an empty text."""
     types = [table.schema.field(name).type for name in names]
-    value_type = pa.float64() if all(map(_is_number, types)) else pa.string()
+    value_type = pa.float64() if all(map(_is_number, set(types))) else pa.string()
     columns = (table[name] for name in names)
     if pa.types.is_string(value_type):
         columns = (_to_neutral_texts(column) if _is_number(column.type) else column for column in columns)

@@ -144,12 +144,12 @@ class Task:
         windows = []
         for series in range(len(self.store)):
             targets = self.store.rows(series)[: len(self.store.variates.targets)]
-            for origin in range(self.n_origins, 0, -1):
+            n_origins = min(self.n_origins, (targets.shape[1] - 1) // self.prediction_length)
+            for origin in range(n_origins, 0, -1):
                 start = targets.shape[1] - origin * self.prediction_length
-                if start > 0:
-                    known = ~np.isnan(targets[:, :start]).all(axis=1)
-                    if not np.isnan(targets[known, start : start + self.prediction_length]).all():
-                        windows.append((series, start))
+                known = ~np.isnan(targets[:, :start]).all(axis=1)
+                if not np.isnan(targets[known, start : start + self.prediction_length]).all():
+                    windows.append((series, start))
         if windows:
             return sorted(windows, key=lambda window: -window[1])
         if (self.store.lengths > self.prediction_length).any():

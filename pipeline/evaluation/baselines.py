@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache, partial
-from multiprocessing import get_context
 
 import numpy as np
 
 from pipeline.core.metrics import INTERVALS, WQL_LEVELS, ForecastFunction, seasonal_naive
+from pipeline.core.processes import WorkerPool
 from pipeline.core.series import History, target_rows
 
 SEASONAL_NAIVE = "seasonal naive"
@@ -62,9 +61,9 @@ def statistical_forecast(name: str, season: int) -> ForecastFunction:
 
 
 @lru_cache
-def _process_pool() -> ProcessPoolExecutor:
+def _process_pool() -> WorkerPool:
     """Return processes that run until the program ends, since starting them takes longer than most batches."""
-    return ProcessPoolExecutor(os.cpu_count(), get_context("spawn"))
+    return WorkerPool(os.cpu_count() or 1)
 
 
 def _fit_and_forecast(name: str, season: int, prediction_length: int, history: np.ndarray) -> np.ndarray | None:

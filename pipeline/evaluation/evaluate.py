@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import Config
+from pipeline.core.checks import check_outputs
 from pipeline.core.errors import UserError
-from pipeline.core.files import check_writable_folder
+from pipeline.core.locks import locked
 from pipeline.core.metrics import ForecastFunction
 from pipeline.core.processes import Processes
 from pipeline.core.progress import progress
@@ -26,7 +27,7 @@ from pipeline.evaluation.baselines import SEASONAL_NAIVE, STATISTICAL, naive_for
 from pipeline.evaluation.comparison import compare_evaluations, conclude
 from pipeline.evaluation.forecasts import write_forecasts
 from pipeline.evaluation.ranking import rank, tied_with_best
-from pipeline.evaluation.report.files import FORECASTS, PAGE, check_report_folder, write_report
+from pipeline.evaluation.report.files import FILES, FORECASTS, PAGE, check_report_folder, report_files, write_report
 from pipeline.evaluation.report.page import Findings, base_of, label_models, shown_model
 from pipeline.evaluation.report.pictures import collect_pictures
 from pipeline.evaluation.report.rows import (
@@ -37,7 +38,7 @@ from pipeline.evaluation.report.rows import (
     step_rows,
     training_rows,
 )
-from pipeline.evaluation.tasks import open_tasks, source_names
+from pipeline.evaluation.tasks import input_paths, open_tasks, source_names
 from pipeline.models.checkpoint import read_training_info, weights_fingerprint
 from pipeline.models.find import check_model, find_base, find_model
 from pipeline.windows.seen import count_seen
@@ -66,6 +67,9 @@ def evaluate(config: Config, command: str) -> list[Row]:
     if config.evaluation.fev_tasks is not None:
         return _evaluate_on_fev(config.evaluation.fev_tasks, config)
     folder, processes, device = config.report_path(), Processes(), config.chronos.device
+    files = {f"evaluation.report_path ({name})": folder / name for name in FILES}
+    inputs = {"evaluation.data_path": input_paths(config), "evaluation.models": config.scored_models()}
+    check_outputs(files=files, inputs=inputs)
     check_report_folder(folder)
     if processes.rank:
         processes.barrier(device)  # the first process converts the sources
@@ -75,10 +79,11 @@ def evaluate(config: Config, command: str) -> list[Row]:
     if processes.rank:
         score_models(config.scored_models(), tasks, config, lambda *_: None)
         return []
-    with write_forecasts(folder / FORECASTS, tasks) as writer:
-        evaluations = score_models(config.scored_models(), tasks, config, writer.write)
-    findings = collect_findings(evaluations, tasks, config, folder / FORECASTS, command)
-    write_report(findings, folder)
+    with report_files(folder) as staging:
+        with write_forecasts(staging / FORECASTS, tasks) as writer:
+            evaluations = score_models(config.scored_models(), tasks, config, writer.write)
+        findings = collect_findings(evaluations, tasks, config, staging / FORECASTS, command)
+        write_report(findings, staging)
     logger.info(markdown_table(findings.tables["scores"], SHOWN))
     logger.info("report: %s, with its tables in the same folder", folder / PAGE)
     for conclusion in findings.conclusions:
@@ -97,15 +102,17 @@ def _evaluate_on_fev(path: str, config: Config) -> list[Row]:
             "evaluation.fev_tasks is scored by one process; start evaluate.py without torchrun or accelerate"
         )
     folder = config.report_path() / "fev"
-    check_writable_folder(folder)
+    inputs = {"evaluation.fev_tasks": [path], "evaluation.models": config.scored_models()}
+    check_outputs(folders={"evaluation.report_path": folder}, inputs=inputs)
     from pipeline.evaluation.fev import score_fev_tasks
 
-    rows_by_model = score_fev_tasks(path, config.scored_models(), config)
-    all_rows = [row for rows in rows_by_model.values() for row in rows]
-    logger.info(markdown_table(all_rows, _FEV_SHOWN))
-    for name, rows in rows_by_model.items():
-        write_csv(folder / f"{name}.csv", rows)
-        logger.info("results for the leaderboards of fev: %s", folder / f"{name}.csv")
+    with locked(folder, "evaluation.report_path"):
+        rows_by_model = score_fev_tasks(path, config.scored_models(), config)
+        all_rows = [row for rows in rows_by_model.values() for row in rows]
+        logger.info(markdown_table(all_rows, _FEV_SHOWN))
+        for name, rows in rows_by_model.items():
+            write_csv(folder / f"{name}.csv", rows)
+            logger.info("results for the leaderboards of fev: %s", folder / f"{name}.csv")
     return all_rows
 
 

@@ -40,7 +40,7 @@ def score_fev_tasks(path: str, models: Sequence[str], config: Config) -> dict[st
     try:
         tasks = fev.Benchmark.from_yaml(path).tasks
     except Exception as error:  # the errors of fev, pydantic and yaml share no base class
-        raise UserError(f"evaluation.fev_tasks: {path}: {to_one_line(error)}") from error
+        raise UserError(f"evaluation.fev_tasks: {path}: {to_one_line(error)}") from None  # a cause shows the query
     for model in models:
         check_model(model)
     names = [Path(model).name.replace(":", "-") for model in models]

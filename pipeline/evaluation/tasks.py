@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Config, EvaluationSet, Source, SqlSource, source_name
+from pipeline.config import Config, EvaluationSet, Source, SqlSource, source_name, source_paths
 from pipeline.core.errors import UserError
 from pipeline.core.files import read_json
 from pipeline.data.column_formats import ColumnFormats
@@ -39,6 +39,11 @@ def open_tasks(config: Config) -> list[Task]:
         if names.count(name) > 1:
             raise UserError(f"evaluation.data_path: two data sets have the name {name}; set `name` for one of them")
     return tasks
+
+
+def input_paths(config: Config) -> list[str]:
+    """Return the path or address of each data set, and of the JSON index that lists them."""
+    return [*source_paths(config.evaluation.data_path), *source_paths(list(_configured_datasets(config)))]
 
 
 def source_names(config: Config) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import atomic_write, check_writable_file, read_json, write_json
+from pipeline.core.files import atomic_write, read_json, write_json
 from pipeline.data.arrow_store import Store
 from pipeline.forecasting.request import Request
 from pipeline.forecasting.tables import forecast_part, split_parts
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _SUFFIXES = (".parquet", ".csv", ".jsonl", ".xlsx")
 _EXCEL_ROWS = 1 << 20
 """Rows of a sheet, the header included."""
+_EXCEL_TEXT = (1 << 15) - 1
+"""Characters of a cell."""
 _SETTINGS_FILE = "settings.json"
 
 
@@ -34,7 +36,7 @@ class Parts:
     """
 
     def __init__(self, path: Path, identity: dict[str, Any]) -> None:
-        check_predictions_path(path)
+        check_suffix(path)
         self.path = path
         self.folder = path.parent / f".{path.name}.parts"
         self.identity = identity
@@ -79,6 +81,11 @@ class Parts:
         shutil.rmtree(self.folder)
         return n_rows
 
+    def remove_if_empty(self) -> None:
+        """Remove the folder if it has no forecasts that a later run can continue with."""
+        if not any(self.folder.glob("*.arrow")):
+            shutil.rmtree(self.folder, ignore_errors=True)
+
     def _file(self, number: int) -> Path:
         return self.folder / f"{number:06d}.arrow"
 
@@ -112,7 +119,7 @@ def write_predictions(path: str | Path, tables: Iterable[pa.Table]) -> int:
         UserError: the path has another suffix, or the file cannot be written.
     """
     path = Path(path)
-    check_predictions_path(path)
+    check_suffix(path)
     n_rows = 0
     with atomic_write(path) as temporary, contextlib.ExitStack() as stack:
         writer: Any = None
@@ -124,15 +131,37 @@ def write_predictions(path: str | Path, tables: Iterable[pa.Table]) -> int:
     return n_rows
 
 
-def check_predictions_path(path: Path) -> None:
+def check_suffix(path: Path) -> None:
     """Refuse a path to which forecasts cannot be written.
 
     Raises:
-        UserError: the path has an unknown suffix, is a folder, or cannot be written.
+        UserError: the path has an unknown suffix.
     """
     if path.suffix not in _SUFFIXES:
-        raise UserError(f"{path}: unknown suffix for a forecast file; use {', '.join(_SUFFIXES)}")
-    check_writable_file(path)
+        raise UserError(
+            f"inference.output_path: {path}: unknown suffix for a forecast file; use {', '.join(_SUFFIXES)}"
+        )
+
+
+def check_predictions_size(path: Path, store: Store, request: Request) -> None:
+    """Refuse, before forecasts are computed, those that do not fit into a workbook.
+
+    Raises:
+        UserError: there are too many rows, or an item ID is too long for a cell.
+    """
+    if path.suffix != ".xlsx":
+        return
+    n_rows = 1 + len(store) * len(store.variates.targets) * request.prediction_length
+    if n_rows > _EXCEL_ROWS:
+        raise UserError(
+            f"inference.output_path: {path}: {n_rows:,} rows, and a sheet of Excel has at most {_EXCEL_ROWS:,}; write "
+            ".parquet or .csv"
+        )
+    if any(len(item_id) > _EXCEL_TEXT for item_id in store.item_ids):
+        raise UserError(
+            f"inference.output_path: {path}: a cell of Excel has at most {_EXCEL_TEXT:,} characters, and an item ID "
+            "has more; write .parquet or .csv"
+        )
 
 
 def _open_writer(suffix: str, path: Path, schema: pa.Schema) -> Any:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 
-from pipeline.config import Config
+from pipeline.config import Config, source_paths
+from pipeline.core.checks import check_outputs
 from pipeline.core.errors import UserError
-from pipeline.core.files import check_writable_file
+from pipeline.core.locks import locked
 from pipeline.core.processes import Processes
 from pipeline.core.progress import progress
 from pipeline.data.source import open_configured
-from pipeline.forecasting.files import Parts, check_predictions_path, identity_of
+from pipeline.forecasting.files import Parts, check_predictions_size, check_suffix, identity_of
 from pipeline.forecasting.plots import drawn_forecasts, forecast_figure, save_figure
 from pipeline.forecasting.request import make_request
 from pipeline.forecasting.tables import split_parts
@@ -30,8 +32,13 @@ def forecast(config: Config) -> Path:
     Raises:
         UserError: the model, the data or a path is wrong.
     """
-    inference, processes, device = config.inference, Processes(), config.chronos.device
     path = _checked_output_path(config)
+    with locked(path, "inference.output_path") if Processes().rank == 0 else nullcontext():
+        return _forecast(config, path)
+
+
+def _forecast(config: Config, path: Path) -> Path:
+    inference, processes, device = config.inference, Processes(), config.chronos.device
     model = config.forecast_model()
     is_base = inference.model_path is None and not config.trained_path().exists()
     if processes.rank:
@@ -53,13 +60,18 @@ def forecast(config: Config) -> Path:
         model = str(provide_base(config).path)
     forecaster = Forecaster.load(model, device, config.chronos.seed, inference.precision)
     request = make_request(config, forecaster, store, config.forecast_horizon())
+    check_predictions_size(path, store, request)
     parts = Parts(path, identity_of(model, store, request, config.chronos.seed, inference.precision))
     if processes.rank == 0:
         parts.claim()
         processes.barrier(device)
-    with progress(None, -(-len(store) // processes.count), "series") as bar:
-        for n_items in parts.fill(forecaster, store, request, processes.rank, processes.count):
-            bar.update(n_items)
+    try:
+        with progress(None, -(-len(store) // processes.count), "series") as bar:
+            for n_items in parts.fill(forecaster, store, request, processes.rank, processes.count):
+                bar.update(n_items)
+    except UserError:
+        parts.remove_if_empty()
+        raise
     processes.barrier(device)
     if processes.rank == 0:
         n_rows = parts.merge(len(split_parts(store, request)))
@@ -77,15 +89,14 @@ def _checked_output_path(config: Config) -> Path:
         UserError: a path cannot be written, or is that of an input or of the other output.
     """
     inference, path = config.inference, config.predictions_path()
-    check_predictions_path(path)
+    check_suffix(path)
     outputs = {"inference.output_path": path}
     if inference.plot_path is not None:
         outputs["inference.plot_path"] = Path(inference.plot_path)
-        check_writable_file(inference.plot_path)
-    taken = [Path(source) for source in (inference.data_path, inference.future_path) if isinstance(source, str)]
-    for key, output in outputs.items():
-        for other in taken:
-            if output.resolve() == other.resolve() or (other.exists() and output.exists() and output.samefile(other)):
-                raise UserError(f"{key}: {output} is another file of this forecast; choose another path")
-        taken.append(output)
+    inputs = {
+        "inference.data_path": source_paths(inference.data_path or str(config.dummy_path())),
+        "inference.future_path": source_paths(inference.future_path),
+        "inference.model_path": [config.forecast_model()],
+    }
+    check_outputs(files=outputs, inputs=inputs)
     return path

@@ -249,7 +249,8 @@ def interpolate_levels(quantiles: np.ndarray, trained: np.ndarray, levels: np.nd
             steps = (ndtri(levels[outside]) - scores[outermost]) / (scores[outermost] - scores[middle])
             spread = quantiles[..., [outermost]] - quantiles[..., [middle]]
             result[..., outside] = quantiles[..., [outermost]] + spread * steps.astype(np.float32)
-    return result
+    ranks = np.argsort(np.argsort(levels))  # sorted, since rounding can make close quantiles cross
+    return np.sort(result, axis=-1)[..., ranks]
 
 
 def torch_device(device: str) -> str:

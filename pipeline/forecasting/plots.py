@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.core.errors import visible
 from pipeline.core.files import atomic_write
 from pipeline.data.frequency import UNKNOWN, timestamps
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _INK, _MUTED, _BAND, _BASE = "#1f2430", "#8a8f98", "#3b6fb6", "#d9822b"
 _MAX_PANELS = 6
 """Maximum number of series in a picture: as many panels as fit on a screen."""
+_MAX_TITLE = 70
+"""Characters of a title that fit over a panel."""
 _HORIZONS_OF_HISTORY, _MIN_HISTORY = 2, 24
 """Horizons of history in a panel, and the minimum in steps: they show the season, and the forecast stays readable."""
 LEVELS_DRAWN = (0.1, 0.5, 0.9)
@@ -104,7 +107,9 @@ def _forecast_figure(forecasts: Sequence[DrawnForecast]) -> Figure:
         axis.remove()
     for axis, forecast in zip(axes, forecasts):
         _draw_panel(axis, forecast)
-        axis.set_title(forecast.name, loc="left", fontsize=10, color=_INK)
+        name = visible(forecast.name)
+        name = name if len(name) <= _MAX_TITLE else f"{name[:_MAX_TITLE]}…"
+        axis.set_title(name, loc="left", fontsize=10, color=_INK)
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8, colors=_MUTED)
         axis.margins(x=0.01)

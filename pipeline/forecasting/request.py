@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config import Config, InferenceConfig, listed
+from pipeline.core.checks import check_memory
 from pipeline.core.errors import UserError, first_few
+from pipeline.core.metrics import WQL_LEVELS
 from pipeline.core.series import History, Panel
 from pipeline.data.arrow_store import Store, store_from_arrays
 from pipeline.data.frequency import UNKNOWN, timestamps
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 _MAX_CHECKED_SERIES = 10_000
 """Maximum number of series that are checked for an early end, so that opening a large store stays fast."""
+_LAST_DATE = np.datetime64("9999-12-31T23:59:59", "s")
 logger = logging.getLogger(__name__)
 
 
@@ -112,11 +115,16 @@ def make_request(
 
 
 def check_request(forecaster: Forecaster, store: Store, request: Request) -> None:
-    """Refuse variates that the model does not take, and warn about forecasts beyond its training.
+    """Refuse variates that the model does not take, and horizons that are too long for the memory or the calendar.
+
+    Forecasts beyond the training of the model are warned about.
 
     Raises:
-        UserError: the store has covariates or several targets, and the model takes one target only.
+        UserError: as described.
     """
+    n_values = request.prediction_length * len(store.variates.targets) * (len(request.levels) + len(WQL_LEVELS))
+    need = f"a forecast of {request.prediction_length} steps at {len(request.levels)} levels"
+    check_memory("inference.prediction_length", n_values * np.dtype(np.float32).itemsize, need)
     if len(store.variates) > 1 and forecaster.family != "chronos-2":
         raise UserError(
             f"data: {', '.join(store.variates.names[1:])} beside {store.variates.targets[0]}: only Chronos-2 takes "
@@ -146,11 +154,20 @@ def check_request(forecaster: Forecaster, store: Store, request: Request) -> Non
 
 
 def _warn_about_early_ends(store: Store, prediction_length: int) -> None:
-    """Warn about series that end more than the horizon before the latest series."""
+    """Warn about series that end more than the horizon before the latest series.
+
+    Raises:
+        UserError: a forecast ends after the year 9999.
+    """
     if store.freq == UNKNOWN:
         return
     starts, lengths = store.starts[:_MAX_CHECKED_SERIES], store.lengths[:_MAX_CHECKED_SERIES]
     last_steps = timestamps(starts, store.freq, lengths[:, None] + [[-1, prediction_length - 1]])  # known, forecast
+    if last_steps.max() > _LAST_DATE:
+        raise UserError(
+            f"inference.prediction_length: {prediction_length} steps end after the year 9999, the last one that files "
+            "of forecasts can contain; set a shorter horizon"
+        )
     ended = last_steps[:, 1] < last_steps[:, 0].max()
     if ended.any():
         index = int(ended.argmax())

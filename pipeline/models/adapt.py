@@ -57,7 +57,7 @@ def resize(
     horizon = model_horizon(model.config.to_dict())
     new_horizon = max(prediction_length or 0, horizon)
     levels = chronos.get("quantiles")
-    new_levels = levels if quantiles is None else list(quantiles)
+    new_levels = levels if quantiles is None else sorted(quantiles)
     if family in ("t5", "gpt2"):
         if new_horizon > horizon:
             chronos["prediction_length"] = new_horizon

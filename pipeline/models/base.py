@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import __version__
 from pipeline.config import BaseModelConfig, Config
+from pipeline.core.checks import check_outputs
 from pipeline.core.errors import UserError
-from pipeline.core.files import atomic_folder, check_writable_folder, read_json, write_json
+from pipeline.core.files import atomic_folder, write_json
+from pipeline.core.locks import locked
 from pipeline.core.processes import Processes
 from pipeline.core.progress import quiet_transformers
 from pipeline.models.builtin import BUILTIN
@@ -22,6 +24,7 @@ from pipeline.models.checkpoint import (
     model_family,
     model_horizon,
     read_checkpoint,
+    read_model_info,
 )
 from pipeline.models.create import convert_to_token_model, scratch_model
 from pipeline.models.find import S3, find_model
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 SCRATCH = "scratch:"
 _TITLE = "# Base model: "
+_KEY = "base_model.output_path"
 logger = getLogger(__name__)
 
 
@@ -60,7 +64,13 @@ def make_base(config: Config) -> dict[str, Any]:
     Raises:
         UserError: the model or the folder cannot be used.
     """
-    check_writable_folder(config.base_path())
+    inputs = {"base_model.model_name": [config.base_model.model_name]}
+    check_outputs(folders={_KEY: config.base_path()}, inputs=inputs)
+    with locked(config.base_path(), _KEY):
+        return _make_base(config)
+
+
+def _make_base(config: Config) -> dict[str, Any]:
     base = load_base(config.base_model.model_name, config.base_model.revision, config.chronos.seed)
     if config.base_model.convert_format:
         base = convert(base)
@@ -174,26 +184,26 @@ def provide_base(config: Config) -> Checkpoint:
         UserError: the model or the folder cannot be used, or the folder was named and has another base.
     """
     name, revision, path = config.base_model.model_name, config.base_model.revision, config.base_path()
-    is_request, info_file = name != BaseModelConfig.model_name or revision is not None, path / MODEL_INFO
-    found = read_json(info_file) if info_file.is_file() and is_request else None
-    is_other = found is not None and not (
-        _is_same_model(name, found["model_name"]) and revision in (None, found["revision"])
-    )
+    is_request = name != BaseModelConfig.model_name or revision is not None
+    found = read_model_info(path) if is_request else None
+    is_other = found is not None and not (_is_same_model(name, found.model_name) and revision in (None, found.revision))
     if is_other and path == Path(config.paths.models_dir, "base"):
         own = path.with_name("base-" + re.sub(r"[^\w.-]+", "-", _with_revision(name, revision)))
         return provide_base(replace(config, base_model=replace(config.base_model, output_path=str(own))))
     if found is not None and is_other:
         raise UserError(
             f"base_model.model_name is {_with_revision(name, revision)}, but {path} contains "
-            f"{_with_revision(found['model_name'], found['revision'])}; set base_model.output_path to another folder"
+            f"{_with_revision(found.model_name, found.revision)}; set base_model.output_path to another folder"
         )
     processes, device = Processes(), config.chronos.device
     if processes.rank:
         processes.barrier(device)
     if processes.rank == 0:
         if not path.is_dir():
-            logger.info("base: %s, saved to %s", _with_revision(name, revision), path)
-            make_base(config)
+            with locked(path, _KEY, wait=True):
+                if not path.is_dir():
+                    logger.info("base: %s, saved to %s", _with_revision(name, revision), path)
+                    _make_base(config)
         processes.barrier(device)
     return read_checkpoint(path)
 

@@ -1,17 +1,20 @@
 """Read native checkpoint folders without torch: family, context, horizon, and whether the weights are complete."""
 
-import json
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import fingerprint, read_json
+from pipeline.core.files import fingerprint
 from pipeline.data.column_formats import ColumnFormats
+from pipeline.models import schema
 
 Family = Literal["t5", "gpt2", "bolt", "chronos-2"]
 
+_MAX_HEADER = 100_000_000
+"""Bytes of the longest header that safetensors reads."""
 PIPELINE_CLASSES: dict[Family, str] = {
     "t5": "ChronosPipeline",
     "gpt2": "ChronosPipeline",
@@ -25,11 +28,12 @@ STOCK_LEVELS: dict[Family, tuple[float, ...]] = {
 }
 """Quantile levels that the pipeline of chronos-forecasting reads by default: its forecasts fail without them."""
 MODEL_INFO, TRAINING_INFO = "model_info.json", "training_info.json"
-_REMEMBERED = (
-    *("id_column", "timestamp_column", "timestamp_format", "target", "past_covariates", "known_covariates", "wide"),
-    *("decimal", "missing_values", "fill_missing", "duplicates", "skip_rows", "encoding", "sheet"),
-)
-"""Keys of the section data that later tables of the same series share."""
+_SCHEMAS: dict[Family, type[schema.ModelKeys]] = {
+    "t5": schema.T5Model,
+    "gpt2": schema.GPT2Model,
+    "bolt": schema.BoltModel,
+    "chronos-2": schema.Chronos2Model,
+}
 
 
 @dataclass(frozen=True)
@@ -84,22 +88,22 @@ def model_family(config: dict[str, Any]) -> Family | None:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read the configuration of a checkpoint folder and check that its weight files are complete.
+    """Read the configuration of a checkpoint folder, and check its JSON and that its weight files are complete.
 
     Raises:
-        UserError: the folder is missing, contains no Chronos model, or is incomplete.
+        UserError: the folder is missing, contains no Chronos model, is incomplete, or has a wrong value.
     """
     path = Path(path)
     if not path.is_dir():
         raise UserError(
             f"no checkpoint folder {path}. Create it with chronos-native base or train, or name another folder"
         )
-    if not (path / "config.json").is_file():
+    if not os.path.lexists(path / "config.json"):
         raise UserError(
             f"{path} has no config.json and is not a checkpoint. If a training run was interrupted, continue it with "
             "chronos-native train"
         )
-    config = read_json(path / "config.json")
+    config = read_config(path)
     family = model_family(config)
     if family is None:
         raise UserError(
@@ -112,22 +116,61 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             f"{path}/config.json: chronos_pipeline_class is {pipeline_class}, but its chronos_config is of "
             f"{PIPELINE_CLASSES[family]}. Correct one of the two"
         )
+    if os.path.lexists(generation := path / "generation_config.json"):
+        schema.read(generation, schema.T5GenerationKeys if family == "t5" else schema.GenerationKeys)
+    read_model_info(path)
     for file in weight_files(path):
         check_safetensors(file)
     return Checkpoint(path, family, config)
 
 
-def weight_files(path: Path) -> list[Path]:
-    """Return the safetensors files of a checkpoint folder.
+def read_config(path: Path) -> dict[str, Any]:
+    """Return config.json of a model folder, of a Chronos model or a language model.
 
     Raises:
-        UserError: there is none, or a file of the index is missing.
+        UserError: it is missing, or a value is wrong.
+    """
+
+    def choose_schema(config: dict[str, Any]) -> type[schema.ModelKeys]:
+        family = model_family(config)
+        if family is None and "chronos_config" in config:
+            raise UserError(
+                f"{path}/config.json: chronos_config is of no known family of Chronos models. Correct it, create or "
+                "download the checkpoint again, or update chronos-native if it is of a newer release"
+            )
+        return schema.ModelKeys if family is None else _SCHEMAS[family]
+
+    return schema.read(path / "config.json", choose_schema)[0]
+
+
+def read_model_info(path: Path) -> schema.ModelInfo | None:
+    """Return model_info.json of a checkpoint folder, None if there is none.
+
+    Raises:
+        UserError: a value is wrong.
+    """
+    return schema.read(path / MODEL_INFO, schema.ModelInfo)[1] if os.path.lexists(path / MODEL_INFO) else None
+
+
+def weight_files(path: Path) -> list[Path]:
+    """Return the safetensors files of a checkpoint folder, which transformers loads.
+
+    Raises:
+        UserError: there is none, or the index names a missing file, or one that is not in the folder.
     """
     index = path / "model.safetensors.index.json"
-    names = sorted(set(read_json(index)["weight_map"].values())) if index.is_file() else ["model.safetensors"]
+    if os.path.lexists(path / "model.safetensors") or not os.path.lexists(index):
+        names = ["model.safetensors"]
+    else:
+        names = sorted(set(schema.read(index, schema.WeightIndex)[1].weight_map.values()))
+    # The cache of the Hub has the files of a model in a folder for all its revisions.
+    homes = (path.resolve(), path.resolve().parents[1] / "blobs")
     for name in names:
-        if not (path / name).is_file():
+        file = path / name
+        if not file.is_file():
             raise UserError(f"{path} has no {name}: the checkpoint is incomplete. Create or download it again")
+        if len(names) > 1 and file.resolve().parent not in homes:
+            raise UserError(f"{file} is a link to a file outside the checkpoint. Copy the file there")
     return [path / name for name in names]
 
 
@@ -137,25 +180,22 @@ def weights_fingerprint(path: Path) -> str:
 
 
 def check_safetensors(path: Path) -> None:
-    """Check that the size of a safetensors file matches its header.
+    """Check the header of a safetensors file, and that the size of the file matches it.
 
     Raises:
         UserError: the file is truncated or not a safetensors file.
     """
     size = path.stat().st_size
-    try:
-        with open(path, "rb") as file:
-            (header_size,) = struct.unpack("<Q", file.read(8))
-            if header_size > size:
-                raise ValueError("header longer than the file")
-            header = json.loads(file.read(header_size))
-        end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
-        if 8 + header_size + end != size:
-            raise ValueError(f"{size} bytes instead of {8 + header_size + end}")
-    except (struct.error, ValueError, KeyError) as error:
-        raise UserError(
-            f"{path} is not a complete safetensors file ({error}). Create or download the checkpoint again"
-        ) from error
+    advice = "Create or download the checkpoint again"
+    with open(path, "rb") as file:
+        start = file.read(8)
+        header_size = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+        if header_size > min(size, _MAX_HEADER):
+            raise UserError(f"{path} is not a complete safetensors file: it has no header. {advice}")
+        header, tensors = schema.parse(f"the header of {path}", file.read(header_size), schema.Header)
+    needed = 8 + header_size + max((tensor.data_offsets[1] for tensor in tensors.by_name().values()), default=0)
+    if needed != size:
+        raise UserError(f"{path} has {size} bytes instead of {needed}. {advice}")
 
 
 def read_formats(model: str | Path | None) -> ColumnFormats:
@@ -165,9 +205,18 @@ def read_formats(model: str | Path | None) -> ColumnFormats:
 
 
 def read_training_info(model: str | Path) -> dict[str, Any]:
-    """Return training_info.json of a checkpoint that this pipeline trained, an empty dictionary for any other model."""
+    """Return training_info.json of a checkpoint that this pipeline trained, an empty dictionary for any other model.
+
+    Raises:
+        UserError: a value is wrong.
+    """
+    return training_info(model)[0]
+
+
+def training_info(model: str | Path) -> tuple[dict[str, Any], schema.TrainingInfo]:
+    """Return training_info.json as `read_training_info` does, and the same as checked values."""
     file = Path(model, TRAINING_INFO)
-    return read_json(file) if file.is_file() else {}
+    return schema.read(file, schema.TrainingInfo) if os.path.lexists(file) else ({}, schema.TrainingInfo())
 
 
 def remembered_keys(model: str | Path) -> dict[str, Any]:
@@ -175,12 +224,16 @@ def remembered_keys(model: str | Path) -> dict[str, Any]:
 
     Returns:
         values by dotted key, none for a model without training_info.json.
+
+    Raises:
+        UserError: training_info.json has a wrong value or no configuration.
     """
-    info = read_training_info(model)
-    if not info:
+    content, info = training_info(model)
+    if not content:
         return {}
-    data, training = info["config"]["data"], info["config"]["training"]
-    keys = {f"data.{name}": data[name] for name in _REMEMBERED if name in data}
-    if training["quantiles"] is not None:
-        keys["inference.quantiles"] = training["quantiles"]
-    return keys | {"inference.prediction_length": info.get("horizon")}
+    if info.config is None:
+        raise UserError(f"{Path(model, TRAINING_INFO)} has no config. Download the checkpoint again, or train it again")
+    keys = {f"data.{name}": value for name, value in info.config.data.model_dump(exclude_unset=True).items()}
+    if info.config.training.quantiles is not None:
+        keys["inference.quantiles"] = info.config.training.quantiles
+    return keys | {"inference.prediction_length": info.horizon}

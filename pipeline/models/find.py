@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.models.builtin import BUILTIN, builtin_folder, builtin_names
-from pipeline.models.checkpoint import read_checkpoint, read_training_info, weights_fingerprint
+from pipeline.models.checkpoint import read_checkpoint, training_info, weights_fingerprint
 
 S3 = "s3://"
 
@@ -50,14 +50,14 @@ def find_base(model: str | Path) -> Path | None:
 
     The folder has the weights that the model was trained from, by their hash.
     """
-    info = read_training_info(model)
-    if not info:
+    _, info = training_info(model)
+    if info.config is None or info.identity is None:
         return None
-    settings = info["config"]["base_model"]
-    for find in (lambda: Path(settings["output_path"]), lambda: find_model(info["base_model"], settings["revision"])):
-        with suppress(UserError):
+    saved, name, revision = info.config.base_model.output_path, info.base_model, info.config.base_model.revision
+    for find in (lambda: Path(saved or ""), lambda: find_model(name or "", revision)):
+        with suppress(UserError, OSError):
             folder = find()
-            if weights_fingerprint(read_checkpoint(folder).path) == info["identity"]["base model"]:
+            if weights_fingerprint(read_checkpoint(folder).path) == info.identity.weights:
                 return folder
     return None
 

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.core.errors import UserError, to_one_line
-from pipeline.core.files import read_json
+from pipeline.core.errors import UserError, first_few, to_one_line
 from pipeline.core.progress import quiet_transformers
-from pipeline.models.checkpoint import Family, model_family, read_checkpoint
+from pipeline.models import schema
+from pipeline.models.checkpoint import Family, model_family, read_checkpoint, read_config
 from pipeline.models.find import find_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-logger = logging.getLogger(__name__)
+
+_MAX_REASON = 200
+"""Characters of another library's message, which may contain a value of any length."""
 
 
 def conversions_needed(folder: Path) -> list[str]:
     """Return the reasons why a model folder is not a native checkpoint, an empty list if it is one."""
-    if (folder / "adapter_config.json").is_file():
+    if is_adapter(folder):
         return ["it is an adapter without its base"]
-    config = read_json(folder / "config.json")
+    config = read_config(folder)
     reasons = []
     if model_family(config) is None:
-        reasons.append(f"it is a plain {config.get('model_type')} model without chronos_config")
+        reasons.append(f"it is a plain {config['model_type']} model without chronos_config")
     for key in ("chronos_pipeline_class", "architectures"):
         if not config.get(key):
             reasons.append(f"config.json has no {key}")
@@ -34,50 +40,77 @@ def conversions_needed(folder: Path) -> list[str]:
     return reasons
 
 
+def is_adapter(folder: Path) -> bool:
+    """Return whether a folder contains a PEFT adapter."""
+    return os.path.lexists(folder / "adapter_config.json")
+
+
 @quiet_transformers()
 def read_model(folder: str | Path) -> PreTrainedModel:
-    """Load the model in a folder in the precision that it was saved with.
+    """Load the model in a folder in the precision that it was saved with. Every command loads models here.
 
     A PEFT adapter is merged into its base. Pickled weights are read with `weights_only`, so that they cannot run code.
 
     Raises:
-        UserError: the folder contains no model, a model of an unknown type, or a broken one.
+        UserError: the folder contains no model, a model of an unknown type, or a broken one: a value of its JSON is
+            wrong, or its weights and its configuration do not have the same tensors of the same shapes.
     """
-    import pickle
-
-    import safetensors
-
     folder = Path(folder)
-    if (folder / "adapter_config.json").is_file():
+    if is_adapter(folder):
         return _read_adapter(folder)
-    if not (folder / "config.json").is_file():
+    if not os.path.lexists(folder / "config.json"):
         raise UserError(f"{folder} has no config.json and is not a model. Choose another folder")
-    config = read_json(folder / "config.json")
+    config = read_config(folder)
     family = model_family(config)
-    load = model_class(family or config.get("model_type"), folder).from_pretrained
     if family and any(folder.glob("*.safetensors")):
         read_checkpoint(folder)
-    try:
-        loaded: Any = load(folder, dtype="auto", output_loading_info=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
-        raise UserError(
-            f"cannot load the model in {folder}: {to_one_line(error)}. Create or download it again"
-        ) from error
-    model, report = loaded
-    if missing := sorted(report["missing_keys"]):  # transformers has filled them with random values
-        raise UserError(
-            f"{folder} lacks {len(missing)} of the model's weights, for example {missing[0]}. "
-            "Create or download it again"
-        )
-    if unexpected := sorted(report["unexpected_keys"]):
-        logger.warning(
-            "%s: ignored %d weights that the model of config.json does not have, for example %s",
-            folder, len(unexpected), unexpected[0],
-        )  # fmt: skip
+    for index in folder.glob("*.index.json"):
+        schema.read(index, schema.WeightIndex)
+    model_type = model_class(family or config["model_type"], folder)
+    # Bolt lets its patch embeddings be missing, and fills them with random values.
+    model_type._keys_to_ignore_on_load_missing = None
+    load: Any = partial(model_type.from_pretrained, folder, dtype="auto", output_loading_info=True)
+    with _one_line_errors(f"cannot load the model in {folder}", "Create or download it again"):
+        # First on the device meta, where tensors have no values: a wrong size takes no memory.
+        _check_tensors(folder, load(device_map="meta", ignore_mismatched_sizes=True)[1])
+        model = load()[0]
     if family in ("bolt", "chronos-2"):
         # PEFT asks for the input embeddings, and transformers does not find them under this name.
         model._input_embed_layer = "shared"
     return model
+
+
+def _check_tensors(folder: Path, report: dict[str, set[Any]]) -> None:
+    """Refuse weights that are not exactly those of the configuration, apart from those that transformers drops.
+
+    Raises:
+        UserError: tensors are missing, unexpected or of another shape.
+    """
+    shapes = [
+        f"{name} ({list(stored)} instead of {list(needed)})" for name, stored, needed in report["mismatched_keys"]
+    ]
+    faults = {
+        "lacks": report["missing_keys"],
+        "has unexpected": report["unexpected_keys"],
+        "has misshapen": shapes,
+    }
+    if texts := [f"{verb} {len(names)}: {first_few(sorted(names), 3)}" for verb, names in faults.items() if names]:
+        raise UserError(
+            f"the weights in {folder} are not those of its config.json. Of the tensors it {'; it '.join(texts)}. "
+            "Create or download it again"
+        )
+
+
+@contextmanager
+def _one_line_errors(problem: str, advice: str) -> Iterator[None]:
+    """Raise a UserError for any error of the block: a foreign checkpoint can set off every kind in the libraries."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {to_one_line(error)}"[:_MAX_REASON]
+        raise UserError(f"{problem}: {reason}. {advice}") from error
 
 
 def model_class(family: Family | str | None, folder: Path) -> type[PreTrainedModel]:
@@ -112,26 +145,20 @@ def _read_adapter(folder: Path) -> PreTrainedModel:
     """Return the base of an adapter with the adapter merged."""
     from peft import PeftModel, get_peft_model_state_dict, load_peft_weights
 
-    settings = read_json(folder / "adapter_config.json")
-    base = settings.get("base_model_name_or_path")
-    if not base:
-        raise UserError(f"{folder}/adapter_config.json: base_model_name_or_path is empty. Enter the adapter's base")
-    relative = folder / base
-    model = read_model(relative if relative.is_dir() else find_model(base, settings.get("revision")))
-    try:
-        adapted = PeftModel.from_pretrained(model, folder)
+    _, settings = schema.read(folder / "adapter_config.json", schema.AdapterKeys)
+    base = settings.base_model_name_or_path
+    advice = "Correct base_model_name_or_path in its adapter_config.json"
+    with _one_line_errors(f"cannot merge the adapter in {folder} into {base}", advice):
+        base_folder = folder / base if (folder / base).is_dir() else find_model(base, settings.revision)
+        if is_adapter(base_folder):
+            raise UserError(f"the base of the adapter in {folder} is an adapter itself, {base}. {advice}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on missing weights, which are counted below
+            adapted = PeftModel.from_pretrained(read_model(base_folder), folder)
         stored, expected = load_peft_weights(str(folder)).keys(), get_peft_model_state_dict(adapted).keys()
         if stored != expected:
             raise UserError(
                 f"the adapter in {folder} does not fit {base}: {len(expected - stored)} of its {len(expected)} weights "
-                f"are missing, and {len(stored - expected)} are of another model. Correct base_model_name_or_path in "
-                "its adapter_config.json"
+                f"are missing, and {len(stored - expected)} are of another model. {advice}"
             )
         return adapted.merge_and_unload()
-    except UserError:
-        raise
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"cannot merge the adapter in {folder} into {base}: {to_one_line(error)}. "
-            "Check base_model_name_or_path in its adapter_config.json"
-        ) from error

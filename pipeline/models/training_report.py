@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core.errors import UserError
-from pipeline.models.checkpoint import read_training_info
-
-_SCORES = ("WQL", "MASE", "loss")
+from pipeline.models.checkpoint import TRAINING_INFO, training_info
 
 
 @dataclass(frozen=True)
@@ -39,18 +37,22 @@ class TrainingReport:
         """Read the report of a checkpoint folder.
 
         Raises:
-            UserError: the model was not trained by this package.
+            UserError: the model was not trained by this package, or its training_info.json has a wrong value.
         """
-        info = read_training_info(model_path)
-        if not info:
-            raise UserError(f"{model_path} has no training_info.json: it was not trained by this package")
-        comparison = info["comparison"] or {}
+        content, info = training_info(model_path)
+        if not content:
+            raise UserError(f"{model_path} has no {TRAINING_INFO}: it was not trained by this package")
+        if info.verdict is None or info.base_model is None or info.horizon is None:
+            raise UserError(
+                f"{model_path}/{TRAINING_INFO} has no verdict, base_model or horizon. Train the model again"
+            )
+        comparison = info.comparison.model_dump() if info.comparison else {}
         return TrainingReport(
-            verdict=info["verdict"],
-            base=info["base_model"],
-            horizon=info["horizon"],
-            steps=info["steps trained"],
-            scores={row["candidate"]: {name: row[name] for name in _SCORES} for row in info["candidates"]},
+            verdict=info.verdict,
+            base=info.base_model,
+            horizon=info.horizon,
+            steps=info.steps,
+            scores={row.candidate: row.model_dump(exclude={"candidate"}) for row in info.candidates},
             wql_reduction=comparison.get("reduction"),
             interval=(comparison["low"], comparison["high"]) if comparison else None,
             n_better=comparison.get("n_better"),

@@ -6,8 +6,8 @@ from pathlib import Path
 from pipeline.core.errors import UserError, to_one_line
 
 _LOG_IN = "Log in with `hf auth login`, or set HF_TOKEN"
-_RUN_FILES = ("checkpoints/*", "logs/*", "refit/*", ".lock", ".finished/*")
-"""Files that only the training run needs: a user of the checkpoint does not download them."""
+_RUN_FILES = ("checkpoints/*", "logs/*", "refit/*")
+"""Files that only the training run needs."""
 
 
 def check_upload(repository: str) -> None:
@@ -38,8 +38,12 @@ def check_upload(repository: str) -> None:
         ) from error
 
 
-def upload(folder: Path, repository: str) -> str:
-    """Upload a trained checkpoint, without the files of its run; a new repository is private.
+def upload(files: Path, repository: str, saved: Path) -> str:
+    """Upload the files of a trained checkpoint; a new repository is private.
+
+    Args:
+        files: a folder with nothing but these files.
+        saved: the folder that has them later, beside the files of the run, for the message.
 
     Returns:
         the address of the commit.
@@ -50,19 +54,14 @@ def upload(folder: Path, repository: str) -> str:
     from huggingface_hub import HfApi
 
     hub = HfApi()
-    command = ["hf", "upload", repository, str(folder), "--private"]
-    command += [word for pattern in _RUN_FILES for word in ("--exclude", pattern)]
     try:
         hub.create_repo(repository, private=True, exist_ok=True)
-        commit = hub.upload_folder(
-            repo_id=repository,
-            folder_path=folder,
-            ignore_patterns=list(_RUN_FILES),
-            commit_message="Trained checkpoint",
-        )
+        commit = hub.upload_folder(repo_id=repository, folder_path=files, commit_message="Trained checkpoint")
     except Exception as error:  # as above
+        command = ["hf", "upload", repository, str(saved), "--private"]
+        command += [word for pattern in _RUN_FILES for word in ("--exclude", pattern)]
         raise UserError(
-            f"training.push_to_hub: {folder} is saved but not uploaded to {repository}: {to_one_line(error)}. "
+            f"training.push_to_hub: {saved} is saved but not uploaded to {repository}: {to_one_line(error)}. "
             f"To upload it later, run: {shlex.join(command)}"
         ) from error
     return str(commit.commit_url)

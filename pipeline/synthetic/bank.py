@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
-from pipeline.core.errors import UserError, to_one_line
+from pipeline.core.errors import UserError
 from pipeline.synthetic.draws import Draws, make_keys
 from pipeline.synthetic.effects import EFFECTS
 from pipeline.synthetic.priors import PRIORS
@@ -53,6 +53,8 @@ PROBABILITIES = {
     "missing": 0.05,
 }
 BLEND = 0.1
+_LARGEST = 1e30
+"""Largest number in a bank; powers of it, and sums of a few, still fit into the range of floating-point numbers."""
 
 
 @dataclass(frozen=True)
@@ -155,18 +157,13 @@ def read_bank(path: str | Path) -> Bank:
     Raises:
         UserError: the file does not parse, a name in it is unknown, or a value is out of bounds.
     """
-    import yaml
+    from pipeline.core.yaml_files import read_yaml
 
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path} is not valid YAML: {to_one_line(error)}") from error
+    content = read_yaml(path, "synthetic.bank")
     try:
         return _parse_bank(content)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"synthetic.bank: {path}: {error}") from error
 
 
 def open_bank(name: str, path: str | None = None) -> Bank:
@@ -196,7 +193,7 @@ def _parse_bank(content: Any) -> Bank:
     _check_mapping(content.get("priors"), "priors")
     _check_mapping(content.get("effects", {}), "effects")
     priors = {
-        name: _parse_entry(name, settings, PRIORS, "prior", "weight", float("inf"))
+        name: _parse_entry(name, settings, PRIORS, "prior", "weight", _LARGEST)
         for name, settings in content["priors"].items()
     }
     effects = {
@@ -235,6 +232,8 @@ def _parse_range(value: Any, bounds: Bounds, key: str) -> tuple[float, float]:
     low, high = ends
     if not low <= high:
         raise UserError(f"{key} must be [low, high] with low at most high, got {value}")
+    if not all(abs(end) <= _LARGEST for end in ends):
+        raise UserError(f"{key}: low and high must be {bounds.description} and at most {_LARGEST:g}, got {value}")
     if not (bounds.contains(low) and bounds.contains(high)):
         raise UserError(f"{key}: low and high must be {bounds.description}, got {value}")
     return low, high
@@ -242,8 +241,8 @@ def _parse_range(value: Any, bounds: Bounds, key: str) -> tuple[float, float]:
 
 def _parse_number(value: Any, key: str, maximum: float) -> float:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0 <= value <= maximum or value == float("inf"):
-        raise UserError(f"{key} must be a number of at least 0{'' if maximum > 1 else ' and at most 1'}, got {value}")
+    if not is_number or not 0 <= value <= maximum:
+        raise UserError(f"{key} must be a number of at least 0 and at most {maximum:g}, got {value}")
     return float(value)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import Config, Source, SyntheticConfig
-from pipeline.core.checks import check_defaults
+from pipeline.config import Config, Source, SyntheticConfig, source_paths
+from pipeline.core.checks import check_defaults, check_disk, check_memory, check_outputs
 from pipeline.core.errors import UserError
 from pipeline.core.progress import progress
 from pipeline.data.arrow_store import Store, write_store
@@ -23,6 +23,8 @@ from pipeline.synthetic.mixup import Mixup, Pool
 from pipeline.synthetic.patterns import dummy_series
 from pipeline.synthetic.shards import MakeSeries, write_shards
 
+_BYTES_PER_STEP, _DRAWN_TOGETHER = 16, 256
+"""Memory of a drawn step (float32, and one intermediate result in float64), and series in memory at a time."""
 logger = logging.getLogger("pipeline")
 
 
@@ -45,6 +47,21 @@ def generate(config: Config, preview: bool = False) -> Path:
     return _write_dummy(config) if config.synthetic.generator == "dummy" else _write_shards(config)
 
 
+def check_size(section: str, path: Path, n_series: int, length: int) -> None:
+    """Refuse, before anything is drawn, series that do not fit into the memory or on the disk.
+
+    Raises:
+        UserError: as described.
+    """
+    check_memory(
+        f"{section}.length", _BYTES_PER_STEP * min(n_series, _DRAWN_TOGETHER) * length, f"{length} steps a series"
+    )
+    n_bytes = n_series * length * np.dtype(np.float32).itemsize
+    check_disk(
+        f"{section}.{'n_samples' if section != 'synthetic' else 'n_series'}", path, n_bytes, f"{n_series} series"
+    )
+
+
 def _check_generator(synthetic: SyntheticConfig) -> None:
     """Check that no key is set that has no effect on the generator."""
     if synthetic.generator == "dummy":
@@ -57,6 +74,9 @@ def _check_generator(synthetic: SyntheticConfig) -> None:
 
 def _draw_preview(config: Config) -> Path:
     path, generator = config.report_path() / "bank.png", config.synthetic.generator
+    check_outputs(
+        files={"evaluation.report_path": path}, inputs={"synthetic.bank": source_paths(config.synthetic.bank)}
+    )
     bank = open_bank("bank" if generator in ("dummy", "tsmixup") else generator, config.synthetic.bank)
     bank.check_length(config.synthetic.length)
     draw_gallery(bank, config.synthetic.length, config.chronos.seed, path)
@@ -66,6 +86,8 @@ def _draw_preview(config: Config) -> Path:
 
 def _write_dummy(config: Config) -> Path:
     dummy, path = config.training.dummy_data, config.dummy_path()
+    check_outputs(files={"paths.dummy_data_dir": path})
+    check_size("training.dummy_data", path, dummy.n_samples, dummy.length)
     series = dummy_series(
         dummy.n_samples, dummy.n_series, dummy.length, dummy.patterns, config.chronos.seed, dummy.num_processes
     )
@@ -76,6 +98,13 @@ def _write_dummy(config: Config) -> Path:
 
 def _write_shards(config: Config) -> Path:
     synthetic, path = config.synthetic, config.synthetic_path()
+    inputs = {"synthetic.bank": source_paths(synthetic.bank)}
+    length = synthetic.length
+    if synthetic.generator == "tsmixup":
+        inputs = {"data.train": source_paths(config.data.sources())}
+        length = synthetic.mixup.min_length
+    check_outputs(folders={"synthetic.output_path": path}, inputs=inputs)
+    check_size("synthetic", path, synthetic.n_series, length)
     make, settings = _prepare_mixup(config) if synthetic.generator == "tsmixup" else _prepare_bank(config)
     shards = write_shards(
         path,

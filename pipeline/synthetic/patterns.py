@@ -5,14 +5,13 @@ a process, with its own start time and noise. Path k depends on (seed, k) only.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import chain
-from multiprocessing import get_context
 
 import numpy as np
 from scipy.signal import lfilter
 
+from pipeline.core.processes import WorkerPool
 from pipeline.core.series import Series
 
 FREQ = "h"
@@ -39,8 +38,7 @@ def dummy_series(
     if num_processes == 1:
         yield from chain.from_iterable(map(draw, chunks))
     else:
-        # Forking with threads of loaded libraries can deadlock, so workers are spawned.
-        with ProcessPoolExecutor(num_processes, get_context("spawn")) as pool:
+        with WorkerPool(num_processes) as pool:
             yield from chain.from_iterable(pool.map(draw, chunks))
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
-from multiprocessing.process import BaseProcess
 from pathlib import Path
-from threading import Thread
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import check_writable_folder, read_json, write_json
+from pipeline.core.locks import locked
+from pipeline.core.processes import WorkerPool
 from pipeline.core.series import Series
 from pipeline.data.arrow_store import write_store
 from pipeline.synthetic.draws import make_keys
@@ -57,25 +55,22 @@ def write_shards(
     """
     folder = Path(folder)
     check_writable_folder(folder)
-    _claim_folder(folder, {**settings, "n_series": n_series, "shard_size": shard_size, "seed": seed})
-    begins = range(0, n_series, shard_size)
-    paths = [folder / f"{name}-{i:05d}-of-{len(begins):05d}.arrow" for i in range(len(begins))]
-    shards = [_Shard(path, name, seed, begin, min(begin + shard_size, n_series)) for path, begin in zip(paths, begins)]
-    missing = [shard for shard in shards if not shard.path.is_file()]
-    yield sum(len(shard) for shard in shards) - sum(len(shard) for shard in missing)
-    if num_processes == 1:
-        for shard in missing:
-            yield shard.write(make)
-        return
-    # Forking with threads of loaded libraries can deadlock, so workers are spawned.
-    context = get_context("spawn")
-    with ProcessPoolExecutor(min(num_processes, max(1, len(missing))), context, _start_worker, (make,)) as pool:
-        try:
+    with locked(folder, "synthetic.output_path", folder / ".lock"):
+        _claim_folder(folder, {**settings, "n_series": n_series, "shard_size": shard_size, "seed": seed})
+        begins = range(0, n_series, shard_size)
+        paths = [folder / f"{name}-{i:05d}-of-{len(begins):05d}.arrow" for i in range(len(begins))]
+        shards = [
+            _Shard(path, name, seed, begin, min(begin + shard_size, n_series)) for path, begin in zip(paths, begins)
+        ]
+        missing = [shard for shard in shards if not shard.path.is_file()]
+        yield sum(len(shard) for shard in shards) - sum(len(shard) for shard in missing)
+        if num_processes == 1:
+            for shard in missing:
+                yield shard.write(make)
+            return
+        with WorkerPool(min(num_processes, max(1, len(missing))), _start_worker, make) as pool:
             for future in as_completed([pool.submit(_write_shard, shard) for shard in missing]):
                 yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 @dataclass(frozen=True)
@@ -108,15 +103,6 @@ _worker_state: dict[str, MakeSeries] = {}
 
 def _start_worker(make: MakeSeries) -> None:
     _worker_state["make"] = make
-    parent = parent_process()
-    assert parent is not None
-    # A worker of a pool does not notice by itself that its parent was killed.
-    Thread(target=_exit_after, args=(parent,), daemon=True).start()
-
-
-def _exit_after(process: BaseProcess) -> None:
-    process.join()
-    os._exit(1)
 
 
 def _write_shard(shard: _Shard) -> int:
@@ -124,12 +110,10 @@ def _write_shard(shard: _Shard) -> int:
 
 
 def _claim_folder(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Save the settings in the folder and remove temporary files of a killed run."""
+    """Save the settings in the folder."""
     file = folder / _SETTINGS
     if any(folder.glob("*.arrow")) and (not file.is_file() or read_json(file) != settings):
         raise UserError(
             f"{folder} contains series of other settings; set another synthetic.output_path or remove the folder"
         )
     write_json(file, settings)
-    for temporary in folder.glob(".*.arrow.*"):
-        temporary.unlink(missing_ok=True)

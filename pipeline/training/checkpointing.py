@@ -4,12 +4,11 @@ It contains `checkpoints/` with run.json and the Trainer's checkpoints, `refit/`
 of both, and, once the run is finished, the native checkpoint, whose training_info.json is written last.
 """
 
-import fcntl
-import os
+import logging
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,22 +16,25 @@ from typing import Any
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import (
+    STAGING,
     check_writable_folder,
-    finish_files,
+    fingerprint,
     fsync_files,
     read_json,
-    report_disk_errors,
+    staged_files,
     write_json,
 )
+from pipeline.core.locks import locked
 from pipeline.core.processes import Processes
-from pipeline.models.checkpoint import TRAINING_INFO
+from pipeline.models.checkpoint import TRAINING_INFO, read_training_info
+
+logger = logging.getLogger(__name__)
 
 _LOCK = ".lock"
-_STAGING = ".finished"
 _SEAL = "sealed.json"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _WRITTEN = (
-    "checkpoints", "logs", "refit", "adapter", _STAGING, "config.json", "generation_config.json", "model*.safetensors*",
+    "checkpoints", "logs", "refit", "adapter", STAGING, "config.json", "generation_config.json", "model*.safetensors*",
     TRAINING_INFO, "config.yaml", "README.md", "report.md", "training.png", "forecasts.png",
 )  # fmt: skip
 """Patterns of the files that a run writes. All other files in its folder belong to the user."""
@@ -73,7 +75,7 @@ class RunFolder:
                 replaced.
         """
         check_writable_folder(self.path)
-        if not self.path.is_dir() or {entry.name for entry in self.path.iterdir()} <= {_LOCK, _STAGING}:
+        if not self.path.is_dir() or {entry.name for entry in self.path.iterdir()} <= {_LOCK, STAGING}:
             return
         finished = (self.path / TRAINING_INFO).is_file()
         if not (finished or self._identity_file.is_file() or (self.path / _LOCK).is_file()):
@@ -83,6 +85,7 @@ class RunFolder:
         if overwrite:
             return
         if finished:
+            self._finish_clean_up()
             raise UserError(
                 f"training.output_path: {self.path} has a finished run; choose another path, or replace it "
                 "with training.overwrite true"
@@ -115,31 +118,14 @@ class RunFolder:
         if self.path.is_dir():
             self.clear()
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Lock the folder against other runs while the block runs. The lock ends with the process, however that ends.
+    def locked(self) -> AbstractContextManager[None]:
+        """Lock the folder against other runs, as `core.locks.locked`.
 
         Raises:
             UserError: another run is writing to the folder, or it cannot be written.
         """
         check_writable_folder(self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / _LOCK, "a", encoding="utf-8") as file:
-            # A loader's worker would keep the lock until it notices that this process was killed.
-            os.register_at_fork(after_in_child=file.close)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(
-                    f"training.output_path: another run is writing to {self.path}; "
-                    "wait until it ends, or choose another path"
-                ) from error
-            except OSError as error:
-                raise UserError(
-                    f"training.output_path: {self.path} cannot be locked ({error.strerror}); "
-                    "choose a path on another disk"
-                ) from error
-            yield
+        return locked(self.path, "training.output_path", self.path / _LOCK)
 
     def claim(self, identity: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
         """Make the folder this run's: begin the run, or check that the unfinished run in it is the same.
@@ -169,6 +155,7 @@ class RunFolder:
         for folder in (self, self.refit):
             for _, saved in folder._saved():
                 if not is_sealed(saved):
+                    logger.warning("deleting %s: it is torn or was changed", saved)
                     shutil.rmtree(saved)
 
     def clear(self) -> None:
@@ -213,45 +200,38 @@ class RunFolder:
         Raises:
             UserError: another run is writing to the folder, or it cannot be written.
         """
-        staging = self.path / _STAGING
-        with report_disk_errors(self.path), self.locked():
-            shutil.rmtree(staging, ignore_errors=True)
-            try:
-                staging.mkdir()
+        with self.locked():
+            with staged_files(self.path, last=TRAINING_INFO) as staging:
                 yield staging
-                finish_files(staging.rglob("*"))
-                for file in sorted(staging.iterdir(), key=lambda file: file.name == TRAINING_INFO):
-                    target = self.path / file.name
-                    if target.is_dir():
-                        shutil.rmtree(target)
-                    file.replace(target)
-                if not keep_checkpoints:
-                    for folder in (self.checkpoints, self.refit.path):
-                        shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                shutil.rmtree(staging, ignore_errors=True)
+            self._clean_up(keep_checkpoints)
+
+    def _clean_up(self, keep_checkpoints: bool) -> None:
+        if not keep_checkpoints:
+            for folder in (self.checkpoints, self.refit.path):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _finish_clean_up(self) -> None:
+        """Delete the checkpoints of a finished run that was killed before it had deleted them."""
+        if (self.path / _LOCK).is_file():
+            with self.locked():
+                training = read_training_info(self.path).get("config", {}).get("training", {})
+                self._clean_up(training.get("keep_checkpoints", True))
 
 
 def seal_checkpoint(checkpoint: Path) -> None:
-    """Write the names and sizes of a checkpoint's files to its seal, after they are on disk."""
-    fsync_files(_files(checkpoint))
-    write_json(checkpoint / _SEAL, _sizes(checkpoint))
+    """Write the names of a checkpoint's files and hashes of their contents to its seal, after they are on disk."""
+    files = sorted(file for file in checkpoint.rglob("*") if file.is_file() and _SEAL not in file.name)
+    fsync_files(files)
+    write_json(checkpoint / _SEAL, {str(file.relative_to(checkpoint)): fingerprint([file]) for file in files})
 
 
 def is_sealed(checkpoint: Path) -> bool:
-    """Return whether a checkpoint has all files of its seal: it was torn neither while written nor while deleted."""
+    """Return whether a checkpoint has all files of its seal as they were: it was neither torn nor changed."""
     try:
-        return read_json(checkpoint / _SEAL).items() <= _sizes(checkpoint).items()
-    except UserError:
+        files = {checkpoint / name: content for name, content in dict(read_json(checkpoint / _SEAL)).items()}
+        return bool(files) and all(file.is_file() and fingerprint([file]) == content for file, content in files.items())
+    except (TypeError, ValueError, OSError):  # the seal is missing or damaged, or a file cannot be read
         return False
-
-
-def _sizes(checkpoint: Path) -> dict[str, int]:
-    return {str(file.relative_to(checkpoint)): file.stat().st_size for file in _files(checkpoint)}
-
-
-def _files(checkpoint: Path) -> list[Path]:
-    return sorted(file for file in checkpoint.rglob("*") if file.is_file() and _SEAL not in file.name)
 
 
 def differing_keys(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:

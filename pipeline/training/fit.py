@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import logging
-import tempfile
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from transformers import TrainerState, TrainingArguments
 from transformers.integrations import MLflowCallback, TensorBoardCallback
-from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
+from transformers.trainer import DEFAULT_PROGRESS_CALLBACK, TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_pt_utils import safe_globals
 
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.files import report_disk_errors
+from pipeline.core.locks import temporary_folder
+from pipeline.models import schema
+from pipeline.models.checkpoint import check_safetensors
 from pipeline.training.arguments import is_compiled, is_sharded, training_arguments
 from pipeline.training.callbacks import (
     CheckpointCallback,
@@ -107,7 +112,8 @@ def build_trainer(run: TrainingRun, phase: Phase, arguments: TrainingArguments) 
     checkpoints = str(arguments.output_dir)
     try:
         # The Trainer makes its output folder at once, and nothing may be written before the run has claimed its own.
-        with tempfile.TemporaryDirectory(prefix="chronos-run-") as arguments.output_dir:
+        with temporary_folder() as folder:
+            arguments.output_dir = str(folder)
             trainer = ScoringTrainer(
                 model=model,
                 args=arguments,
@@ -134,7 +140,8 @@ def fit(run: TrainingRun, phase: Phase, trainer: ScoringTrainer) -> None:
 
     The base is scored at step 0, before anything is trained.
     """
-    arguments, last = trainer.args, phase.folder.last_checkpoint()
+    arguments = trainer.args
+    last = last_readable_checkpoint(phase.folder, arguments)
     # Not by evaluate() before train(): the Trainer would take the model for prepared and leave out DDP.
     arguments.eval_on_start = phase.scored and last is None
     training = run.config.training
@@ -158,6 +165,37 @@ def fit(run: TrainingRun, phase: Phase, trainer: ScoringTrainer) -> None:
             cast(WindowDataset, trainer.train_dataset).n_windows = state.global_step * training.batch_size
     with report_disk_errors(phase.folder.path):
         trainer.train(resume_from_checkpoint=str(last) if last else False)
+
+
+def last_readable_checkpoint(folder: RunFolder, arguments: TrainingArguments) -> Path | None:
+    """Return the Trainer's latest whole checkpoint whose files can be read, None if there is none.
+
+    Later ones are deleted with a warning. Their files are not as the Trainer wrote them, and running on from one would
+    end in an error: the Trainer unpickles tensors and numbers only, and so does this check.
+    """
+    with arguments.main_process_first(local=False), report_disk_errors(folder.path):
+        while (last := folder.last_checkpoint()) is not None and (fault := _find_fault(last)):
+            logger.warning("deleted %s, which cannot be read: %s", last, fault)
+            shutil.rmtree(last)
+        return last
+
+
+def _find_fault(checkpoint: Path) -> str | None:
+    """Return why the Trainer cannot continue from a checkpoint, None if it can."""
+    state_file = checkpoint / TRAINER_STATE_NAME
+    try:
+        schema.read(state_file, schema.TrainerStateKeys)
+        TrainerState.load_from_json(str(state_file))
+        for file in checkpoint.glob("*.safetensors"):
+            check_safetensors(file)
+        for file in (*checkpoint.glob("*.pt"), *checkpoint.glob("*.pth")):
+            with safe_globals():
+                content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+            if not isinstance(content, dict):
+                return f"{file.name} has no dictionary"
+    except Exception as error:  # of any kind: the files may be anybody's
+        return to_one_line(error)
+    return None
 
 
 def batch_inputs(run: TrainingRun, model: Any, indices: range) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import importlib.metadata
 import math
 import re
 import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pipeline
 from pipeline.config import source_name
 from pipeline.core.errors import UserError, to_one_line
+from pipeline.core.locks import temporary_folder
 from pipeline.models.checkpoint import TRAINING_INFO
 from pipeline.training.selection import score_columns
 
@@ -68,7 +68,7 @@ def _user_errors() -> Iterator[None]:
     except mlflow.MlflowException as error:
         raise UserError(
             f"training.trainer.report_to: mlflow: {to_one_line(error)}; check MLFLOW_TRACKING_URI, or remove mlflow"
-        ) from error
+        ) from None  # its message may have the password of that address
 
 
 def parameters(run: TrainingRun) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def log_files(result: TrainingResult, folder: Path) -> None:
     with (
         _user_errors(),
         mlflow.start_run(result.mlflow_run, nested=True),
-        tempfile.TemporaryDirectory(prefix="chronos-mlflow-") as temporary,
+        temporary_folder() as temporary,
         warnings.catch_warnings(action="ignore"),  # MLflow asks for an example, which would publish some of the data
     ):
         mlflow.set_tag("verdict", result.verdict)
@@ -116,7 +116,7 @@ def log_files(result: TrainingResult, folder: Path) -> None:
         for name in _REPORTED:
             if (folder / name).is_file():
                 mlflow.log_artifact(str(folder / name))
-        checkpoint = Path(temporary, "checkpoint")
+        checkpoint = temporary / "checkpoint"
         shutil.copytree(folder, checkpoint, ignore=shutil.ignore_patterns(*_KEPT_OUT))
         mlflow.pyfunc.log_model(
             name="model",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config import Config
+from pipeline.core.locks import temporary_folder
 from pipeline.training.checkpointing import RunFolder
 from pipeline.training.run import prepare
 
@@ -90,8 +90,8 @@ def make_plan(run: TrainingRun) -> Plan:
     from pipeline.training.fit import Phase, phase_arguments, trainable_model, widest_inputs
     from pipeline.training.memory import step_memory
 
-    with tempfile.TemporaryDirectory(prefix="chronos-run-") as folder:
-        phase = Phase(run.windows, run.recipe.steps, RunFolder(Path(folder)), scored=run.validation is not None)
+    with temporary_folder() as folder:
+        phase = Phase(run.windows, run.recipe.steps, RunFolder(folder), scored=run.validation is not None)
         arguments = phase_arguments(run, phase)
     model = trainable_model(run, arguments)
     if arguments.gradient_checkpointing:
@@ -112,12 +112,12 @@ def print_plan(config: Config) -> None:
     Raises:
         UserError: as training would.
     """
-    with tempfile.TemporaryDirectory(prefix="chronos-run-") as folder:
+    with temporary_folder() as folder:
         base = config.base_model
         if not config.base_path().is_dir():
-            base = replace(base, output_path=str(Path(folder, "base")))
+            base = replace(base, output_path=str(folder / "base"))
         training = replace(config.training, overwrite=True)  # nothing is written, so a finished run may be there
-        paths = replace(config.paths, data_dir=str(Path(folder, "data")))
+        paths = replace(config.paths, data_dir=str(folder / "data"))
         package, level = logging.getLogger("pipeline"), logging.getLogger("pipeline").level
         package.setLevel(logging.WARNING)  # temporary files are not worth a line
         try:

@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from pipeline.config import Config
+from pipeline.config import Config, source_paths
+from pipeline.core.checks import check_outputs
+from pipeline.core.errors import UserError
 from pipeline.core.metrics import WindowErrors
 from pipeline.core.processes import Processes
 from pipeline.core.progress import quiet_transformers
@@ -57,10 +59,7 @@ def run_training(config: Config, data: Any = None) -> TrainingResult:
     begin = time.monotonic()
     run, folder = prepare(config, data)
     result = train(limit_steps(run, folder, begin), folder)
-    save(result, folder)
-    repository = config.training.push_to_hub
-    if repository is not None and Processes().rank == 0:
-        logger.info("uploaded: %s", upload(folder.path, repository))
+    save(result, folder, config.training.push_to_hub)
     return result
 
 
@@ -75,9 +74,17 @@ def prepare(config: Config, data: Any = None) -> tuple[TrainingRun, RunFolder]:
     Raises:
         UserError: the base, the data, a setting or the output folder is wrong.
     """
+    check_outputs(
+        folders={"training.output_path": config.trained_path()},
+        inputs={
+            "data.train": source_paths(config.data.sources()),
+            "base_model.output_path": [config.base_path()],
+            "base_model.model_name": [config.base_model.model_name],
+            "synthetic.bank": source_paths(config.synthetic.bank),
+        },
+    )
     folder = RunFolder(config.trained_path())
     folder.check(config.training.resume, config.training.overwrite)
-    folder.check_apart(config.base_path())
     if config.training.push_to_hub is not None:
         check_upload(config.training.push_to_hub)
     if data is None:
@@ -232,17 +239,30 @@ def _has_head_of(checkpoint: Checkpoint, model: Any) -> bool:
 
 
 @quiet_transformers()
-def save(result: TrainingResult, folder: RunFolder) -> None:
+def save(result: TrainingResult, folder: RunFolder, repository: str | None = None) -> None:
     """Write the model, with everything that is saved beside it, to the folder of the run, which finishes the run.
 
+    Args:
+        repository: upload the model to this repository of the Hub before the run is finished, so that a run that is
+            killed meanwhile continues with the upload.
+
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be written, or the upload failed; then the model is saved.
     """
     from pipeline.training.mlflow_run import log_files
     from pipeline.training.report import write_files
 
-    if Processes().rank == 0:
-        with folder.publishing(result.run.config.training.keep_checkpoints) as staging:
-            write_files(result, staging, folder.path)
-        if result.mlflow_run is not None:
-            log_files(result, folder.path)
+    if Processes().rank:
+        return
+    failure = None
+    with folder.publishing(result.run.config.training.keep_checkpoints) as staging:
+        write_files(result, staging, folder.path)
+        if repository is not None:
+            try:
+                logger.info("uploaded: %s", upload(staging, repository, folder.path))
+            except UserError as error:
+                failure = error
+    if result.mlflow_run is not None:
+        log_files(result, folder.path)
+    if failure is not None:
+        raise failure

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.core.errors import UserError
+from pipeline.core.locks import temporary_folder
 from pipeline.core.processes import Processes
 from pipeline.forecasting.plots import forecast_figure, save_figure
 from pipeline.training.checkpointing import RunFolder
@@ -82,8 +81,8 @@ def _measure(run: TrainingRun) -> tuple[float, float, int]:
     from pipeline.training.fit import Phase, batch_inputs, build_trainer, phase_arguments
     from pipeline.training.memory import take_step
 
-    with tempfile.TemporaryDirectory(prefix="chronos-run-") as folder:
-        phase = Phase(run.windows, run.recipe.steps, RunFolder(Path(folder)), scored=run.validation is not None)
+    with temporary_folder() as folder:
+        phase = Phase(run.windows, run.recipe.steps, RunFolder(folder), scored=run.validation is not None)
         trainer = build_trainer(run, phase, phase_arguments(run, phase))
         model, arguments = cast(Any, trainer.model), trainer.args
         size, n_passes = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps
@@ -102,7 +101,7 @@ def _measure(run: TrainingRun) -> tuple[float, float, int]:
             begin = time.perf_counter()
             trainer.score(model)
             if trainer.drawn:
-                save_figure(forecast_figure(trainer.drawn), Path(folder, "forecasts.png"))  # as TensorBoard does
+                save_figure(forecast_figure(trainer.drawn), folder / "forecasts.png")  # as TensorBoard does
     return step_seconds, time.perf_counter() - begin, _n_evaluations(run, arguments)
 
 

@@ -3,13 +3,14 @@
 import errno
 import os
 import stat
-import time
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pipeline.core import files
 from pipeline.core.errors import UserError
 from pipeline.core.files import (
     atomic_folder,
@@ -20,6 +21,7 @@ from pipeline.core.files import (
     fingerprint,
     read_json,
     report_disk_errors,
+    staged_files,
     to_serializable,
     write_json,
 )
@@ -166,18 +168,69 @@ def test_a_full_disk_leaves_no_file(tmp_path):
         assert list(tmp_path.iterdir()) == []
 
 
-def test_temporary_files_of_killed_processes_are_removed_after_a_day(tmp_path):
-    for name, age in ((".a.arrow.old", 25 * 3600), (".a.arrow.new", 60), (".b.arrow.old", 25 * 3600)):
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (time.time() - age,) * 2)
-    with atomic_write(tmp_path / "a.arrow") as temporary:
-        temporary.write_text("whole")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.arrow.new", ".b.arrow.old", "a.arrow"]
+def test_links_are_followed_and_devices_are_refused(tmp_path):
+    (tmp_path / "link.json").symlink_to(tmp_path / "file.json")
+    write_json(tmp_path / "link.json", 1)
+    assert (tmp_path / "link.json").is_symlink() and read_json(tmp_path / "file.json") == 1
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "alias").symlink_to(tmp_path / "folder")
+    with atomic_folder(tmp_path / "alias") as temporary:
+        (temporary / "weights").touch()
+    assert (tmp_path / "alias").is_symlink() and names(tmp_path / "folder") == ["weights"]
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path in (tmp_path / "pipe", tmp_path / "loop", Path(os.devnull)):
+        for atomic in (atomic_write, atomic_folder):
+            with pytest.raises(UserError, match=path.name), atomic(path):
+                pass
+    assert Path(os.devnull).is_char_device()
+
+
+def test_a_folder_is_replaced_in_one_step(tmp_path, monkeypatch):
+    """Between the two steps of other file systems, there is no folder of this name."""
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    if not files._exchange(tmp_path / "old", tmp_path / "new"):
+        pytest.skip("this file system cannot exchange two folders")
+    assert names(tmp_path / "old") == ["new"] and names(tmp_path / "new") == ["old"]
+    monkeypatch.setattr(Path, "replace", None)
+    with atomic_folder(tmp_path / "old"):
+        pass
+    assert names(tmp_path) == ["new", "old"] and names(tmp_path / "old") == []
+
+
+def test_staged_files_replace_earlier_ones_and_the_mark_comes_last(tmp_path):
+    moved = []
+    for text in ("1", "2"):
+        with staged_files(tmp_path, "mark") as staging:
+            for name in ("mark", "z", "a"):
+                (staging / name).write_text(text)
+            assert text == "1" or (tmp_path / "mark").read_text() == "1"
+        assert names(tmp_path) == ["a", "mark", "z"]
+        assert {path.read_text() for path in tmp_path.iterdir()} == {text}
+    for fail_at in range(3):
+        with pytest.MonkeyPatch.context() as patch, suppress(UserError):
+            replace = Path.replace
+
+            def failing(path, target):
+                moved.append(path.name)
+                if len(moved) > fail_at:
+                    raise OSError(5, "Input/output error")
+                return replace(path, target)
+
+            patch.setattr(Path, "replace", failing)
+            with staged_files(tmp_path, "mark") as staging:
+                for name in ("mark", "z", "a"):
+                    (staging / name).write_text("3")
+        moved.clear()
+        assert "mark" not in names(tmp_path), "a folder with some files of another writer has no mark"
 
 
 def test_a_failed_rename_restores_the_old_folder(tmp_path, monkeypatch):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "weights").write_text("old")
+    monkeypatch.setattr(files, "_exchange", lambda *_: False)
     moved, failing = Path.replace, [False, True]
 
     def replace(path, target):

@@ -1,6 +1,8 @@
 """Everyday files of the kinds that public data have: each gives the right values, or is refused with the key to set."""
 
 import json
+import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -341,11 +343,30 @@ def test_a_blank_part_of_a_joined_item_id_is_an_empty_text(tmp_path):
     assert list(open_source(path, tmp_path / "cache", Columns(("state", "country"))).item_ids) == ["N/A", "/B"]
 
 
-def test_two_joined_item_ids_with_the_same_name_are_refused(tmp_path):
-    rows = [f"{first},{second},{day:%Y-%m-%d},1" for first, second in (("a/b", "c"), ("a", "b/c")) for day in DAYS[:5]]
-    path = write_csv(tmp_path, *rows, header="x,y,timestamp,target")
-    with refused("a/b/c"):
-        open_source(path, tmp_path / "cache", Columns(("x", "y")))
+@pytest.mark.parametrize("source", ["csv", "frame", "lists", "wide"])
+def test_item_ids_of_several_columns_differ_if_their_values_differ(tmp_path, source):
+    values = ["a/b", "a", "b", "", "/", "\\", "\\/", "a\\", "7", "x y", "\x1f"]
+    pairs = [(first, second) for first in values for second in values if first or second]
+    first, second = zip(*pairs)
+    steps = {f"d_{step}": step * np.arange(len(pairs)) for step in (1, 2, 3)}
+    table: Any = pd.DataFrame({"x": first, "y": second, **steps})
+    if source != "wide":
+        table = table.melt(["x", "y"], value_name="target", var_name="step").drop(columns="step")
+    if source == "csv":
+        table.to_csv(tmp_path / "s.csv", index=False, quoting=2)
+    if source == "lists":
+        table = pa.Table.from_pandas(table.groupby(["x", "y"], as_index=False, sort=False)["target"].agg(list))
+    columns = Columns(("x", "y"), wide=source == "wide")
+    store = open_source(tmp_path / "s.csv" if source == "csv" else table, tmp_path / "cache", columns)
+    ids = {pair: item_id for pair, item_id in zip(pairs, store.item_ids)}
+    assert len(set(ids.values())) == len(store) == len(pairs)
+    assert ids["7", "x y"] == "7/x y" and ids["", "a"] == "/a" and ids["a/b", "\\"] == r"a\/b/\\"
+    for (x, y), item_id in ids.items():  # the columns can be had again
+        found = re.fullmatch(r"((?:\\.|[^/\\])*)/((?:\\.|[^/\\])*)", item_id)
+        assert found is not None
+        assert [re.sub(r"\\(.)", r"\1", part) for part in found.groups()] == [x, y]
+    for index in range(len(pairs)):
+        assert store.target(index).tolist() == [index, 2 * index, 3 * index]
 
 
 @pytest.mark.parametrize("duplicates, expected", [("first", 4), ("last", 6), ("sum", 10), ("mean", 5)])

@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 from support.source_files import refused
 
-from pipeline.data.rows import SourceLocation, distinct_values, refuse_rows
+from pipeline.data.rows import SourceLocation, refuse_rows
 
 
 def test_a_row_is_described_by_its_number_within_its_file():
@@ -27,8 +27,3 @@ def test_warnings_are_kept_once_and_rows_are_counted():
         location.warn_once("7 columns")
         location.count("rows are merged", np.array([True, False, True]))
     assert location.warnings == ["7 columns", "4 rows are merged"]
-
-
-def test_distinct_values_have_their_first_positions():
-    values, positions = distinct_values(pa.chunked_array([["b", None, "a"], ["b", "c", None]]))
-    assert values.to_pylist() == ["b", None, "a", "c"] and positions.tolist() == [0, 1, 2, 4]

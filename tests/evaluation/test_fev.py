@@ -1,5 +1,7 @@
 """Tasks of fev, compared with the backtest and with stock Chronos scored by fev."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from pipeline.evaluation.backtest import evaluate_task, make_task
 from pipeline.evaluation.fev import score_fev_tasks
 from pipeline.forecasting.forecaster import Forecaster
 
+pytestmark = pytest.mark.skipif(find_spec("fev") is None, reason="fev is not installed")
 LEVELS = [round(0.1 * k, 1) for k in range(1, 10)]
 TARGETS = {"alone": ["target"], "both": ["other", "target"], "covariates": ["target"]}
 

@@ -60,7 +60,7 @@ def make_tasks():
     ]
 
 
-NAMES = ["037", "price_$_in_$", r"a\1 \d <&>", "</script>", "e"]
+NAMES = ["037", "price_$_in_$", r"a\1 \d <&>", "</script>", "=e"]
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_the_answer_is_the_first_sentence_and_warnings_follow(findings, tmp_path
     html, scores = ((tmp_path / name).read_text() for name in ("report.html", "scores.md"))
     assert re.findall(r"<(?:h1|p)(?: class=\"warning\")?>(?:<b>)?(.*?)<", html)[:3] == ["A1 &lt;", "A2", "W1"]
     lines = [line for line in scores.splitlines() if line]
-    assert lines[:2] == ["A1 <", "A2"] and lines[2].startswith("| data set") and lines[-1] == "W1"
+    assert lines[:2] == ["A1 &lt;", "A2"] and lines[2].startswith("| data set") and lines[-1] == "W1"
     without = render_page(replace(findings, conclusions=[], pairs=[]))
     assert re.findall("<h1>(.*?)</h1>", without) == [escape(verdict(findings))]
 
@@ -245,6 +245,7 @@ def test_scores_by_window_are_in_a_table(folder):
     table = pd.read_csv(folder / "scores_by_window.csv", dtype={"item_id": str})
     assert list(table.columns)[:5] == ["data set", "item_id", "origin", "model", "WQL"] and len(table) == 8 * 3
     assert table["item_id"][0] == "037"
+    assert {"'=e", "</script>"} <= set(table["item_id"]) and "=e" not in set(table["item_id"])  # no formulas
 
 
 def test_a_sheet_has_a_bounded_number_of_rows(findings, tmp_path, monkeypatch, caplog):

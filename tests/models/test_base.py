@@ -223,8 +223,8 @@ def test_the_base_of_a_trained_model_is_found_by_its_weights(tiny, tmp_path):
     trained.mkdir()
 
     def find(output_path, name, weights):
-        settings = {"output_path": str(output_path), "revision": None}
-        info = {"base_model": name, "config": {"base_model": settings}, "identity": {"base model": weights}}
+        config = Config(base_model=BaseModelConfig(output_path=str(output_path))).as_dict()
+        info = {"base_model": name, "config": config, "identity": {"base model": weights}}
         (trained / "training_info.json").write_text(json.dumps(info))
         return find_base(trained)
 

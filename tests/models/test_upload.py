@@ -41,6 +41,28 @@ def test_a_trained_checkpoint_is_uploaded_as_private_without_its_run(hub, argume
         assert (tmp_path / "trained" / name).read_bytes() == content
 
 
+def test_a_run_that_is_stopped_while_it_uploads_continues_with_the_upload(
+    hub, arguments, run_script, monkeypatch, tmp_path
+):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("HF_TOKEN", "hf_right")
+    with monkeypatch.context() as patch:
+        patch.setattr(HfApi, "upload_folder", stop)
+        assert run_script("train", *arguments)[0] == 130
+    assert not hub.uploaded and not (tmp_path / "trained" / "training_info.json").exists()
+    assert run_script("train", *arguments)[0] == 0
+    assert "model.safetensors" in hub.uploaded and (tmp_path / "trained" / "training_info.json").exists()
+
+
+def test_a_failed_upload_leaves_the_saved_model(hub, arguments, run_script, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_TOKEN", "hf_right")
+    monkeypatch.setattr(HfApi, "upload_folder", lambda *_, **__: 1 / 0)
+    code, _, err = run_script("train", *arguments)
+    assert code == 2 and "hf upload" in err and (tmp_path / "trained" / "training_info.json").exists()
+
+
 def test_an_invalid_token_is_refused_before_training(hub, arguments, run_script, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     code, _, err = run_script("train", *arguments)
@@ -56,7 +78,7 @@ def test_a_failed_upload_is_reported_with_the_command_to_repeat_it(tmp_path, mon
     monkeypatch.setattr(HfApi, "upload_folder", fail)
     folder = tmp_path / "my model"
     with pytest.raises(UserError, match="training.push_to_hub.*connection lost") as refused:
-        upload(folder, REPOSITORY)
+        upload(tmp_path, REPOSITORY, folder)
     message = str(refused.value)
     command = shlex.split(message[message.index("hf upload") :])
     assert command[:5] == ["hf", "upload", REPOSITORY, str(folder), "--private"]

@@ -21,7 +21,7 @@ def entry(name, content):
 class Hub:
     """A server with the protocol of the Hub for one repository: the files of a folder, and uploads to it."""
 
-    def __init__(self, folder, kind="models"):
+    def __init__(self, folder, kind="models", token="hf_right"):
         self.files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
         self.uploaded: dict[str, bytes] = {}
         self.created: dict[str, Any] | None = None
@@ -40,7 +40,7 @@ class Hub:
 
             def answer(self, with_body):
                 path = self.path.split("?")[0].replace("/resolve/main/", f"/resolve/{COMMIT}/")
-                if path == "/api/whoami-v2" and self.headers.get("Authorization") == "Bearer hf_right":
+                if path == "/api/whoami-v2" and self.headers.get("Authorization") == f"Bearer {token}":
                     self.send(json.dumps({"name": "someone", "type": "user"}).encode(), True)
                 elif path in (api, f"{api}/revision/main", f"{api}/revision/{COMMIT}"):
                     siblings = [{"rfilename": name} for name in hub.files]

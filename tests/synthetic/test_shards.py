@@ -57,7 +57,7 @@ def test_existing_files_are_kept_and_missing_ones_written(tmp_path):
     before = content(tmp_path)
     kept = (tmp_path / "s-00000-of-00004.arrow").stat().st_mtime_ns
     (tmp_path / "s-00002-of-00004.arrow").unlink()
-    (tmp_path / ".s-00002-of-00004.arrow.x7").write_bytes(b"half")
+    (tmp_path / ".s-00002-of-00004.arrow.tmp-x7").write_bytes(b"half")
     assert write(tmp_path) == [800, 300]
     assert content(tmp_path) == before
     assert (tmp_path / "s-00000-of-00004.arrow").stat().st_mtime_ns == kept

@@ -11,24 +11,18 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from pipeline.core.errors import UserError
+from pipeline.core.locks import temporary_path
 from pipeline.data.columns import Columns
-from pipeline.data.readers.arrow import is_list_type, read_arrow, read_parquet
-from pipeline.data.readers.files import (
-    DataFile,
-    gluonts_freq,
-    identify,
-    report_parse_errors,
-    source_files,
-    stem,
-)
+from pipeline.data.readers.arrow import read_arrow, read_parquet
+from pipeline.data.readers.files import DataFile, gluonts_freq, identify, report_parse_errors, source_files, stem
 from pipeline.data.readers.hub import datasets_files, hub_commit, read_hub
 from pipeline.data.readers.json_lines import read_json
 from pipeline.data.readers.monash import read_monash
 from pipeline.data.readers.text import read_csv
 from pipeline.data.readers.workbook import read_workbook
-from pipeline.data.rows import SourceLocation
+from pipeline.data.rows import SourceLocation, is_list
 
-__all__ = ["gluonts_freq", "hub_commit", "is_list_type", "read_tables", "source_files"]
+__all__ = ["gluonts_freq", "hub_commit", "read_tables", "source_files"]
 
 _READERS = {
     "csv": read_csv,
@@ -66,12 +60,12 @@ def read_tables(
 def _read_remote(source: str, columns: Columns, location: SourceLocation, folder: Path | None) -> Iterator[pa.Table]:
     from pipeline.data.readers import remote
 
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-    sizes = [file.size or 0 for file in remote.list_files(source)]
-    with tempfile.TemporaryDirectory(prefix=".remote-", dir=folder) as name:
-        files = remote.local_files(source, Path(name))
-        yield from _read_files(files, len(sizes), sum(sizes), Path(name), columns, location, remove=True)
+    sizes = [size or 0 for _, size in remote.list_files(source)]
+    folder = folder or Path(tempfile.gettempdir())
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with temporary_path(folder / "remote", is_folder=True) as downloads:
+        files = remote.local_files(source, downloads)
+        yield from _read_files(files, len(sizes), sum(sizes), downloads, columns, location, remove=True)
 
 
 def _read_files(
@@ -83,13 +77,7 @@ def _read_files(
     location: SourceLocation,
     remove: bool = False,
 ) -> Iterator[pa.Table]:
-    """Yield the tables of files.
-
-    Args:
-        n_bytes: size of all files, 0 if it is unknown.
-        folder: the folder of the files, or the only file.
-        remove: whether a file is removed after it was read.
-    """
+    """Yield the tables of files."""
     n_rows = n_bytes_before = 0
     for path in paths:
         relative = path.relative_to(folder)
@@ -107,11 +95,7 @@ def _read_files(
 
 
 def _read_file(file: DataFile, relative: Path, columns: Columns, location: SourceLocation) -> Iterator[pa.Table]:
-    """Yield the tables of a file.
-
-    Args:
-        relative: its path in the source; folders named COLUMN=VALUE are columns of Parquet files.
-    """
+    """Yield the tables of a file."""
     folders = (part.partition("=") for part in relative.parent.parts)
     partition = {
         unquote(name): None if value == _NULL_PARTITION else unquote(value) for name, equals, value in folders if equals
@@ -125,7 +109,7 @@ def _read_file(file: DataFile, relative: Path, columns: Columns, location: Sourc
         else:
             tables = _READERS[file.format](file, columns, location)
         for table in tables:
-            if columns.wide and (lists := [field.name for field in table.schema if is_list_type(field.type)]):
+            if columns.wide and (lists := [field.name for field in table.schema if is_list(field.type)]):
                 raise UserError(f"{file}: the column {lists[0]!r} has lists, one row per series; remove data.wide")
             yield table
 
@@ -134,6 +118,6 @@ def _add_file_name(table: pa.Table, columns: Columns, path: Path) -> pa.Table:
     """Return a table with the name of its file as the item ID if it is long and has no item IDs, else unchanged."""
     if columns.wide or set(columns.item_ids) & set(table.column_names):
         return table
-    if is_list_type(table.schema.field(columns.target).type):
+    if is_list(table.schema.field(columns.target).type):
         return table
     return table.append_column(columns.item_ids[0], pa.repeat(pa.scalar(stem(path)), len(table)))

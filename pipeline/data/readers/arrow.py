@@ -13,7 +13,7 @@ from pipeline.core.errors import UserError
 from pipeline.data.columns import Columns, select_columns
 from pipeline.data.readers.files import DataFile
 from pipeline.data.readers.isolated import run_isolated
-from pipeline.data.rows import SourceLocation, is_text
+from pipeline.data.rows import SourceLocation, is_list, is_text
 
 NESTED_ROWS = 1024
 """Number of rows of nested tables that are read at a time; one such row has the values of many long rows."""
@@ -60,7 +60,7 @@ def read_parquet(
 
 def _batch_size(schema: pa.Schema, names: list[str]) -> int:
     """Return the number of rows of a table that are read at a time."""
-    if any(is_list_type(schema.field(name).type) for name in names):
+    if any(is_list(schema.field(name).type) for name in names):
         return NESTED_ROWS
     return min(_LONG_ROWS, max(1, _VALUES // len(names)))
 
@@ -122,9 +122,3 @@ def validated(table: pa.Table) -> pa.Table:
         if pa.types.is_string_view(field.type):  # polars writes it, and pyarrow has few functions for it
             table = table.set_column(position, field.name, table.column(position).cast(pa.string()))
     return table
-
-
-def is_list_type(column_type: pa.DataType) -> bool:
-    """Return whether the values of a column are lists, of any of Arrow's list types."""
-    checks = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    return any(check(column_type) for check in checks)

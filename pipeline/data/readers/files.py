@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import os
 import re
 import struct
 import zipfile
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
+from typing import Any
 
 import pyarrow as pa
 
@@ -52,6 +54,10 @@ _PARSE_ERRORS = (
 """Errors of the libraries for a damaged file; RuntimeError is that of encrypted archives and of deep recursion."""
 
 
+_MAX_BYTES, _MAX_LINE = 1 << 30, 1 << 27
+"""Maximum sizes in memory: of a file or the content of a workbook (a million rows of 20 columns), and of a line."""
+
+
 @dataclass
 class DataFile:
     """A file of a source, and the format and compression that its first bytes show."""
@@ -79,7 +85,7 @@ class DataFile:
                 archive = stack.enter_context(zipfile.ZipFile(raw))
                 stream = pa.PythonFile(stack.enter_context(archive.open(self.member)), "r")
             else:
-                raw = stream = stack.enter_context(pa.OSFile(str(self.path)))
+                raw = stream = stack.enter_context(pa.OSFile(os.fsencode(self.path)))
                 if self.compression is not None:
                     stream = stack.enter_context(pa.CompressedInputStream(raw, self.compression))
             n_bytes = self.path.stat().st_size
@@ -100,12 +106,35 @@ class DataFile:
     def open_random_access(self, memory_map: bool = False) -> Iterator[pa.NativeFile]:
         """Open the bytes for reading at any position; those of a compressed file are decompressed in memory."""
         if self.compression is None:
-            with pa.memory_map(str(self.path)) if memory_map else pa.OSFile(str(self.path)) as source:
+            with pa.memory_map(os.fsencode(self.path)) if memory_map else pa.OSFile(os.fsencode(self.path)) as source:
                 yield source
         else:
-            with self.open() as stream:
-                content = stream.read()
-            yield pa.BufferReader(content)
+            yield pa.BufferReader(self.read())
+
+    def read(self) -> pa.Buffer:
+        """Return the decompressed bytes.
+
+        Raises:
+            UserError: there are too many.
+        """
+        content = pa.BufferOutputStream()
+        with self.open() as stream:
+            while block := stream.read(1 << 24):
+                if content.tell() + len(block) > _MAX_BYTES:
+                    raise UserError(f"{self} has more than {_MAX_BYTES >> 20} MB; write it as CSV, or decompress it")
+                content.write(block)
+        return content.getvalue()
+
+    def lines(self, stream: Any) -> Iterator[Any]:
+        """Yield the lines of a stream of texts or bytes.
+
+        Raises:
+            UserError: a line is too long.
+        """
+        while line := stream.readline(_MAX_LINE):
+            if len(line) == _MAX_LINE:
+                raise UserError(f"{self} has a line of more than {_MAX_LINE >> 20} MB; check its format")
+            yield line
 
 
 def identify(path: Path, name: str | None = None) -> DataFile:
@@ -125,6 +154,8 @@ def identify(path: Path, name: str | None = None) -> DataFile:
             with zipfile.ZipFile(path) as archive:
                 if not _WORKBOOK_MEMBERS.isdisjoint(archive.namelist()):
                     file.compression = None
+                    if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
+                        raise UserError(f"{name} has more than {_MAX_BYTES >> 20} MB of content; write it as CSV")
                 else:
                     file.member = _data_member(archive, name)
                     file.format = _FORMAT_OF.get(_suffix(Path(file.member)), file.format)
@@ -189,6 +220,8 @@ def source_files(source: str) -> list[Path]:
     if "://" in source:
         return []
     if path.is_file():
+        if not path.stat().st_size:  # such as the endless files of /proc
+            raise UserError(f"{path} is empty")
         return [path]
     if path.is_dir():
         if (path / "metadata" / "metadata.json").exists() or (path / "metadata.json").exists():
@@ -225,7 +258,8 @@ def gluonts_freq(source: str) -> str | None:
     for path in (Path(source, "metadata", "metadata.json"), Path(source, "metadata.json")):
         if path.is_file():
             metadata = read_json(path)
-            return metadata.get("freq") if isinstance(metadata, dict) else None
+            freq = metadata.get("freq") if isinstance(metadata, dict) else None
+            return None if freq is None else str(freq)
     return None
 
 

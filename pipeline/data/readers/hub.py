@@ -63,6 +63,8 @@ def datasets_files(folder: Path) -> list[Path]:
                 raise UserError(f"{folder} has no train split, only {', '.join(splits)}; give the folder of one split")
             folder = folder / "train"
         files = [folder / entry["filename"] for entry in read_json(folder / "state.json")["_data_files"]]
+        if any(file.parent != folder for file in files):
+            raise KeyError("a data file is in another folder")
     except (KeyError, TypeError) as error:
         raise UserError(f"cannot read the datasets folder {folder}: its metadata are damaged; save it again") from error
     missing = [file.name for file in files if not file.is_file()]

@@ -6,12 +6,13 @@ import sys
 from pipeline.core.errors import UserError
 from pipeline.data.readers.files import DataFile
 
-# calamine allocates all cells up to the last one. With a stray value in row 1,048,576, it reaches the limit.
+# calamine allocates all cells up to the last one. A stray value far from the others, or a bomb, reaches the limits.
 _LIMIT_MEMORY = """
 import sys
 try:
     import resource
-    resource.setrlimit(resource.RLIMIT_AS, (1 << 33, 1 << 33))
+    resource.setrlimit(resource.RLIMIT_CPU, (300, 300))
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))
 except (ImportError, OSError, ValueError):  # not on every system
     pass
 """
@@ -23,11 +24,9 @@ def run_isolated(file: DataFile, code: str, *arguments: str) -> bytes:
     Raises:
         UserError: the code fails or crashes.
     """
-    with file.open() as stream:
-        content = stream.read()
     # -P: modules in the current folder do not take the place of libraries.
     command = [sys.executable, "-P", "-W", "ignore", "-c", _LIMIT_MEMORY + code, *arguments]
-    result = subprocess.run(command, input=content, capture_output=True)
+    result = subprocess.run(command, input=file.read(), capture_output=True)
     if result.returncode:
         problem = result.stderr.decode(errors="replace").strip().rpartition("\n")[2] if result.returncode == 1 else ""
         raise UserError(

@@ -14,6 +14,7 @@ from pipeline.data.rows import SourceLocation
 
 # Sizes of the tables that are read at a time. They bound memory.
 _ROWS, _CHARS = 4096, 1 << 23
+_MAX_ARRAY = 1 << 29  # characters; as Python objects, they take up to ten times the memory
 _HINT = "write one object per line, or one array of objects"
 
 
@@ -52,7 +53,7 @@ def _blocks(file: DataFile, encoding: str) -> Iterator[list[dict]]:
     with file.open_text(encoding) as text:
         is_array = text.read(1024).lstrip().startswith("[")
     with file.open_text(encoding) as text:
-        items = _read_array(file, text.read()) if is_array else _read_lines(file, text)
+        items = _read_array(file, text.read(_MAX_ARRAY)) if is_array else _read_lines(file, file.lines(text))
         block: list[dict] = []
         n_chars = 0
         for place, item, length in items:
@@ -76,6 +77,8 @@ def _read_lines(file: DataFile, lines: Iterable[str]) -> Iterator[tuple[str, Any
 
 def _read_array(file: DataFile, text: str) -> Iterator[tuple[str, Any, int]]:
     """Yield the place of each item of an array, the item, and its mean number of characters."""
+    if len(text) == _MAX_ARRAY:
+        raise UserError(f"{file} is an array of more than {_MAX_ARRAY >> 20} MB; write one object per line")
     items = _parse(text, str(file))
     return ((f"item {number}", item, len(text) // len(items)) for number, item in enumerate(items, 1))
 

@@ -42,7 +42,7 @@ def read_monash(file: DataFile, columns: Columns, location: SourceLocation) -> I
     rows: list[Row] = []
     n_series = n_values = 0
     with file.open() as stream:
-        for number, line in enumerate(io.BufferedReader(stream), 1):
+        for number, line in enumerate(file.lines(io.BufferedReader(stream)), 1):
             if not line.strip() or line.startswith(b"#"):  # comments may have another encoding
                 continue
             text = line.decode(columns.encoding).strip()
@@ -80,11 +80,7 @@ def _column_names(attributes: Mapping[str, str], columns: Columns) -> dict[str, 
 
 
 def _read_header_line(line: str, attributes: dict[str, str], metadata: dict[str, str]) -> None:
-    """Add the attribute or the frequency of a line of the header.
-
-    Raises:
-        ValueError: the line is not one of a header.
-    """
+    """Add the attribute or the frequency of a line of the header."""
     match line.split():
         case ["@attribute", name, ("string" | "numeric" | "date") as kind]:
             attributes[name] = kind
@@ -100,11 +96,7 @@ def _read_header_line(line: str, attributes: dict[str, str], metadata: dict[str,
 
 
 def _read_series(line: str, number: int, attributes: Mapping[str, str]) -> Row:
-    """Return the series of a line. Without a name, it is called T and its number among the series.
-
-    Raises:
-        ValueError: the line has another number of attributes than the header, or a value is not a number or a date.
-    """
+    """Return the series of a line. Without a name, it is called T and its number among the series."""
     *parts, text = line.split(":")
     if len(parts) != len(attributes):
         raise ValueError(f"{len(parts)} attributes for {len(attributes)} in the header; a colon separates them")

@@ -9,9 +9,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+from pipeline.core.credentials import fill_variables
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.files import atomic_write
-from pipeline.core.urls import fill_variables, has_password, is_web_address, redact, redact_text
+from pipeline.core.urls import has_password, is_web_address, redact, redact_text
 from pipeline.data.readers.files import SUFFIXES, is_data_file
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
@@ -29,15 +30,6 @@ _CONNECT_SECONDS, _READ_SECONDS = 30, 60
 """Maximum waits for a connection and for the next block of a file."""
 
 
-class RemoteFile(NamedTuple):
-    """A file of a remote source."""
-
-    name: str
-    """Path below the source, or the name of a single file."""
-    size: int | None
-    """Size in bytes; None if the server does not report it."""
-
-
 class _Listing(NamedTuple):
     filesystem: Any
     files: dict[str, dict[str, Any]]
@@ -46,18 +38,15 @@ class _Listing(NamedTuple):
     """Path of the metadata of a GluonTS folder."""
 
 
-def is_remote(source: str) -> bool:
-    """Return whether a source is a URL, such as s3://bucket/folder."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", source) is not None
+def list_files(source: str) -> list[tuple[str, int | None]]:
+    """Return the files of a remote file, folder or glob, by the rules for local folders, in order of their names.
 
-
-def list_files(source: str) -> list[RemoteFile]:
-    """Return the files of a remote file, folder or glob in order of their names, by the rules for local folders.
+    A file is its path below the source, or its name if it is the only one, and its size if the server reports it.
 
     Raises:
         UserError: the source does not exist, cannot be reached, or has no file of a known format.
     """
-    return [RemoteFile(name, info.get("size")) for name, info in _list(source).files.items()]
+    return [(name, info.get("size")) for name, info in _list(source).files.items()]
 
 
 def identity(source: str) -> list[str] | None:
@@ -148,11 +137,7 @@ def _connect(source: str) -> tuple[Any, str]:
 
 
 def _list_folder(filesystem: Any, folder: str, source: str) -> tuple[str, Iterable[dict[str, Any]], str | None]:
-    """Return the folder that has the data files, the entries in it, and the path of GluonTS metadata.
-
-    Raises:
-        UserError: the folder is a Delta table.
-    """
+    """Return the folder that has the data files, the entries in it, and the path of GluonTS metadata."""
     folder = folder.rstrip("/")
     entries = {_name_below(folder, info["name"]): info for info in filesystem.ls(f"{folder}/", detail=True)}
     if "_delta_log" in entries:  # some of its files contain deleted rows

@@ -10,8 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.core.credentials import check_database_url, fill_variables
 from pipeline.core.errors import UserError, to_one_line
-from pipeline.core.urls import check_database_url, fill_variables, redact
+from pipeline.core.urls import redact
 from pipeline.data.columns import Columns, select_columns
 from pipeline.data.rows import SourceLocation
 
@@ -95,14 +96,7 @@ def _connect(url: str, location: SourceLocation) -> Iterator[Any]:
 
 
 def _to_array(values: Sequence[Any], name: str, known: dict[str, pa.DataType], location: SourceLocation) -> pa.Array:
-    """Return the values of a column of a block, with the type of earlier blocks if all are NULL.
-
-    Args:
-        known: type of each column in earlier blocks, which is updated.
-
-    Raises:
-        UserError: the values have several types, as SQLite permits.
-    """
+    """Return the values of a column of a block, with the type of earlier blocks if all are NULL."""
     kinds = {type(value) for value in values} - {type(None)}
     if not kinds:
         return pa.nulls(len(values), known.get(name))

@@ -5,7 +5,6 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -23,6 +22,7 @@ _RAGGED_ROW = re.compile(r"Expected (\d+) columns, got (\d+): (.*)", re.DOTALL) 
 # A block becomes a table. Blocks of 1 to 8 MB are equally fast for 3 columns; for many, a table needs a hundred rows.
 _MIN_BLOCK, _MAX_BLOCK = 1 << 22, 1 << 26
 _BYTES_PER_COLUMN = 100 * 8  # 100 rows of a short number and its delimiter
+_MAX_HEADER = 1 << 24  # characters, of 1.5 million dates
 _BLOCKS_AHEAD = 4
 
 
@@ -80,29 +80,21 @@ def read_csv(file: DataFile, columns: Columns, location: SourceLocation) -> Iter
     repeated = () if columns.wide else (*columns.item_ids, *columns.timestamps)
     types = {name: pa.dictionary(pa.int32(), pa.string()) if name in repeated else pa.string() for name in wanted}
     block_size = min(max(_MIN_BLOCK, _BYTES_PER_COLUMN * len(header.names)), _MAX_BLOCK) + 4 * header.n_chars
+    read = pacsv.ReadOptions(
+        column_names=header.names, skip_rows=header.n_lines, block_size=block_size, encoding=header.encoding
+    )
+    # In a single column, an empty line is a missing value.
+    parse = pacsv.ParseOptions(
+        delimiter=header.delimiter, newlines_in_values=True, ignore_empty_lines=len(header.names) > 1
+    )
+    # "NA" may be an item ID, such as the country code of Namibia.
+    to_columns = pacsv.ConvertOptions(
+        include_columns=wanted, column_types=types, strings_can_be_null=True, null_values=[""]
+    )
     with file.open() as stream:
         throttle = _Throttle(stream)
         try:
-            for batch in pacsv.open_csv(
-                pa.PythonFile(throttle, "r"),
-                pacsv.ReadOptions(
-                    column_names=header.names,
-                    skip_rows=header.n_lines,
-                    block_size=block_size,
-                    encoding=header.encoding,
-                ),
-                pacsv.ParseOptions(
-                    delimiter=header.delimiter,
-                    newlines_in_values=True,
-                    ignore_empty_lines=len(header.names) > 1,  # in a single column, an empty line is a missing value
-                ),
-                pacsv.ConvertOptions(
-                    include_columns=wanted,
-                    column_types=types,
-                    strings_can_be_null=True,
-                    null_values=[""],  # "NA" may be an item ID, such as the country code of Namibia
-                ),
-            ):
+            for batch in pacsv.open_csv(pa.PythonFile(throttle, "r"), read, parse, to_columns):
                 throttle.allow_block()
                 yield pa.Table.from_batches([batch])
         except pa.ArrowInvalid as error:
@@ -126,14 +118,16 @@ def _read_header(file: DataFile, columns: Columns) -> _Header:
     delimiters, lines, n_lines, n_chars, in_quotes = _DELIMITERS, "", 0, 0, False
     with file.open_text(columns.encoding) as text:
         encoding = "utf-8" if text.encoding == "utf-8-sig" else text.encoding  # pyarrow reads UTF-8 itself
-        for line in text:
+        for line in file.lines(text):
             n_lines, n_chars = n_lines + 1, n_chars + len(line)
+            if n_chars > _MAX_HEADER:
+                break
             if separator := _SEPARATOR_LINE.fullmatch(line.strip(" \r\n")):
                 delimiters = separator[1]
-            elif n_lines > columns.skip_rows:
+            elif n_lines > columns.skip_rows and (lines or line.strip(" \r\n")):
                 lines += line
                 in_quotes ^= line.count('"') % 2 == 1  # a name with a line break continues in the next line
-                if lines.strip(" \r\n") and not in_quotes or n_chars > _MAX_BLOCK:
+                if not in_quotes:
                     break
     header = lines.strip(" \r\n")
     if not header or in_quotes:
@@ -148,7 +142,7 @@ def _read_header(file: DataFile, columns: Columns) -> _Header:
 def _refuse_early_header(file: DataFile, header: _Header, columns: Columns) -> None:
     """Raise an error if a line below looks like the header."""
     with file.open_text(columns.encoding) as text:
-        lines = list(islice(text, SAMPLE_ROWS))
+        lines = [text.readline(_MAX_BLOCK // SAMPLE_ROWS) for _ in range(SAMPLE_ROWS)]
     by_delimiter = [[next(csv.reader([line], delimiter=mark), []) for line in lines] for mark in _DELIMITERS]
     refuse_early_header(file, header.names, header.n_lines, max(by_delimiter, key=lambda rows: _most_cells(rows)[1]))
 

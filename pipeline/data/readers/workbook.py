@@ -17,7 +17,8 @@ from pipeline.data.readers.text import SAMPLE_ROWS, refuse_early_header
 from pipeline.data.rows import SourceLocation
 
 _ROWS_PER_TABLE = 65_536
-# Prints the names of the sheets and whether each is visible, and then blocks of rows of one of them, as JSON.
+# Prints the names of the sheets and whether each is visible, and then blocks of rows of one of them, as JSON. Only the
+# first empty rows are printed. The format has at most 1,048,576 rows.
 _PRINT_SHEET = """
 import datetime, io, itertools, json
 from python_calamine import CalamineWorkbook, SheetTypeEnum, SheetVisibleEnum
@@ -26,7 +27,11 @@ sheets = [sheet for sheet in workbook.sheets_metadata if sheet.typ == SheetTypeE
 sheets = {sheet.name: sheet.visible == SheetVisibleEnum.Visible for sheet in sheets}
 print(json.dumps(sheets))
 name = sys.argv[1] or next(filter(sheets.get, sheets), None)
-rows = workbook.get_sheet_by_name(name).iter_rows() if name in sheets else iter(())
+sheet = workbook.get_sheet_by_name(name) if name in sheets else None
+if sheet and sheet.total_height > 1 << 20:
+    sys.exit(f"it has a value in row {sheet.total_height + 1:,}")
+rows = enumerate(sheet.iter_rows() if sheet else ())
+rows = (row for number, row in rows if number < int(sys.argv[2]) or any(cell != "" for cell in row))
 while block := list(itertools.islice(rows, 4096)):
     print(json.dumps(block, default=lambda cell: f"{cell} 00:00:00" if type(cell) is datetime.date else str(cell)))
 """
@@ -46,10 +51,11 @@ def read_workbook(file: DataFile, columns: Columns, location: SourceLocation) ->
         import python_calamine  # noqa: F401
     except ImportError as error:
         raise UserError(f"{file}: a package for workbooks is missing: pip install python-calamine") from error
-    lines = io.BytesIO(run_isolated(file, _PRINT_SHEET, columns.sheet or ""))
+    n_top = columns.skip_rows + SAMPLE_ROWS
+    lines = io.BytesIO(run_isolated(file, _PRINT_SHEET, columns.sheet or "", str(n_top)))
     _check_sheets(json.loads(lines.readline()), file, columns.sheet, location)
     rows = ([_clean(cell) for cell in row] for line in lines for row in json.loads(line))
-    top = list(islice(rows, columns.skip_rows + SAMPLE_ROWS))
+    top = list(islice(rows, n_top))
     numbered = (
         (number, row) for number, row in enumerate(chain(top, rows), 1) if any(cell is not None for cell in row)
     )
@@ -64,7 +70,8 @@ def read_workbook(file: DataFile, columns: Columns, location: SourceLocation) ->
     except UserError:
         refuse_early_header(file, names, line, [[str(cell) for cell in row if cell is not None] for row in top])
         raise
-    positions = [names.index(name) for name in wanted]
+    by_name = {name: position for position, name in reversed([*enumerate(names)])}
+    positions = [by_name[name] for name in wanted]
     blocks: list[list[pa.Array]] = []
     while block := [row for _, row in islice(numbered, _ROWS_PER_TABLE)]:
         blocks.append([to_column([row[position] for row in block]) for position in positions])
@@ -78,11 +85,7 @@ def read_workbook(file: DataFile, columns: Columns, location: SourceLocation) ->
 
 
 def _check_sheets(sheets: dict[str, bool], file: DataFile, name: str | None, location: SourceLocation) -> None:
-    """Refuse a missing sheet, and warn if there are several to choose from.
-
-    Args:
-        sheets: whether each sheet is visible.
-    """
+    """Refuse a missing sheet, and warn if there are several to choose from."""
     visible = [sheet for sheet, is_visible in sheets.items() if is_visible]
     if name is not None and name not in sheets:
         raise UserError(f"data.sheet: {file} has no sheet {name!r}, only {first_few(list(sheets))}")

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import atomic_write, check_writable_folder
-from pipeline.core.tables import Row, markdown_table, write_csv
+from pipeline.core.files import atomic_write, check_writable_folder, staged_files
+from pipeline.core.locks import locked
+from pipeline.core.tables import FORMULA, Row, escape_markdown, markdown_table, write_csv
 from pipeline.evaluation.report.page import Findings, render_page
 from pipeline.evaluation.report.rows import SHOWN, series_tables, window_tables
 
 PAGE, FORECASTS = "report.html", "forecasts.parquet"
 _SCORES, _WORKBOOK = "scores.md", "report.xlsx"
+_UNFINISHED = "<!doctype html><title>Report</title><p>This report is not finished. Repeat the command.</html>\n"
 _CSV = ("scores.csv", "scores_by_series.csv", "scores_by_window.csv")
+FILES = (PAGE, FORECASTS, _SCORES, _WORKBOOK, *_CSV)
 _MAX_SHEET_ROWS = 200_000
 """Maximum number of rows of a sheet: more take minutes to write and to open, and Excel's limit is 1,048,576."""
 logger = logging.getLogger(__name__)
@@ -40,6 +45,20 @@ def check_report_folder(folder: Path) -> None:
         )
 
 
+@contextmanager
+def report_files(folder: Path) -> Iterator[Path]:
+    """Yield a folder for the files of a report, and move them to the report's folder at the end of the block.
+
+    The report's folder is locked meanwhile.
+
+    Raises:
+        UserError: another process writes to the folder, or it cannot be written.
+    """
+    lock = locked(folder, "evaluation.report_path", folder / ".lock")
+    with lock, staged_files(folder, last=PAGE, unfinished=_UNFINISHED) as staging:
+        yield staging
+
+
 def write_report(findings: Findings, folder: Path) -> None:
     """Write the page, the score table, the CSV files and the workbook to a folder.
 
@@ -47,7 +66,8 @@ def write_report(findings: Findings, folder: Path) -> None:
         UserError: a file cannot be written.
     """
     scores, evaluations, tasks = findings.tables["scores"], findings.evaluations, findings.tasks
-    paragraphs = [*findings.conclusions, markdown_table(scores, SHOWN), *findings.warnings]
+    conclusions, warnings = map(escape_markdown, findings.conclusions), map(escape_markdown, findings.warnings)
+    paragraphs = [*conclusions, markdown_table(scores, SHOWN), *warnings]
     texts = {
         _SCORES: "\n\n".join(paragraph.rstrip("\n") for paragraph in paragraphs) + "\n",
         PAGE: render_page(findings),
@@ -59,7 +79,7 @@ def write_report(findings: Findings, folder: Path) -> None:
     for name, tables in zip(_CSV[1:], (series_tables(evaluations, tasks), window_tables(evaluations, tasks))):
         with atomic_write(folder / name) as temporary, open(temporary, "wb") as file:
             for number, table in enumerate(tables):
-                csv.write_csv(table, file, csv.WriteOptions(include_header=number == 0))
+                csv.write_csv(_without_formulas(table), file, csv.WriteOptions(include_header=number == 0))
     by_series = (row for table in series_tables(evaluations, tasks) for row in _rows(table))
     _write_workbook(
         folder / _WORKBOOK,
@@ -72,6 +92,15 @@ def write_report(findings: Findings, folder: Path) -> None:
             "training": findings.tables["training"],
         },
     )
+
+
+def _without_formulas(table: pa.Table) -> pa.Table:
+    """Return a table with an apostrophe before texts that spreadsheets take for formulas."""
+    for position, column in enumerate(table.columns):
+        if pa.types.is_string(column.type):
+            texts = pc.replace_substring_regex(column, FORMULA, r"'\1")
+            table = table.set_column(position, table.column_names[position], texts)
+    return table
 
 
 def _rows(table: pa.Table) -> Iterable[Row]:
