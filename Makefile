@@ -1,6 +1,8 @@
 # make demo               the whole flow, offline, on synthetic data
 # make demo DATA=my.csv   the same on your own series (HORIZON=24 sets the steps to forecast)
 # make test               lint, types and all tests, the slow ones too
+# make test-oldest        the quick tests on the oldest versions that pyproject.toml admits; make test-newest: on the newest
+#                         TORCH= lifts the limit to the torch of requirements.lock, whose Linux builds are large
 # make lint               black, isort, flake8 and mypy
 # make docs               the documentation as a site: build/site/index.html
 # make format             let black and isort rewrite the code
@@ -9,6 +11,7 @@
 PYTHON ?= python3
 HORIZON ?= 48
 DATA ?=
+TORCH ?= $(shell sed -n 's/^torch==//p' requirements.lock)
 BIN := .venv/bin
 DEMO := data/demo
 # The model in the package forecasts 64 steps at once, and longer horizons from its own forecasts.
@@ -19,12 +22,12 @@ ifneq ($(DATA),)
 FLAGS += --data.train $(DATA) --inference.data_path $(DATA)
 endif
 
-.PHONY: demo test pretrain docs lint format clean
+.PHONY: demo test test-oldest test-newest pretrain docs lint format clean
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev,fev]'
 	touch $@
 
 .venv/docs-installed: .venv/installed
@@ -55,6 +58,23 @@ pretrain: .venv/installed
 test: lint
 	$(BIN)/python -m pytest -m ""
 
+.venv-oldest/installed: pyproject.toml requirements.lock tools/oldest_versions.py
+	$(PYTHON) -m venv --clear .venv-oldest
+	$(PYTHON) tools/oldest_versions.py | sed '$(if $(TORCH),s/^torch==.*/torch==$(TORCH)/)' > .venv-oldest/constraints.txt
+	.venv-oldest/bin/pip install --quiet --disable-pip-version-check -c .venv-oldest/constraints.txt -e '.[dev,fev]'
+	touch $@
+
+# An old library may use what a newer one has deprecated.
+test-oldest: .venv-oldest/installed
+	.venv-oldest/bin/python -m pytest -W ignore::DeprecationWarning
+
+# Without fev, which admits no newer datasets.
+test-newest:
+	$(PYTHON) -m venv --upgrade-deps .venv-newest
+	.venv-newest/bin/pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager \
+		$(addprefix torch==,$(TORCH)) -e '.[dev]'
+	.venv-newest/bin/python -m pytest
+
 docs: .venv/docs-installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
@@ -69,4 +89,4 @@ format: .venv/installed
 	$(BIN)/black .
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache
+	rm -rf .venv .venv-oldest .venv-newest build *.egg-info .mypy_cache .pytest_cache

@@ -137,7 +137,11 @@ def steps_between(starts: np.datetime64 | np.ndarray, stamps: np.ndarray, freq: 
         for start in np.unique(starts):
             mask = starts == start
             grid = pd.date_range(start, stamps[mask].max(), freq=offset).to_numpy().astype("M8[s]")
-            steps[mask] = np.searchsorted(grid, stamps[mask])
+            # Off the grid, many stamps have one step, and its timestamp takes pandas 0.1 ms.
+            found, positions = np.unique(np.searchsorted(grid, stamps[mask]), return_inverse=True)
+            expected = timestamps(np.array([start]), freq, found[None])[0, positions]
+            steps[mask] = np.where(expected == stamps[mask], found[positions], -1)
+        return steps
     on_grid = timestamps(starts, freq, steps[:, None])[:, 0] == stamps
     return np.where(on_grid, steps, -1)
 

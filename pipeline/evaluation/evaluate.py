@@ -87,7 +87,7 @@ def evaluate(config: Config, command: str) -> list[Row]:
     logger.info(markdown_table(findings.tables["scores"], SHOWN))
     logger.info("report: %s, with its tables in the same folder", folder / PAGE)
     for conclusion in findings.conclusions:
-        logger.info(conclusion)
+        logger.info("%s", conclusion)
     return findings.tables["scores"]
 
 
@@ -143,7 +143,7 @@ def score_models(
     processes = Processes()
     evaluations: dict[str, dict[str, Evaluation]] = {task.name: {} for task in tasks}
     for warning in leak_warnings(models, tasks):
-        logger.warning(warning)
+        logger.warning("%s", warning)
     for name in (SEASONAL_NAIVE, *baseline_names(config), *models):
         forecast_for = load_forecast(name, config)
         for task in tasks:

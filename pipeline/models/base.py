@@ -16,6 +16,7 @@ from pipeline.core.files import atomic_folder, write_json
 from pipeline.core.locks import locked
 from pipeline.core.processes import Processes
 from pipeline.core.progress import quiet_transformers
+from pipeline.core.tables import escape_markdown
 from pipeline.models.builtin import BUILTIN
 from pipeline.models.checkpoint import (
     MODEL_INFO,
@@ -225,10 +226,11 @@ def _is_base_model(folder: Path) -> bool:
 
 
 def _card(info: dict[str, Any]) -> str:
-    rows = "\n".join(f"| {key} | {value} |" for key, value in info.items() if value is not None)
+    rows = "\n".join(f"| {key} | {escape_markdown(str(value))} |" for key, value in info.items() if value is not None)
     return (
         "---\nlibrary_name: chronos-forecasting\npipeline_tag: time-series-forecasting\n---\n\n"
-        f"{_TITLE}{info['model_name']}\n\nA native Chronos checkpoint: the base model of a fine-tuning run.\n\n"
+        f"{_TITLE}{escape_markdown(info['model_name'])}\n\n"
+        "A native Chronos checkpoint: the base model of a fine-tuning run.\n\n"
         f"| | |\n|---|---|\n{rows}\n\n"
         "```python\nfrom chronos import BaseChronosPipeline\n\n"
         'pipeline = BaseChronosPipeline.from_pretrained("path/of/this/folder")\n```\n'

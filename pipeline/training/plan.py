@@ -125,7 +125,7 @@ def print_plan(config: Config) -> None:
         finally:
             package.setLevel(level)
         for line in plan.lines(config.trained_path()):
-            logger.info(line)
+            logger.info("%s", line)
 
 
 def _megabytes(n_bytes: int) -> str:

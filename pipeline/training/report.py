@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from pipeline.core.files import write_json
-from pipeline.core.tables import markdown_table
+from pipeline.core.tables import escape_markdown, markdown_table
 from pipeline.data.arrow_store import Store
 from pipeline.data.column_formats import ColumnFormats, common_formats
 from pipeline.data.frequency import timestamps
@@ -125,7 +125,7 @@ def model_card(info: dict[str, Any]) -> str:
     rows = [{"": key, "value": value} for key, value in facts.items()]
     return (
         "---\nlibrary_name: chronos-forecasting\npipeline_tag: time-series-forecasting\n---\n\n"
-        f"# Chronos model fine-tuned from {info['base_model']}\n\n{info['verdict']}\n\n"
+        f"# Chronos model fine-tuned from {escape_markdown(info['base_model'])}\n\n{info['verdict']}\n\n"
         f"{markdown_table(rows, ('', 'value'))}\n"
         + _candidates(info)
         + "## Use\n\n```python\nfrom chronos import BaseChronosPipeline\n\n"
@@ -148,7 +148,7 @@ def run_report(info: dict[str, Any], recipe: str, pictures: Sequence[str], confi
     early = "" if info["steps trained"] == info["steps"] else f" It stopped after {info['steps trained']} steps."
     versions = [{"library": name, "version": version} for name, version in info["versions"].items()]
     return (
-        f"# Training run from {info['base_model']}\n\n{info['verdict']}\n\n"
+        f"# Training run from {escape_markdown(info['base_model'])}\n\n{info['verdict']}\n\n"
         f"{recipe[0].upper()}{recipe[1:]}.{early} {speed}\n\n{drawn}{_candidates(info)}"
         f"## Repeat the run\n\n```bash\nchronos-native train --config {config} --output NEW\n```\n\n"
         "Run it in the folder in which the run was started, with the same data, base and versions:\n\n"
