@@ -59,6 +59,7 @@ def main(command: str | None = None) -> None:
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+        os.environ["PYTHONWARNINGS"] = "ignore"  # for child processes
     print_any_text()
     processes, handler = Processes(), _LogHandler()
     handler.setFormatter(VisibleFormatter())

@@ -99,7 +99,7 @@ def check_encoding(key: str, encoding: str) -> None:
     """Refuse an encoding that Python does not know."""
     try:
         "".encode(encoding)
-    except (LookupError, UnicodeError) as error:
+    except (LookupError, ValueError) as error:
         raise UserError(f"{key}: unknown encoding {encoding!r}; write utf-8, cp1252 or latin-1, for example") from error
 
 

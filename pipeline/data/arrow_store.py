@@ -13,7 +13,7 @@ import dataclasses
 import json
 import mmap
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -34,6 +34,7 @@ from pipeline.data.frequency import UNKNOWN, parse_freq
 _ROWS_PER_BATCH = 1024  # GluonTS and datasets read a batch at a time
 _VALUES_PER_BATCH = 1 << 24  # 64 MiB of float32
 _BATCHES_IN_MEMORY = 64  # pages are released this often while a store is opened
+_ITEMS_PER_RELEASE = 4096  # of a thousand values: 16 MB
 _STREAM_START = b"\xff\xff\xff\xff"
 _SCHEMA = pa.schema(
     [("item_id", pa.string()), ("start", pa.timestamp("s")), ("target", pa.list_(pa.field("item", pa.float32())))]
@@ -108,6 +109,14 @@ class Store:
         if self.path is not None:
             return fingerprint([self.path])
         return fingerprint([], self.freq, list(self.item_ids), self.lengths.tobytes(), self.values.tobytes())
+
+    def scan(self) -> Iterator[int]:
+        """Yield the index of each item, for a loop that reads all values, in constant memory."""
+        for index in range(len(self)):
+            yield index
+            if index % _ITEMS_PER_RELEASE == 0:
+                self.release_pages()
+        self.release_pages()
 
     def release_pages(self) -> None:
         """Free the memory of the values read so far; they are read from disk again when needed."""

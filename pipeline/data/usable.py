@@ -16,7 +16,7 @@ def check_values(store: Store, ends: np.ndarray) -> None:
     Raises:
         UserError: a series has an infinite value, or one that is too large.
     """
-    for index, end in enumerate(ends):
+    for index, end in zip(store.scan(), ends):
         if (problem := find_extreme_value(store.rows(index)[:, :end])) is not None:
             raise UserError(f"{store.path or 'the array'}: series {store.item_ids[index]} {problem}")
 
@@ -48,7 +48,7 @@ def _ranges(store: Store, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     NaN for an item without a known value.
     """
     low, high = np.full(len(store), np.nan), np.full(len(store), np.nan)
-    for index, end in enumerate(ends):
+    for index, end in zip(store.scan(), ends):
         if end > 0:
             targets = store.rows(index)[: len(store.variates.targets), :end]
             least, most = np.fmin.reduce(targets, axis=1), np.fmax.reduce(targets, axis=1)

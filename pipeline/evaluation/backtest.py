@@ -142,7 +142,7 @@ class Task:
             UserError: there is no such window.
         """
         windows = []
-        for series in range(len(self.store)):
+        for series in self.store.scan():
             targets = self.store.rows(series)[: len(self.store.variates.targets)]
             n_origins = min(self.n_origins, (targets.shape[1] - 1) // self.prediction_length)
             for origin in range(n_origins, 0, -1):

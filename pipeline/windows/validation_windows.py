@@ -51,7 +51,7 @@ class ValidationWindows:
         Some target of a window must have a known value both before its start and in its horizon.
         """
         split, length = self.splits[dataset], self.prediction_length
-        for series, (train_end, end) in enumerate(zip(split.train_ends.tolist(), split.ends.tolist())):
+        for series, train_end, end in zip(split.store.scan(), split.train_ends.tolist(), split.ends.tolist()):
             targets = split.store.rows(series)[: len(split.store.variates.targets)]
             first = max(end - max(1, (end - train_end) // length) * length, train_end)
             for start in range(first, end, length):

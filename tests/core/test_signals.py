@@ -98,7 +98,7 @@ def test_ctrl_c_ends_the_processes_that_generate_series(tmp_path, signals_sent):
     _, err = program.communicate(timeout=30)  # returns when the workers have ended too, since they share the pipe
     assert program.returncode == 130 and err.count("\n") == 1 and "interrupted" in err, err
     assert time.monotonic() - begin < 10
-    assert not list((tmp_path / "bank").glob("*.lock"))
+    assert signals_sent == 2 or not (tmp_path / "bank" / ".lock").exists()
 
 
 def test_output_to_a_program_that_has_ended_is_no_error():

@@ -1,4 +1,6 @@
 import pickle
+import re
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -222,3 +224,25 @@ def test_an_older_file_is_kept_if_writing_fails(tmp_path):
 def test_a_store_of_an_empty_series_is_read(tmp_path):
     write_store(tmp_path / "s.arrow", [Series("a", np.datetime64(0, "s"), "D", np.empty(0, np.float32))])
     assert open_store(tmp_path / "s.arrow").lengths.tolist() == [0]
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system does not tell the pages of a map")
+def test_a_scan_reads_all_values_in_constant_memory(tmp_path):
+    target = np.arange(1000, dtype=np.float32)
+    write_store(
+        tmp_path / "s.arrow", (Series(str(k), np.datetime64("2024-01-01", "s"), "h", target) for k in range(12_000))
+    )
+    store = open_store(tmp_path / "s.arrow")
+
+    def megabytes():
+        """Return the resident part of the map of the store, which has 48 MB."""
+        entry = Path("/proc/self/smaps").read_text().partition(str(tmp_path / "s.arrow"))[2]
+        return int(re.findall(r"Rss: +(\d+) kB", entry)[0]) / 1000
+
+    most = 0.0
+    for index in store.scan():
+        assert store.target(index)[-1] == 999
+        if index % 1000 == 999:
+            most = max(most, megabytes())
+    assert 10 < most < 30 and megabytes() < 1
+    assert list(store.scan()) == list(range(12_000))
