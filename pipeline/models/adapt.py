@@ -88,12 +88,15 @@ def add_adapters(model: Any, family: Family, lora: LoraConfig) -> Any:
     """Return a model with low-rank adapters on its attention and its head; only the adapters are trained.
 
     Raises:
-        UserError: peft is not installed.
+        UserError: peft is not installed, or the rank is above that of any weight.
     """
     try:
         import peft
     except ImportError as error:
         raise UserError("training.method lora needs peft. Install it with: pip install peft") from error
+    largest = max(min(weight.shape) for weight in model.parameters() if weight.ndim == 2)
+    if lora.rank > largest:
+        raise UserError(f"training.lora.rank is {lora.rank}; set at most {largest}, the rank of the largest weight")
     settings = peft.LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,

@@ -35,6 +35,7 @@ def dummy_series(
     starts = range(0, n_samples, _PATHS_PER_CHUNK)
     chunks = [range(start, min(start + _PATHS_PER_CHUNK, n_samples)) for start in starts]
     draw = partial(_paths, n_series=n_series, length=length, patterns=tuple(patterns), seed=seed)
+    num_processes = min(num_processes, len(chunks))
     if num_processes == 1:
         yield from chain.from_iterable(map(draw, chunks))
     else:

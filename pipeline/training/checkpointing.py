@@ -211,11 +211,12 @@ class RunFolder:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _finish_clean_up(self) -> None:
-        """Delete the checkpoints of a finished run that was killed before it had deleted them."""
+        """Delete what a finished run that was killed at its very end has left."""
         if (self.path / _LOCK).is_file():
             with self.locked():
                 training = read_training_info(self.path).get("config", {}).get("training", {})
                 self._clean_up(training.get("keep_checkpoints", True))
+                shutil.rmtree(self.path / STAGING, ignore_errors=True)
 
 
 def seal_checkpoint(checkpoint: Path) -> None:

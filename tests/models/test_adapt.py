@@ -127,6 +127,14 @@ def test_a_pattern_that_matches_no_or_every_parameter_is_refused(tiny, patterns)
         freeze(read_model(tiny["bolt"]), patterns)
 
 
+def test_a_rank_above_that_of_any_weight_is_refused(tiny):
+    model = read_model(tiny["bolt"])
+    largest = max(min(weight.shape) for weight in model.state_dict().values() if weight.dim() == 2)
+    with pytest.raises(UserError, match="training.lora.rank"):
+        add_adapters(model, "bolt", LoraConfig(rank=largest + 1))
+    add_adapters(model, "bolt", LoraConfig(rank=largest))
+
+
 @pytest.mark.parametrize("family", ["bolt", "t5", "gpt2", "chronos-2"])
 def test_a_saved_adapter_loads_with_its_base(tiny, tmp_path, family):
     model = add_adapters(read_model(tiny[family]), family, LoraConfig())
