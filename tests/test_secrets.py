@@ -6,7 +6,6 @@ import hashlib
 import io
 import tempfile
 import zipfile
-from importlib.util import find_spec
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -155,8 +154,6 @@ def test_no_command_writes_or_prints_a_secret(world, hub, database):
         keys = {"inference.data_path": world.signed, "inference.output_path": f"out/forecasts.{suffix}"}
         world.run("forecast", 0, **keys)
     world.run("evaluate", 0, **{"evaluation.data_path": world.signed, "evaluation.baselines": "[]"})
-    if find_spec("fev"):
-        world.run("evaluate", 0, **{"evaluation.fev_tasks": f"{world.address}/tasks.yaml?{world.query}"})
     assert hub.uploaded.keys() >= {"training_info.json", "README.md"}
     assert not set().union(*(leaks(name, content) for name, content in hub.uploaded.items()))
     world.check(least=60)
