@@ -6,6 +6,7 @@ import hashlib
 import io
 import tempfile
 import zipfile
+from importlib.util import find_spec
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -62,8 +63,8 @@ def leaks(name, content):
 class World:
     """A folder to run in, servers that want secrets, and what the runs print."""
 
-    def __init__(self, folder, run_script, address):
-        self.folder, self.run_script, self.printed = folder, run_script, ""
+    def __init__(self, folders, run_script, address):
+        self.folders, self.run_script, self.printed = folders, run_script, ""
         self.address, self.query = address, f"token={SECRETS['signature']}"
         self.signed = f"{address}/sales.csv?{self.query}"
 
@@ -76,9 +77,9 @@ class World:
 
     def check(self, least):
         """Assert that nothing printed and no file has a secret; there are some files."""
-        files = [path for path in self.folder.rglob("*") if path.is_file()]
+        files = [path for folder in self.folders for path in folder.rglob("*") if path.is_file()]
         assert len(files) >= least
-        found = set().union(*(leaks(str(path.relative_to(self.folder)), path.read_bytes()) for path in files))
+        found = set().union(*(leaks(str(path), path.read_bytes()) for path in files))
         lines = [line for line in self.printed.splitlines() if leaks("printed", line.encode())]
         assert not found and not lines
 
@@ -96,7 +97,7 @@ def world(tmp_path, tmp_path_factory, monkeypatch, run_script):
     (served / "tasks.yaml").write_text(yaml.safe_dump({"tasks": [task]}))
     for name in VARIABLES:
         monkeypatch.setenv(name, SECRETS[name])
-    (tmp_path / "temporary").mkdir()
+    temporary = tmp_path_factory.mktemp("t")  # fev makes a socket in it, whose path must be short
     settings = {
         "AWS_ACCESS_KEY_ID": "someone",
         "AWS_DEFAULT_REGION": "us-east-1",
@@ -107,14 +108,14 @@ def world(tmp_path, tmp_path_factory, monkeypatch, run_script):
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     (served / "netrc").write_text(f"machine 127.0.0.1 login me password {SECRETS['netrc']}\n")
     (served / "netrc").chmod(0o600)
     s3fs.S3FileSystem.clear_instance_cache()
     with serve(served) as web, serve(served, S3Handler) as s3:
         web.faults |= {"login": f"Basic {LOGIN}", "token": SECRETS["signature"]}
         monkeypatch.setenv("AWS_ENDPOINT_URL", s3.address)
-        yield World(tmp_path, run_script, web.address)
+        yield World((tmp_path, temporary), run_script, web.address)
     s3fs.S3FileSystem.clear_instance_cache()
 
 
@@ -154,6 +155,8 @@ def test_no_command_writes_or_prints_a_secret(world, hub, database):
         keys = {"inference.data_path": world.signed, "inference.output_path": f"out/forecasts.{suffix}"}
         world.run("forecast", 0, **keys)
     world.run("evaluate", 0, **{"evaluation.data_path": world.signed, "evaluation.baselines": "[]"})
+    if find_spec("fev"):
+        world.run("evaluate", 0, **{"evaluation.fev_tasks": f"{world.address}/tasks.yaml?{world.query}"})
     assert hub.uploaded.keys() >= {"training_info.json", "README.md"}
     assert not set().union(*(leaks(name, content) for name, content in hub.uploaded.items()))
     world.check(least=60)
