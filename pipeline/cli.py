@@ -17,7 +17,6 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from pipeline import __version__
 from pipeline.commands import COMMANDS, PROGRAM, Command
 from pipeline.config import Config
-from pipeline.core.checks import check_outputs
 from pipeline.core.errors import UserError, VisibleFormatter, print_any_text, to_one_line
 from pipeline.core.processes import Processes
 from pipeline.core.progress import shows_bars
@@ -181,9 +180,6 @@ def parse_command_line(argv: list[str], name: str) -> tuple[Config, dict[str, bo
         raise UserError(
             f"{redact_text(_translate_type_error(to_one_line(error)))}; see --help-all for the keys and their ranges"
         ) from error
-    if name == "forecast" and config.inference.plot_path is not None:
-        files = [option.removeprefix("--config=") for option in argv if option.startswith("--config=")]
-        check_outputs(files={"inference.plot_path": Path(config.inference.plot_path)}, inputs={"--config": files})
     return config, {switch: parsed[switch] for switch in switches}
 
 

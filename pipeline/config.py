@@ -12,6 +12,7 @@ from pipeline.core.checks import (
     check_at_least,
     check_below,
     check_between_zero_and_one,
+    check_choices,
     check_defaults,
     check_encoding,
     check_fraction,
@@ -558,6 +559,9 @@ class Config:
             test_length = (self.horizon or 0) * self.evaluation.windows
             object.__setattr__(self, "data", replace(self.data, test_length=test_length))
 
+        for section in fields(self):
+            if section.name != "horizon":
+                check_choices(section.name, getattr(self, section.name))
         inputs = {
             "base_model.model_name": self.base_model.model_name,
             "data.train": self.data.train,

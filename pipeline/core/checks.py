@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import check_writable_file, check_writable_folder
@@ -93,6 +93,14 @@ def check_sources(key: str, sources: Any, entry: str) -> None:
                 f"{key} does not parse: {redact_text(source)}; write a path, {{query, url}}, {entry}, or a list of "
                 "these"
             )
+
+
+def check_choices(section: str, config: Any) -> None:
+    """Refuse a value that is not among the choices of its key; the parser of the command line does so too."""
+    for name, hint in get_type_hints(type(config)).items():
+        if get_origin(hint) is Literal and getattr(config, name) not in get_args(hint):
+            choices = ", ".join(map(str, get_args(hint)))
+            raise UserError(f"{section}.{name} must be one of {choices}, got {getattr(config, name)!r}")
 
 
 def check_encoding(key: str, encoding: str) -> None:

@@ -102,14 +102,15 @@ def temporary_path(path: Path, *, is_folder: bool = False) -> Iterator[Path]:
             handle = os.open(leftover, os.O_RDONLY)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(leftover)
+                remove(leftover)
             finally:
                 os.close(handle)
     temporary, handle = _create_locked(path, is_folder)
     try:
         yield temporary
     finally:
-        _remove(temporary)
+        with suppress(OSError):
+            remove(temporary)
         os.close(handle)
 
 
@@ -140,8 +141,9 @@ def _create_locked(path: Path, is_folder: bool) -> tuple[Path, int]:
             os.close(handle)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder if it exists."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import atomic_write
+from pipeline.core.locks import remove
 from pipeline.core.series import Series
 from pipeline.data.arrow_store import NotAStore, Store, open_store, write_store
 from pipeline.data.column_formats import ColumnFormats
@@ -52,7 +52,7 @@ class Cache:
             self._make_private()
             for existing in (path, record):
                 if not _is_file(existing):  # a link would be followed, and a folder not replaced
-                    _remove(existing)
+                    remove(existing)
         write_store(path, series, formats)
         store, warnings = open_store(path), location.warnings  # complete, as all series are read
         with atomic_write(record) as temporary:
@@ -114,8 +114,8 @@ class Cache:
             if total > self._size * _GIGABYTE and store.stem != newest:
                 total -= size
                 logger.info("the cache has more than %g GB (paths.cache_size): removing %s", self._size, store)
-                _remove(store)
-                _remove(store.with_suffix(".json"))
+                remove(store)
+                remove(store.with_suffix(".json"))
 
 
 @contextmanager
@@ -128,10 +128,3 @@ def _report_errors(folder: Path) -> Iterator[None]:
 
 def _is_file(path: Path) -> bool:
     return path.is_file() and not path.is_symlink()
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

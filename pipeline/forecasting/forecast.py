@@ -93,6 +93,8 @@ def _checked_output_path(config: Config) -> Path:
     outputs = {"inference.output_path": path}
     if inference.plot_path is not None:
         outputs["inference.plot_path"] = Path(inference.plot_path)
+        if outputs["inference.plot_path"].suffix.lower() != ".png":
+            raise UserError(f"inference.plot_path: {inference.plot_path} is a PNG file; give it the suffix .png")
     inputs = {
         "inference.data_path": source_paths(inference.data_path or str(config.dummy_path())),
         "inference.future_path": source_paths(inference.future_path),

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from pipeline.core.errors import UserError
 from pipeline.core.files import fingerprint
 from pipeline.data.column_formats import ColumnFormats
-from pipeline.models import schema
+from pipeline.models import model_schema, training_schema
+from pipeline.models.json_objects import parse_object, read_object
 
 Family = Literal["t5", "gpt2", "bolt", "chronos-2"]
 
@@ -28,11 +29,11 @@ STOCK_LEVELS: dict[Family, tuple[float, ...]] = {
 }
 """Quantile levels that the pipeline of chronos-forecasting reads by default: its forecasts fail without them."""
 MODEL_INFO, TRAINING_INFO = "model_info.json", "training_info.json"
-_SCHEMAS: dict[Family, type[schema.ModelKeys]] = {
-    "t5": schema.T5Model,
-    "gpt2": schema.GPT2Model,
-    "bolt": schema.BoltModel,
-    "chronos-2": schema.Chronos2Model,
+_SCHEMAS: dict[Family, type[model_schema.ModelKeys]] = {
+    "t5": model_schema.T5Model,
+    "gpt2": model_schema.GPT2Model,
+    "bolt": model_schema.BoltModel,
+    "chronos-2": model_schema.Chronos2Model,
 }
 
 
@@ -117,7 +118,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             f"{PIPELINE_CLASSES[family]}. Correct one of the two"
         )
     if os.path.lexists(generation := path / "generation_config.json"):
-        schema.read(generation, schema.T5GenerationKeys if family == "t5" else schema.GenerationKeys)
+        read_object(generation, model_schema.T5GenerationKeys if family == "t5" else model_schema.GenerationKeys)
     read_model_info(path)
     for file in weight_files(path):
         check_safetensors(file)
@@ -131,25 +132,25 @@ def read_config(path: Path) -> dict[str, Any]:
         UserError: it is missing, or a value is wrong.
     """
 
-    def choose_schema(config: dict[str, Any]) -> type[schema.ModelKeys]:
+    def choose_schema(config: dict[str, Any]) -> type[model_schema.ModelKeys]:
         family = model_family(config)
         if family is None and "chronos_config" in config:
             raise UserError(
                 f"{path}/config.json: chronos_config is of no known family of Chronos models. Correct it, create or "
                 "download the checkpoint again, or update chronos-native if it is of a newer release"
             )
-        return schema.ModelKeys if family is None else _SCHEMAS[family]
+        return model_schema.ModelKeys if family is None else _SCHEMAS[family]
 
-    return schema.read(path / "config.json", choose_schema)[0]
+    return read_object(path / "config.json", choose_schema)[0]
 
 
-def read_model_info(path: Path) -> schema.ModelInfo | None:
+def read_model_info(path: Path) -> model_schema.ModelInfo | None:
     """Return model_info.json of a checkpoint folder, None if there is none.
 
     Raises:
         UserError: a value is wrong.
     """
-    return schema.read(path / MODEL_INFO, schema.ModelInfo)[1] if os.path.lexists(path / MODEL_INFO) else None
+    return read_object(path / MODEL_INFO, model_schema.ModelInfo)[1] if os.path.lexists(path / MODEL_INFO) else None
 
 
 def weight_files(path: Path) -> list[Path]:
@@ -162,7 +163,7 @@ def weight_files(path: Path) -> list[Path]:
     if os.path.lexists(path / "model.safetensors") or not os.path.lexists(index):
         names = ["model.safetensors"]
     else:
-        names = sorted(set(schema.read(index, schema.WeightIndex)[1].weight_map.values()))
+        names = sorted(set(read_object(index, model_schema.WeightIndex)[1].weight_map.values()))
     # The cache of the Hub has the files of a model in a folder for all its revisions.
     homes = (path.resolve(), path.resolve().parents[1] / "blobs")
     for name in names:
@@ -192,7 +193,7 @@ def check_safetensors(path: Path) -> None:
         header_size = struct.unpack("<Q", start)[0] if len(start) == 8 else size
         if header_size > min(size, _MAX_HEADER):
             raise UserError(f"{path} is not a complete safetensors file: it has no header. {advice}")
-        header, tensors = schema.parse(f"the header of {path}", file.read(header_size), schema.Header)
+        header, tensors = parse_object(f"the header of {path}", file.read(header_size), model_schema.Header)
     needed = 8 + header_size + max((tensor.data_offsets[1] for tensor in tensors.by_name().values()), default=0)
     if needed != size:
         raise UserError(f"{path} has {size} bytes instead of {needed}. {advice}")
@@ -213,10 +214,14 @@ def read_training_info(model: str | Path) -> dict[str, Any]:
     return training_info(model)[0]
 
 
-def training_info(model: str | Path) -> tuple[dict[str, Any], schema.TrainingInfo]:
+def training_info(model: str | Path) -> tuple[dict[str, Any], training_schema.TrainingInfo]:
     """Return training_info.json as `read_training_info` does, and the same as checked values."""
     file = Path(model, TRAINING_INFO)
-    return schema.read(file, schema.TrainingInfo) if os.path.lexists(file) else ({}, schema.TrainingInfo())
+    return (
+        read_object(file, training_schema.TrainingInfo)
+        if os.path.lexists(file)
+        else ({}, training_schema.TrainingInfo())
+    )
 
 
 def remembered_keys(model: str | Path) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import UserError, first_few, to_one_line
 from pipeline.core.progress import quiet_transformers
-from pipeline.models import schema
+from pipeline.models import model_schema
 from pipeline.models.checkpoint import Family, model_family, read_checkpoint, read_config
 from pipeline.models.find import find_model
+from pipeline.models.json_objects import read_object
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -65,7 +66,7 @@ def read_model(folder: str | Path) -> PreTrainedModel:
     if family and any(folder.glob("*.safetensors")):
         read_checkpoint(folder)
     for index in folder.glob("*.index.json"):
-        schema.read(index, schema.WeightIndex)
+        read_object(index, model_schema.WeightIndex)
     model_type = model_class(family or config["model_type"], folder)
     # Bolt lets its patch embeddings be missing, and fills them with random values.
     model_type._keys_to_ignore_on_load_missing = None
@@ -145,7 +146,7 @@ def _read_adapter(folder: Path) -> PreTrainedModel:
     """Return the base of an adapter with the adapter merged."""
     from peft import PeftModel, get_peft_model_state_dict, load_peft_weights
 
-    _, settings = schema.read(folder / "adapter_config.json", schema.AdapterKeys)
+    _, settings = read_object(folder / "adapter_config.json", model_schema.AdapterKeys)
     base = settings.base_model_name_or_path
     advice = "Correct base_model_name_or_path in its adapter_config.json"
     with _one_line_errors(f"cannot merge the adapter in {folder} into {base}", advice):

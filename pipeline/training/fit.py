@@ -19,8 +19,9 @@ from transformers.trainer_pt_utils import safe_globals
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.files import report_disk_errors
 from pipeline.core.locks import temporary_folder
-from pipeline.models import schema
+from pipeline.models import training_schema
 from pipeline.models.checkpoint import check_safetensors
+from pipeline.models.json_objects import read_object
 from pipeline.training.arguments import is_compiled, is_sharded, training_arguments
 from pipeline.training.callbacks import (
     CheckpointCallback,
@@ -184,7 +185,7 @@ def _find_fault(checkpoint: Path) -> str | None:
     """Return why the Trainer cannot continue from a checkpoint, None if it can."""
     state_file = checkpoint / TRAINER_STATE_NAME
     try:
-        schema.read(state_file, schema.TrainerStateKeys)
+        read_object(state_file, training_schema.TrainerStateKeys)
         TrainerState.load_from_json(str(state_file))
         for file in checkpoint.glob("*.safetensors"):
             check_safetensors(file)

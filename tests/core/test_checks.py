@@ -3,10 +3,12 @@
 import os
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from pipeline.core.checks import check_at_least, check_disk, check_memory, check_outputs
 from pipeline.core.errors import UserError
+from pipeline.data.source import open_source
 
 
 @pytest.fixture
@@ -72,3 +74,10 @@ def test_counts_fit_into_32_bits():
     for value in (0, 2**31, 10**400):
         with pytest.raises(UserError, match="^k must be"):
             check_at_least("k", value, 1)
+
+
+@pytest.mark.parametrize("options", [{"decimal": "x"}, {"duplicates": None}, {"decimal": ["."]}])
+def test_python_callers_get_the_choices_of_a_key(options):
+    (name,) = options
+    with pytest.raises(UserError, match=f"^{name} must be one of"):
+        open_source(pd.DataFrame({"item_id": ["a"] * 3, "target": [1.0, 2.0, 3.0]}), **options)
