@@ -41,8 +41,8 @@ def main() -> None:
             store = open_source(path)
             chosen = np.linspace(0, len(store) - 1, min(len(store), MAX_SERIES)).astype(int)
             rows.append(_make_row(path.stem, [store.target(i)[-MAX_STEPS:] for i in chosen]))
-    rows.append(_make_row("**bank**, 512 steps", _draw(default_bank(), 512)))
-    rows.append(_make_row("**bank**, 96 steps", _draw(default_bank(), 96)))
+    rows.append(_make_row("the bank, 512 steps", _draw(default_bank(), 512)))
+    rows.append(_make_row("the bank, 96 steps", _draw(default_bank(), 96)))
     rows += [_make_row(name, _draw(default_bank().single_prior(name), 512)) for name in PRIORS]
     print(markdown_table(rows, COLUMNS))
 

@@ -2,7 +2,8 @@
 
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/synthetic.py
 
-Prints medians of repeated runs as Markdown tables. KernelSynth and `GaussianProcessRegressor(kernel).sample_y` draw
+Prints medians of repeated runs as Markdown tables; the seconds are those of the process, which other load on the
+machine changes little. KernelSynth and `GaussianProcessRegressor(kernel).sample_y` draw
 from the same composite kernels, in turn.
 """
 
@@ -116,9 +117,9 @@ def _rate(draw: Callable[[int], object]) -> float:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    begin = time.perf_counter()
+    begin = time.process_time()
     work()
-    return time.perf_counter() - begin
+    return time.process_time() - begin
 
 
 if __name__ == "__main__":

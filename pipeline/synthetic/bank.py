@@ -26,11 +26,14 @@ SYNTHETIC = "synthetic:"
 # the bank with those of real series.
 WEIGHTS = {
     "trend_seasonal": 4.0,
+    "repeats": 6.0,
     "templates": 5.0,
     "energy": 3.0,
     "calendar": 2.0,
     "sarima": 3.0,
     "regimes": 1.0,
+    "ramps": 2.0,
+    "states": 0.7,
     "volatility": 0.7,
     "intermittent": 1.0,
     "growth": 1.5,
@@ -48,6 +51,7 @@ PROBABILITIES = {
     "outliers": 0.05,
     "censoring": 0.06,
     "positive": 0.1,
+    "counts": 0.06,
     "rounding": 0.12,
     "unit": 1.0,
     "missing": 0.05,
@@ -96,11 +100,15 @@ class Bank:
             added = self._draw_priors(Draws(second.keys[blended]), column[blended], width)
             scale = _deviation(values[blended], column[blended]) / _deviation(added, column[blended])
             values[blended] += ratio[blended] * scale * added
+        return self.observe(draws, values, column)
+
+    def observe(self, draws: Draws, values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Let the effects act on series [n, width] in place; lengths [n, 1]. Return the series."""
         for name, probability in self.probabilities.items():
             stream, rows = draws.fork(), np.flatnonzero(draws.chance(probability)[:, 0])
             if len(rows):
                 effect = EFFECTS[name]
-                values[rows] = effect(Draws(stream.keys[rows]), values[rows], column[rows], **self.ranges[name])
+                values[rows] = effect(Draws(stream.keys[rows]), values[rows], lengths[rows], **self.ranges[name])
         return values
 
     def single_prior(self, name: str) -> Bank:

@@ -48,12 +48,12 @@ _CALENDARS = np.array(
 
 
 def elapsed_fraction(lengths: np.ndarray, width: int) -> np.ndarray:
-    """Return step / length for each step, at most 1: float64, [n, width]."""
-    return np.minimum(np.arange(width) / lengths, 1.0)
+    """Return step / length for each step, at most 1: float32, [n, width]."""
+    return np.minimum(np.arange(width, dtype=np.float32) / lengths.astype(np.float32), np.float32(1))
 
 
 def draw_seasons(
-    draws: Draws, lengths: np.ndarray, period: Period, arbitrary: float = 0.2
+    draws: Draws, lengths: np.ndarray, period: Period, arbitrary: float = 0.3
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw a short and a long season: those of a calendar, or whole numbers of steps with probability `arbitrary`.
 
@@ -79,8 +79,10 @@ def draw_seasons(
 
 def phase(time: np.ndarray, period: np.ndarray, shift: np.ndarray) -> np.ndarray:
     """Return the position within the period, 0 to 1, of times shifted by `shift` steps: float32, [n, length]."""
-    # Whole steps are added before the division, so that a season of whole steps repeats bit for bit.
-    position = np.mod(time + np.floor(shift), period) / period
+    # Whole steps are added before the division, so that a season of whole steps repeats bit for bit. Division and floor
+    # are faster than np.mod, whose time grows with the number of periods.
+    position = time + np.floor(shift)
+    position = (position - np.floor(position / period) * period) / period
     return position.astype(np.float32)
 
 
@@ -99,26 +101,25 @@ def draw_shapes(draws: Draws, roughness: Range = (0.5, 2.5)) -> np.ndarray:
 def interpolate_shapes(shapes: np.ndarray, phases: np.ndarray) -> np.ndarray:
     """Evaluate shapes [n, 512] at phases 0 to 1 [n, length] by linear interpolation: float32, [n, length]."""
     position = phases * np.float32(_SHAPE_POINTS)
-    index = position.astype(np.int32)
-    fraction = position - index
+    index = position.astype(np.intp)  # `take` is twice as slow with other integers
+    fraction = position - index.astype(np.float32)
     # A phase that rounds to 1 reads the point after the last one, and its right neighbor.
     wrapped = np.concatenate([shapes, shapes[:, :1], shapes[:, 1:2]], axis=1)
-    index += (np.arange(len(shapes), dtype=np.int32) * wrapped.shape[1])[:, None]
-    flat = wrapped.ravel()
-    left = flat[index]
-    return left + fraction * (flat[index + 1] - left)
+    index += (np.arange(len(shapes)) * wrapped.shape[1])[:, None]
+    left = wrapped.take(index)
+    return left + fraction * (wrapped.take(index + 1) - left)
 
 
 def draw_slow_changes(draws: Draws, lengths: np.ndarray, width: int, turns: Count = (1, 8)) -> np.ndarray:
     """Draw piecewise linear paths between `turns` standard normal points per series: float32, [n, width]."""
     max_turns = int(turns[1])
-    points = draws.normal(max_turns + 2)
+    points = draws.normal(max_turns + 2).astype(np.float32)
     number = draws.integers(int(turns[0]), max_turns)
-    position = np.arange(width) * (number / lengths)
+    position = np.arange(width, dtype=np.float32) * (number / lengths).astype(np.float32)
     index = np.minimum(position.astype(np.int32), max_turns)
-    fraction = (position - index).astype(np.float32).clip(max=1)
+    fraction = (position - index.astype(np.float32)).clip(max=1)
     left = np.take_along_axis(points, index, axis=1)
-    return (left + fraction * (np.take_along_axis(points, index + 1, axis=1) - left)).astype(np.float32)
+    return left + fraction * (np.take_along_axis(points, index + 1, axis=1) - left)
 
 
 def draw_trends(draws: Draws, lengths: np.ndarray, width: int) -> np.ndarray:
@@ -128,12 +129,14 @@ def draw_trends(draws: Draws, lengths: np.ndarray, width: int) -> np.ndarray:
     """
     fraction = elapsed_fraction(lengths, width)
     kind = draws.integers(0, 2)
-    damping = draws.uniform(1, 5)
+    damping = draws.uniform(1, 5).astype(np.float32)
     damped = (1 - np.exp(-damping * fraction)) / (1 - np.exp(-damping))
     piecewise = fraction.copy()
     for _ in range(3):
-        piecewise += draws.normal() * 1.5 * np.maximum(fraction - draws.uniform(), 0)
-    return (draws.normal() * np.select([kind == 0, kind == 1], [fraction, damped], piecewise)).astype(np.float32)
+        slope, knot = 1.5 * draws.normal(), draws.uniform()
+        piecewise += slope.astype(np.float32) * np.maximum(fraction - knot.astype(np.float32), 0)
+    size = draws.normal().astype(np.float32)
+    return size * np.select([kind == 0, kind == 1], [fraction, damped], piecewise)
 
 
 def autoregress(noise: np.ndarray, memory: np.ndarray) -> np.ndarray:
@@ -153,6 +156,13 @@ def autoregress(noise: np.ndarray, memory: np.ndarray) -> np.ndarray:
     for row, m in enumerate(memory[:, 0].astype(np.float32)):
         out[row] = lfilter(numerator, np.array([1, -m], np.float32), shocks[row])
     return out
+
+
+def draw_events(draws: Draws, probability: np.ndarray, width: int) -> np.ndarray:
+    """Draw True with the probability [n, 1] of each row, independently at each step: bool, [n, width]."""
+    numbers = np.empty((len(draws), width), np.float32)
+    draws.each_row(lambda row, rng: rng.random(out=numbers[row], dtype=np.float32))
+    return numbers < probability.astype(np.float32)
 
 
 def standardize(values: np.ndarray) -> np.ndarray:

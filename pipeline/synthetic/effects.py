@@ -63,6 +63,31 @@ def positive(draws: Draws, values: np.ndarray, lengths: np.ndarray) -> np.ndarra
     return np.where(mostly, np.maximum(values, 0), values)
 
 
+def counts(
+    draws: Draws,
+    values: np.ndarray,
+    lengths: np.ndarray,
+    *,
+    mean: Positive = (0.3, 300.0),
+    contrast: Positive = (0.2, 2.0),
+) -> np.ndarray:
+    """Draw Poisson counts whose rate is `mean` times 1 + c z, but at least 0, with z the standardized series.
+
+    The `contrast` c is the standard deviation of the rate over the mean. Events that are counted, such as sales, calls
+    or accidents, vary at least as much as Poisson numbers.
+    """
+    center, deviation = _moments(values, lengths)
+    relative = 1 + draws.log_uniform(*contrast) * (values - center) / deviation
+    rate = (draws.log_uniform(*mean) * relative).clip(0, 1e6)
+    counted = np.empty(values.shape, np.float32)
+
+    def draw(row: int, rng: np.random.Generator) -> None:
+        counted[row] = rng.poisson(rate[row])
+
+    draws.each_row(draw)
+    return counted
+
+
 def rounding(draws: Draws, values: np.ndarray, lengths: np.ndarray, *, resolution: Positive = (0.7, 100)) -> np.ndarray:
     """Round to a grid of `resolution` steps per standard deviation: counts, prices, coarse meters."""
     _, deviation = _moments(values, lengths)
@@ -113,6 +138,6 @@ def _moments(values: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.nd
 
 Effect = Callable[..., np.ndarray]
 EFFECTS: dict[str, Effect] = {
-    effect.__name__: effect for effect in (skew, level, outliers, censoring, positive, rounding, unit, missing)
+    effect.__name__: effect for effect in (skew, level, outliers, censoring, positive, counts, rounding, unit, missing)
 }
 """Every effect by its name, in the order in which the bank applies them."""

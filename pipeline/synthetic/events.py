@@ -1,4 +1,4 @@
-"""Priors of events: changes of regime, intermittent demand, waves of growth, spikes.
+"""Priors of events: changes of regime, ramps and plateaus, states, intermittent demand, waves of growth, spikes.
 
 priors.py describes the arguments and the result of a prior.
 """
@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.signal import lfilter
+from scipy.special import ndtr
 
 from pipeline.synthetic.components import (
     MAX_SHIFT,
     autoregress,
+    draw_events,
     draw_seasons,
     draw_segments,
     draw_shapes,
@@ -20,7 +22,7 @@ from pipeline.synthetic.components import (
     phase,
 )
 from pipeline.synthetic.draws import Draws
-from pipeline.synthetic.ranges import Count, Period, Positive, Share
+from pipeline.synthetic.ranges import Count, Period, Positive, Range, Share
 
 
 def regimes(
@@ -51,6 +53,72 @@ def regimes(
     e = autoregress(draws.white(width), draws.uniform(0, 0.8))
     values = levels[rows, segment] + np.cumsum(slopes[rows, segment], axis=1) / lengths + deviations[rows, segment] * e
     return values + draws.uniform(0.2, 2) * draws.chance(0.6) * season
+
+
+def ramps(
+    draws: Draws,
+    lengths: np.ndarray,
+    width: int,
+    *,
+    changes: Count = (1, 3),
+    end: Range = (0.05, 1.3),
+    duration: Positive = (0.0005, 2.0),
+    season: Positive = (0.05, 2.0),
+    noise: Positive = (0.003, 0.5),
+) -> np.ndarray:
+    """Draw levels that change and then hold: trends that stop, bend or saturate, and shifts of level that stay.
+
+    y = T + S + e, or exp(T + S + e), so that amplitudes stop growing as well. T is the sum of ramps from 0 to a normal
+    number. A ramp ends at the share `end` of the series and takes `duration`, also a share of the series. It is linear,
+    an S curve, or 1 - exp(-4 x), which comes to rest slowly. Ramps with an end above 1 continue after the series.
+    """
+    time = np.arange(width)
+    path = np.zeros((len(draws), width), np.float32)
+    number = draws.integers(int(changes[0]), int(changes[1]))
+    for change in range(int(changes[1])):
+        span = np.maximum(draws.log_uniform(*duration) * lengths, 1)
+        x = np.maximum((time - draws.uniform(*end) * lengths) / span + 1, 0).astype(np.float32)
+        inside = np.minimum(x, 1)
+        kind, size = draws.integers(0, 3), (draws.normal() * (change < number)).astype(np.float32)
+        path += size * np.select([kind <= 1, kind == 2], [inside, inside**2 * (3 - 2 * inside)], 1 - np.exp(-4 * x))
+    short, _ = draw_seasons(draws, lengths, (2, 336))
+    shape = interpolate_shapes(draw_shapes(draws), phase(time, short, draws.uniform(0, MAX_SHIFT)))
+    e = draws.log_uniform(*noise) * autoregress(draws.white(width), draws.uniform(0, 0.9) * draws.chance(0.6))
+    total = path + draws.chance(0.5) * draws.log_uniform(*season) * shape + e
+    return np.where(draws.chance(0.6), total, np.exp(total.clip(-10, 10)))
+
+
+def states(
+    draws: Draws,
+    lengths: np.ndarray,
+    width: int,
+    *,
+    changes: Positive = (2.0, 400.0),
+    noise: Positive = (0.001, 0.3),
+) -> np.ndarray:
+    """Draw values that rarely change, at random times: nearly constant series, states of machines, list prices.
+
+    A change moves to a random one of two to five states, adds a normal or a whole number, is a blip of one step, or
+    switches between two values. `changes` is the mean number per series. Most series have no noise.
+    """
+    column = np.arange(width)
+    is_change = draw_events(draws, np.minimum(draws.log_uniform(*changes) / lengths, 0.5), width)
+    z = draws.white(width)
+    last_change = np.maximum.accumulate(np.where(is_change, column, 0), axis=1)
+    state = (
+        np.floor(ndtr(np.take_along_axis(z, last_change, axis=1)) * draws.integers(2, 5)).astype(np.int64).clip(max=4)
+    )
+    levels = np.where(draws.chance(0.5), np.arange(5.0), draws.normal(5))
+    steps = np.where(draws.chance(0.5), z, np.round(1.5 * z)) * is_change
+    blips = is_change * (1 + draws.uniform(0, 1) * np.abs(z))
+    kind = draws.integers(0, 3)
+    switched = np.cumsum(is_change, axis=1) % 2
+    values = np.select(
+        [kind == 0, kind == 1, kind == 2],
+        [np.take_along_axis(levels, state, axis=1), np.cumsum(steps, axis=1), blips],
+        switched,
+    )
+    return values + draws.chance(0.4) * draws.log_uniform(*noise) * draws.white(width)
 
 
 def intermittent(

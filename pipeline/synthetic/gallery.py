@@ -29,11 +29,14 @@ _VISIBLE = 0.4
 _INK, _MUTED, _BLUE, _GREEN = "#1f2430", "#a9adb5", "#3b6fb6", "#2e8b57"
 DESCRIPTIONS = {
     "trend_seasonal": "A trend, a short and a long season, and noise.",
+    "repeats": "Exact repeats of rough, sparse or stepwise shapes, some in weeks of unequal days.",
     "templates": "Days of one shape in weeks of unequal days, as in load, traffic or hourly sales.",
     "energy": "Electricity demand, solar power, wind power or prices, driven by the weather.",
     "calendar": "Business by day or month: weekends, holidays, month ends and yearly seasons.",
     "sarima": "Seasonal ARIMA models with random coefficients.",
     "regimes": "Levels, slopes and noise that change abruptly.",
+    "ramps": "Trends that stop, bend or saturate, and shifts of level that stay.",
+    "states": "Values that rarely change: nearly constant series, states, list prices.",
     "volatility": "Noise that has calm and turbulent times, as in returns of stocks.",
     "intermittent": "Counts with many zeros, as in the demand for spare parts.",
     "growth": "Growth that saturates, a wave of new cases, or exponential growth.",
@@ -49,6 +52,7 @@ DESCRIPTIONS = {
     "outliers": "Moves a few single values far away.",
     "censoring": "Clips values above or below a bound, as limited capacity does.",
     "positive": "Clips negative values at zero.",
+    "counts": "Draws Poisson counts at the rate of the series.",
     "rounding": "Rounds to a grid, as in counts or prices.",
     "unit": "Multiplies by a scale, because series have any unit.",
     "missing": "Removes values, in gaps or one by one.",

@@ -1,4 +1,4 @@
-"""Priors of repeated shapes: seasons, templates of days, the calendar of business, waveforms.
+"""Priors of repeated shapes: seasons, templates of days, exact repeats, the calendar of business, waveforms.
 
 priors.py describes the arguments and the result of a prior.
 """
@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.synthetic.components import (
     MAX_SHIFT,
     autoregress,
+    draw_events,
     draw_seasons,
     draw_segments,
     draw_shapes,
@@ -17,12 +18,15 @@ from pipeline.synthetic.components import (
     draw_trends,
     interpolate_shapes,
     phase,
+    standardize,
 )
 from pipeline.synthetic.draws import Draws
 from pipeline.synthetic.ranges import Count, Period, Positive, Share
 
 _WEATHER_DAYS = 256
 """Days after which the daily levels of `templates` repeat. More days cost more random numbers per series."""
+_WEEK_DAYS = 16
+"""Maximum number of days in a week of `repeats`."""
 
 
 def trend_seasonal(
@@ -74,24 +78,27 @@ def templates(
       zero (max(S, 0), like solar power).
     - f_d is the factor of day d of the week, m_t a slow change of level, e autoregressive noise.
     - In some series the level and the exponent v follow an AR(1) over days, as the weather does.
+    - In some series 3% of the days are holidays, which are rest days.
     """
     time = np.arange(width)
     short, long = draw_seasons(draws, lengths, period)
     shift = draws.uniform(0, MAX_SHIFT)
     position = phase(time, short, shift)
     week = np.maximum(np.round(long / short), 1)
-    day = np.floor((time + np.floor(shift)) / short).astype(np.int64)
-    day_of_week = np.mod(day, week) / week
+    day = np.floor((time + np.floor(shift)) / short).astype(np.int32)
+    day_of_week = np.mod(day, week.astype(np.int32)) / week.astype(np.float32)
     work, rest = _draw_day_shapes(draws)
+    holidays = draw_events(draws, 0.03 * draws.chance(0.4), _WEATHER_DAYS)
     is_rest = (day_of_week >= 1 - 2 / 7) & draws.chance(0.6)
+    is_rest = is_rest | np.take_along_axis(holidays, day % _WEATHER_DAYS, axis=1)
     values = np.where(is_rest, interpolate_shapes(rest, position), interpolate_shapes(work, position))
     values = values.clip(0) ** np.exp(_draw_daily_levels(draws, day, (0.02, 0.3)).clip(-1, 1))
-    factors = 1 + np.where(draws.chance(0.5), 0.15, 0.0) * draws.normal(32)
-    values *= np.take_along_axis(factors, np.floor(day_of_week * 31).astype(np.int64), axis=1)
-    values = np.where(is_rest, values * draws.uniform(*weekend), values)
-    level = draws.log_uniform(*drift) * draw_slow_changes(draws, lengths, width, (1, 20))
+    factors = (1 + np.where(draws.chance(0.5), 0.15, 0.0) * draws.normal(32)).astype(np.float32)
+    values *= np.take_along_axis(factors, (day_of_week * 31).astype(np.int32), axis=1)
+    values = np.where(is_rest, values * draws.uniform(*weekend).astype(np.float32), values)
+    level = draws.log_uniform(*drift).astype(np.float32) * draw_slow_changes(draws, lengths, width, (1, 20))
     level = level + _draw_daily_levels(draws, day, (0.005, 0.2))
-    e = draws.log_uniform(*noise) * autoregress(draws.white(width), draws.uniform(*memory))
+    e = draws.log_uniform(*noise).astype(np.float32) * autoregress(draws.white(width), draws.uniform(*memory))
     return values * np.exp(np.minimum(level, 3)) * (1 + e)
 
 
@@ -116,9 +123,73 @@ def _draw_day_shapes(draws: Draws) -> tuple[np.ndarray, np.ndarray]:
 
 def _draw_daily_levels(draws: Draws, day: np.ndarray, deviation: Positive) -> np.ndarray:
     """Draw an AR(1) over days in 40% of the series, zero in the others: [n, width], for the day of each step."""
-    levels = autoregress(draws.normal(_WEATHER_DAYS), draws.uniform(0, 0.95))
+    levels = autoregress(draws.white(_WEATHER_DAYS), draws.uniform(0, 0.95))
     scale = draws.log_uniform(*deviation) * draws.chance(0.4)
-    return scale * np.take_along_axis(levels, day % _WEATHER_DAYS, axis=1)
+    return scale.astype(np.float32) * np.take_along_axis(levels, day % _WEATHER_DAYS, axis=1)
+
+
+def repeats(
+    draws: Draws,
+    lengths: np.ndarray,
+    width: int,
+    *,
+    period: Period = (2, 2048),
+    noise: Positive = (0.001, 0.2),
+    drift: Positive = (0.05, 2.0),
+) -> np.ndarray:
+    """Draw exact repeats of a period of any values: rough, sparse or stepwise shapes, days in weeks of unequal days.
+
+    y = g_d (A_p + b_t (B_p - A_p)) + T + e, at phase p of day d. A and B are tables of one value for each step of the
+    period. Their values are autocorrelated noise z, exp(z), z clipped from below, zero but for rare spikes, or levels
+    that last for some steps.
+
+    - Plain repeats (half of the series) have b = 0 and g = 1.
+    - Drifting shapes have a slow path b of size `drift`.
+    - Weeks have a factor g and a shape, A or B, for each day of the week; some have holidays, which have shape B.
+
+    A third of the series has no noise, and most have no trend T.
+    """
+    short, long = draw_seasons(draws, lengths, period, arbitrary=0.5)
+    days = np.round(long / short)
+    kind = draws.choice(np.arange(3), np.array([5, 2, 3]))
+    is_week = (kind == 2) & (days <= _WEEK_DAYS)
+    is_long = ~is_week & (np.round(long) <= lengths // 2) & (np.round(long) <= period[1]) & draws.chance(0.3)
+    steps = np.round(np.where(is_long, long, short)).astype(np.int32)
+    time = np.arange(width, dtype=np.int32) + draws.integers(0, MAX_SHIFT).astype(np.int32)
+    day = (time / steps).astype(np.int32)  # the same as the slower division of integers
+    position = time - day * steps
+
+    weekday = day % np.minimum(days, _WEEK_DAYS).astype(np.int32)
+    is_rest = draws.uniform(width=_WEEK_DAYS) < draws.chance(0.7) * draws.uniform(0.1, 0.5)
+    holidays = draw_events(draws, 0.03 * draws.chance(0.3), _WEATHER_DAYS)
+    has_shape_b = np.take_along_axis(is_rest, weekday, 1) | np.take_along_axis(holidays, day % _WEATHER_DAYS, 1)
+    factors = 1 + draws.chance(0.7) * draws.uniform(0.1, 0.6) * draws.normal(_WEEK_DAYS)
+    path = draws.log_uniform(*drift) * draw_slow_changes(draws, lengths, width, (1, 4))
+    b = np.where(is_week, has_shape_b, np.where(kind == 1, path, 0)).astype(np.float32)
+
+    table = _draw_tables(draws, steps, width)
+    table += np.where(is_week, draws.uniform(0, 3), 0).astype(np.float32)
+    a_value = np.take_along_axis(table, position, axis=1)
+    values = a_value + b * (np.take_along_axis(table, position + steps, axis=1) - a_value)
+    values *= np.where(is_week, np.take_along_axis(factors, weekday, axis=1), 1).astype(np.float32)
+    e = draws.chance(2 / 3) * draws.log_uniform(*noise) * draws.white(width)
+    trend = draws.chance(0.25) * draws.log_uniform(0.1, 3) * draw_trends(draws, lengths, width)
+    return standardize(values) + trend + e
+
+
+def _draw_tables(draws: Draws, steps: np.ndarray, width: int) -> np.ndarray:
+    """Draw two tables of `steps` values for each row, one after the other, of the kinds of `repeats`: float32."""
+    n_columns = max(width, 4)  # at least two tables of the shortest period
+    column = np.arange(n_columns, dtype=np.int32)
+    z = autoregress(draws.white(n_columns), draws.chance(0.6) * draws.uniform(0, 0.98))
+    kind = draws.choice(np.arange(5), np.array([3, 1, 1, 1.5, 2]))
+    is_event = draw_events(draws, np.maximum(draws.log_uniform(0.0005, 0.5), 1 / steps), n_columns)
+    # Each table has an event, and levels change at least once.
+    is_event |= (column % steps == 0) | ((kind == 4) & (column % steps == 1 + np.floor(draws.uniform() * (steps - 1))))
+    held = np.take_along_axis(z, np.maximum.accumulate(np.where(is_event, column, 0), axis=1), axis=1)
+    clipped = np.maximum(z - draws.uniform(-0.7, 0.7), 0)
+    kinds = [kind == 0, kind == 1, kind == 2, kind == 3]
+    return np.select(kinds, [z, np.exp(z), clipped, is_event * (0.5 + np.abs(z))], held).astype(np.float32)
 
 
 def calendar(

@@ -122,14 +122,18 @@ def brownian(
     *,
     drift: Range = (-0.5, 1.0),
     deviation: Positive = (0.1, 1.5),
+    season: Range = (0.0, 1.0),
 ) -> np.ndarray:
-    """Draw geometric Brownian motion, log y = m t + s W_t (Samuelson, 1965), or ordinary, y = 1 + m t + s W_t.
+    """Draw geometric Brownian motion, log y = m t + s (W_t + a S), or ordinary, y = 1 + m t + s (W_t + a S).
 
-    `drift` m and `deviation` s are per series length: t runs from 0 to 1.
+    See Samuelson (1965). `drift` m and `deviation` s are per series length: t runs from 0 to 1. Half of the series have
+    no drift, and two thirds have no season S of size a.
     """
-    shocks = draws.white(width)
-    path = draws.log_uniform(*deviation) * np.cumsum(shocks, axis=1, dtype=np.float64) / np.sqrt(lengths)
-    path += draws.uniform(*drift) * elapsed_fraction(lengths, width)
+    short, _ = draw_seasons(draws, lengths, (2, 336))
+    shape = interpolate_shapes(draw_shapes(draws), phase(np.arange(width), short, draws.uniform(0, MAX_SHIFT)))
+    path = np.cumsum(draws.white(width), axis=1, dtype=np.float64) / np.sqrt(lengths)
+    path = draws.log_uniform(*deviation) * (path + draws.chance(1 / 3) * draws.uniform(*season) * shape)
+    path += draws.chance(0.5) * draws.uniform(*drift) * elapsed_fraction(lengths, width)
     return np.where(draws.chance(0.6), np.exp(path.clip(-20, 20)), 1 + path)
 
 

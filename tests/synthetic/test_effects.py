@@ -69,3 +69,11 @@ def test_moments_are_those_within_the_length(x, name):
     values[:, 50:] = 1e6
     inside = apply(name, values, np.full((40, 1), 50))[:, :50]
     np.testing.assert_allclose(inside, apply(name, values[:, :50]), rtol=1e-9)
+
+
+def test_counts_are_poisson_numbers_of_the_series_as_rate():
+    values = np.where(np.arange(1000) % 2, 1.0, -1.0) * np.ones((200, 1))
+    x = apply("counts", values, mean=(20, 20), contrast=(0.5, 0.5))
+    assert (x == np.round(x)).all() and (x >= 0).all()
+    for part, rate in ((x[:, 0::2], 10), (x[:, 1::2], 30)):
+        assert abs(part.mean() - rate) < 0.1 and abs(part.var() / rate - 1) < 0.05
