@@ -1,4 +1,4 @@
-"""Faster layers for training on a CPU: dropout, T5's attention with dropout, and the layer norm.
+"""Faster layers for training on a CPU: dropout, attention, and the layer norm.
 
 The stock dropout takes a quarter of a training step, and T5's attention another quarter (docs/design.md). Here dropout
 compares random bytes, eight of them from one random number. Attention computes a few windows at a time, so that the
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from chronos import Chronos2Model
 from chronos.chronos2.layers import Chronos2LayerNorm
 from chronos.chronos_bolt import ChronosBoltModelForForecasting
 from torch import nn
@@ -21,6 +22,7 @@ from transformers.masking_utils import eager_mask
 from transformers.models.t5.modeling_t5 import T5LayerNorm, eager_attention_forward
 
 from pipeline.models.bolt_attention import use_bolt_attention
+from pipeline.models.chronos2_attention import use_chronos2_attention
 
 _BYTE_VALUES = 256
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -42,6 +44,8 @@ def use_cpu_layers(model: Any) -> None:
         elif type(module) in (T5LayerNorm, Chronos2LayerNorm):
             module.__class__ = RMSNorm
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if isinstance(model, Chronos2Model):
+        use_chronos2_attention(model)
     if not isinstance(model, T5PreTrainedModel):
         return
     if model.config.dropout_rate > 0:
