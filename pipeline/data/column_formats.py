@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from pipeline.core.series import Variates
 from pipeline.data.date_styles import FORMS
 from pipeline.data.dates import TimeEvidence, TimeFormat
 from pipeline.data.frequency import parse_freq
-from pipeline.data.numbers import MISSING, NumberEvidence, NumberFormat, decide_numbers, parse_numbers
+from pipeline.data.numbers import CURRENCIES, MISSING, NumberEvidence, NumberFormat, decide_numbers, parse_numbers
 from pipeline.data.rows import ROW, SourceLocation, is_text, to_text
 
 _BOOLEANS = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
@@ -26,6 +27,8 @@ _NOT_CATEGORIES = ("nan", "NaN", "NAN", "null", "Null", "NULL", "<NA>")
 _MIN_NUMBERS, _NUMBER_SHARE = 10, 0.9
 """Minimum number and share of distinct numbers in a column of numbers with some words. A column with fewer numbers has
 categories, such as the sizes S, 36 and 38."""
+_WITH_UNIT = re.compile(rf"[+-]?{CURRENCIES}? ?\d[\d.,' ]*(%| ?{CURRENCIES})?")
+"""Numbers that may have a percent sign or a currency: no categories, and refused as numbers."""
 _MAX_DISTINCT = 100_000  # bounds the memory of the evidence of a column
 
 
@@ -250,8 +253,9 @@ class _LabelEvidence:
             return "boolean"
         if self._has_booleans and not words and not self._has_typed_numbers:
             return "boolean"
-        n_words, n_numbers = len(words - set(MISSING)), len(self._numbers)
-        if self._numbers or self._has_typed_numbers:
+        with_unit = set(filter(_WITH_UNIT.fullmatch, words))
+        n_words, n_numbers = len(words - with_unit - set(MISSING)), len(self._numbers | with_unit)
+        if n_numbers or self._has_typed_numbers:
             is_number = n_words == 0 or n_numbers >= max(_MIN_NUMBERS, _NUMBER_SHARE * (n_words + n_numbers))
             return None if is_number else "category"
         return "category" if self._words else None

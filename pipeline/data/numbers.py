@@ -34,8 +34,9 @@ _FORMS: dict[Mark, str] = {
 """Texts that are numbers, for each decimal separator."""
 _AMBIGUOUS = r"^[+-]?[1-9]\d{0,2}[.,]\d{3}$"
 _UNPROVEN = r"^[+-]?(?:\d+|[1-9]\d{0,2}[.,]\d{3})$"
+CURRENCIES = "[$\u20ac\u00a3\u00a5\u20b9\u20bd\u20a9\u00a2]"
 _ADVICE = {
-    "[$\u20ac\u00a3\u00a5\u20b9\u20bd\u20a9\u00a2]": "remove the {}",
+    CURRENCIES: "remove the {}",
     "%": "write 12% as 12 or 0.12",
     r"^\(": "write (5) as -5",
     "[\u2212\u2013]": "write the minus sign as a hyphen: -5",

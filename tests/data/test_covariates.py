@@ -1,5 +1,7 @@
 """Covariates: the rows of a store, and categories as numbers, compared with chronos-forecasting."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -84,6 +86,16 @@ def test_a_text_after_many_numbers_is_refused_with_its_row(tmp_path):
     (tmp_path / "s.csv").write_text("\n".join(["timestamp,target,price", *rows]))
     with pytest.raises(UserError, match=f"row {n} .*price.*cheap"):
         open_table(tmp_path / "s.csv", tmp_path / "c", Variates(("target",), ("price",)))
+
+
+@pytest.mark.parametrize(
+    "texts", [["10%", "20%", "5%"], ["$1", "$2.50", "3"], ["10%", "", "0"], ["1 €", "2 €", "none"]]
+)
+def test_numbers_with_a_unit_are_no_categories(tmp_path, texts):
+    rows = "".join(f"a,2024-01-0{day},{day},{text}\n" for day, text in enumerate(texts, 1))
+    (tmp_path / "series.csv").write_text("item_id,timestamp,target,promo\n" + rows)
+    with pytest.raises(UserError, match=re.escape(texts[0])):
+        open_source(tmp_path / "series.csv", tmp_path / "cache", past_covariates="promo")
 
 
 @pytest.mark.parametrize("n_targets", [1, 2])

@@ -5,7 +5,7 @@ every table is validated here. For Feather 1, which was replaced in 2020, they d
 pyarrow crashes at one in ten damaged files. Therefore another process reads it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import pyarrow as pa
 
@@ -85,9 +85,25 @@ def read_arrow(file: DataFile, columns: Columns, location: SourceLocation) -> It
         n_rows = _batch_size(schema, names)
         source.seek(0)
         reader = open_reader(source, options=options)
-        for batch in _file_batches(file, reader) if magic == b"ARROW1" else _stream_batches(file, source, reader):
-            table = validated(pa.Table.from_batches([batch])).select(names)
+        batches = _file_batches(file, reader) if magic == b"ARROW1" else _stream_batches(file, source, reader)
+        for some in _join_small(batches, n_rows):
+            table = validated(pa.Table.from_batches(some)).select(names)
+            table = table.combine_chunks() if len(some) > 1 else table
             yield from (table.slice(start, n_rows) for start in range(0, len(table), n_rows))
+
+
+def _join_small(batches: Iterable[pa.RecordBatch], n_rows: int) -> Iterator[list[pa.RecordBatch]]:
+    """Yield lists of consecutive batches of at least `n_rows` rows: every list takes a millisecond of later work."""
+    some: list[pa.RecordBatch] = []
+    n_some = 0
+    for batch in batches:
+        some.append(batch)
+        n_some += len(batch)
+        if n_some >= n_rows:
+            yield some
+            some, n_some = [], 0
+    if some:
+        yield some
 
 
 def _file_batches(file: DataFile, reader: pa.RecordBatchFileReader) -> Iterator[pa.RecordBatch]:

@@ -31,6 +31,17 @@ def test_only_the_selected_columns_are_read_in_their_order(tmp_path, kind):
     assert table.to_pydict() == {"item_id": ["A", "B"], "target": [1.5, None], "a.b": [1, 2]}
 
 
+@pytest.mark.parametrize("kind", ["file", "stream"])
+def test_small_batches_are_joined(tmp_path, kind):
+    table = pa.table({"target": np.arange(1000.0), "item_id": pa.array(["A", "B"] * 500).dictionary_encode()})
+    path = tmp_path / "s"
+    with (pa.ipc.new_file if kind == "file" else pa.ipc.new_stream)(str(path), table.schema) as writer:
+        writer.write_table(table, max_chunksize=1)
+    [joined] = read(path, Columns())[0]
+    assert joined.column("target").num_chunks == 1
+    assert joined.select(["target", "item_id"]).to_pydict() == table.to_pydict()
+
+
 @pytest.mark.parametrize("kind", ["parquet", "file", "stream"])
 def test_tables_have_a_bounded_number_of_rows(tmp_path, kind, monkeypatch):
     monkeypatch.setattr("pipeline.data.readers.arrow._VALUES", 150_000)
