@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--longest", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--alone", action="store_true")
-    parser.add_argument("--variants", action="store_true", help="also bfloat16, and two processes")
+    parser.add_argument("--variants", action="store_true", help="also bfloat16, ONNX, and two processes")
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
@@ -74,7 +74,7 @@ def main() -> None:
         base.convert_to_native_format()
         base.save_base_model(str(folder / "base"))
         for n_series in arguments.series:
-            _write_series(folder / "series.parquet", n_series, arguments.longest)
+            write_series(folder / "series.parquet", n_series, arguments.longest)
             if arguments.alone:
                 measured = [_measure_alone(folder)]
             else:
@@ -85,7 +85,8 @@ def main() -> None:
     print(markdown_table(rows, tuple(rows[0])))
 
 
-def _write_series(path: Path, n_series: int, longest: int) -> None:
+def write_series(path: Path, n_series: int, longest: int) -> None:
+    """Write hourly series of 64 to `longest` steps, log-uniform."""
     rng = np.random.default_rng(0)
     schema = pa.schema([("item_id", pa.string()), ("timestamp", pa.timestamp("s")), ("target", pa.float32())])
     with pq.ParquetWriter(path, schema) as writer:
@@ -101,9 +102,11 @@ def _write_series(path: Path, n_series: int, longest: int) -> None:
             writer.write_table(pa.table([names, pa.array(stamps), pa.array(target.astype(np.float32))], schema=schema))
 
 
-def _own_command(folder: Path, precision: str = "auto", processes: int = 1) -> list[Any]:
+def _own_command(folder: Path, precision: str = "auto", engine: str = "torch", processes: int = 1) -> list[Any]:
     settings = {
         "inference.precision": precision,
+        "inference.engine": engine,
+        "export.output_path": folder / "onnx",
         "inference.model_path": folder / "base",
         "inference.data_path": folder / "series.parquet",
         "inference.output_path": folder / "ours.parquet",
@@ -127,6 +130,7 @@ def _compare(folder: Path, rounds: int, variants: bool) -> list[dict[str, Any]]:
     if variants:
         commands |= {
             "in bfloat16": _own_command(folder, precision="bf16"),
+            "with onnx": _own_command(folder, engine="onnx"),
             "two processes": _own_command(folder, processes=2),
         }
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in commands}

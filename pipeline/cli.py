@@ -128,7 +128,7 @@ def parse_command_line(argv: list[str], name: str) -> tuple[Config, dict[str, bo
     """Return the configuration and the flag of a command line. `--help` and `--print_config` print and exit.
 
     Keys take precedence over short options of the same command line, these over `--config FILE`, and a file over what
-    the model to forecast with or to score remembers.
+    the model to forecast with, to score or to train from remembers.
 
     Args:
         argv: `--config FILE`, keys such as `--training.epochs 3`, and the short options of the command.
@@ -288,11 +288,16 @@ def _to_config(parsed: Any) -> Config:
 
 
 def _remembered_keys(config: Config, command: str) -> dict[str, Any]:
-    """Return the keys that the model to forecast with, or the first trained one to score, remembers."""
-    if command not in ("forecast", "evaluate"):
+    """Return the keys that the model to forecast with, the first trained one to score, or the base remembers."""
+    if command not in ("train", "forecast", "evaluate"):
         return {}
     from pipeline.models.checkpoint import remembered_keys
 
+    if command == "train":
+        from pipeline.models.base import trained_base
+
+        base = trained_base(config)
+        return {} if base is None else remembered_keys(base, of_training=True, horizon=config.horizon is None)
     models = config.scored_models() if command == "evaluate" else [config.forecast_model()]
     keys = next((keys for model in models if (keys := remembered_keys(model))), {})
     if config.horizon is not None:

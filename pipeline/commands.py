@@ -53,11 +53,11 @@ def train(config: Config, dry_run: bool) -> None:
     logger.info("checkpoint: %s\n%s", config.trained_path(), result.verdict)
 
 
-def forecast(config: Config) -> None:
+def forecast(config: Config, flag: bool) -> None:
     """Forecast the steps after the end of your series, with the trained model, or with the base if there is none."""
     from pipeline.forecasting.forecast import forecast
 
-    forecast(config)
+    forecast(config, flag)
 
 
 def evaluate(config: Config) -> None:
@@ -82,6 +82,13 @@ def base(config: Config) -> None:
     info = make_base(config)
     name, architecture, parameters = info["model_name"], info["architecture"], info["parameters"]
     logger.info("%s: %s, %d parameters: %s", name, architecture, parameters, config.base_path())
+
+
+def export(config: Config) -> None:
+    """Export a Bolt or Chronos-2 model to ONNX: one file that forecasts without torch, in any language."""
+    from pipeline.models.export import export_model
+
+    export_model(config, config.export.model_path or config.forecast_model())
 
 
 def clear_cache(config: Config) -> None:
@@ -134,7 +141,8 @@ COMMANDS: dict[str, Command] = {
             Option("output", "inference.output_path", "FILE", "file of the forecasts: .parquet, .csv, .jsonl or .xlsx"),
         ),
         Option("DATA", "inference.data_path", "", "your series, in any form that train reads"),
-        example="forecast sales.csv --output forecasts.csv",
+        ("flag", "flag anomalies: compare the last steps of each series with a forecast from the steps before"),
+        "forecast sales.csv --output forecasts.csv",
     ),
     "evaluate": Command(
         evaluate,
@@ -177,6 +185,15 @@ COMMANDS: dict[str, Command] = {
         ),
         Option("MODEL", "base_model.model_name", "", "Hub ID, folder, s3:// prefix, builtin:NAME or scratch:SIZE"),
         example="base amazon/chronos-bolt-small",
+    ),
+    "export": Command(
+        export,
+        (
+            Option("int8", "export.int8", "true", "weights as 8-bit integers, for a smaller file"),
+            Option("output", "export.output_path", "FOLDER", "folder of model.onnx and onnx.json"),
+        ),
+        Option("MODEL", "export.model_path", "", "folder, Hub ID or builtin:NAME; by default, the trained model"),
+        example="export data/models/trained --output sales-onnx",
     ),
     "clear-cache": Command(clear_cache, (Option("data", "paths.data_dir", "FOLDER", "folder with cache/ inside"),)),
 }

@@ -31,6 +31,8 @@ FLOAT32_MAX = 3.4e38
 """Series are stored as float32, whose largest number is a little above this."""
 DEFAULT_HORIZON = 48
 """Steps to forecast if neither the configuration nor the model says how many."""
+MAX_MIXTURE = 1_000
+"""Maximum of synthetic.mixup.max_series: every window takes as many segments."""
 
 _MIN_WIDTH = 32
 """Width of the smallest models, the nano sizes."""
@@ -149,6 +151,9 @@ class DataConfig:
     """Covariates known up to the forecast start: numbers, or texts as categories. For Chronos-2."""
     known_covariates: Names = field(default_factory=list)
     """Covariates known over the horizon too, such as prices and holidays. For Chronos-2."""
+    group_column: Names | None = None
+    """Column of the group of each series, or a list of columns that form it together. Chronos-2 is trained on the
+    series of a group together, and forecasts them together. null has no groups."""
     wide: bool = False
     """Read a wide table: one column per series, or one row per series with dates or numbers (d_1, d_2, ...) in the
     header. false reads a long table, or one row per series with a list of values."""
@@ -182,14 +187,15 @@ class DataConfig:
         check_sources("data.train", self.train, "{path, weight}")
         check_encoding("data.encoding", self.encoding)
         ids = listed(self.id_column)
-        for key in ("id_column", "timestamp_column", "target", "past_covariates", "known_covariates"):
-            if "" in listed(getattr(self, key)):
+        for key in ("id_column", "timestamp_column", "target", "past_covariates", "known_covariates", "group_column"):
+            if "" in listed(getattr(self, key) or []):
                 raise UserError(f"data.{key} has an empty name; name a column")
         if not ids:
             raise UserError("data.id_column is an empty list; name columns, or leave the key out for a single series")
-        if self.wide and len(self.variates()) > 1:
+        if self.wide and (len(self.variates()) > 1 or self.group_column):
             raise UserError(
-                "data.wide: a wide table has no covariates and one target; remove those keys, or give a long table"
+                "data.wide: a wide table has one target, no covariates and no groups; remove those keys, or give a "
+                "long table"
             )
         if not self.timestamp_column:
             raise UserError("data.timestamp_column is empty; name a column")
@@ -244,7 +250,7 @@ class MixupConfig:
     """TSMixup: weighted sums of segments of several series."""
 
     max_series: int = 3
-    """Maximum number of series in a mixture."""
+    """Maximum number of series in a mixture, up to 1,000."""
     alpha: float = 1.5
     """Concentration of the Dirichlet distribution of the mixture weights. Large values make the weights equal."""
     min_length: int = 128
@@ -253,7 +259,8 @@ class MixupConfig:
     """Maximum steps of a mixture."""
 
     def __post_init__(self) -> None:
-        check_at_least("synthetic.mixup.max_series", self.max_series, 1)
+        if not 1 <= self.max_series <= MAX_MIXTURE:
+            raise UserError(f"synthetic.mixup.max_series must be from 1 to {MAX_MIXTURE:,}, got {self.max_series}")
         check_above("synthetic.mixup.alpha", self.alpha, 0)
         check_at_least("synthetic.mixup.min_length", self.min_length, 2)
         check_at_least("synthetic.mixup.max_length", self.max_length, self.min_length)
@@ -442,13 +449,27 @@ class InferenceConfig:
     """Raise negative forecasts to zero for series that have no negative value."""
     batch_size: int = 64
     """Series per forward pass."""
+    cross_learning: bool = False
+    """Let Chronos-2 forecast the series of a batch together, as parts of one data set. The forecasts then depend on
+    batch_size; about 100 is recommended. Series with data.group_column are forecast group by group in any case."""
+    flip: bool | Literal["auto"] = "auto"
+    """Average each forecast with the mirrored forecast of the negated series, in twice the time. auto does so if it
+    lowered the score on the validation windows of the model's training."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the model. auto is that of the checkpoint's weights. bf16 rounds forecasts to three digits."""
+    engine: Literal["torch", "onnx"] = "torch"
+    """Library that computes the forecasts. onnx exports the model to export.output_path if it is not there, and runs on
+    the CPU. A model that was exported always uses onnx."""
     output_path: str | None = None
-    """File of the forecasts (.parquet, .csv, .jsonl or .xlsx), or a folder, which gets predictions.parquet. null is
-    paths.predictions_dir."""
+    """File of the forecasts (.parquet, .csv, .jsonl or .xlsx), or a folder, which gets predictions.parquet, or
+    flags.parquet with --flag. null is paths.predictions_dir."""
     plot_path: str | None = None
     """PNG file with history, median and 80% band of some series. null draws none."""
+    flag_level: float = 0.99
+    """With --flag, level of the central interval outside which an actual value is an anomaly."""
+    flag_windows: int = 1
+    """With --flag, number of horizons at the end of each series that are compared, each with a forecast from the steps
+    before it."""
 
     def __post_init__(self) -> None:
         check_sources("inference.data_path", self.data_path, "{query, url}")
@@ -456,7 +477,23 @@ class InferenceConfig:
         check_at_least("inference.prediction_length", self.prediction_length, 1)
         check_at_least("inference.context_length", self.context_length, 1)
         check_at_least("inference.batch_size", self.batch_size, 1)
+        if self.flip not in (True, False, "auto"):
+            raise UserError(f"inference.flip must be true, false or auto, got {self.flip!r}")
         check_levels("inference.quantiles", self.quantiles)
+        check_between_zero_and_one("inference.flag_level", [self.flag_level])
+        check_at_least("inference.flag_windows", self.flag_windows, 1)
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Export of a Bolt or Chronos-2 model to ONNX."""
+
+    model_path: str | None = None
+    """Checkpoint folder or Hub ID of the model. null is inference.model_path, or else the trained model."""
+    output_path: str | None = None
+    """Folder of model.onnx and onnx.json. null is onnx in paths.models_dir."""
+    int8: bool = False
+    """Store weights as 8-bit integers, in about a third of the size. docs/export.md shows the loss of accuracy."""
 
 
 @dataclass(frozen=True)
@@ -546,6 +583,7 @@ class Config:
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
 
@@ -566,6 +604,7 @@ class Config:
             "base_model.model_name": self.base_model.model_name,
             "data.train": self.data.train,
             "inference.model_path": self.inference.model_path,
+            "export.model_path": self.export.model_path,
             "inference.data_path": self.inference.data_path,
             "inference.future_path": self.inference.future_path,
             "evaluation.data_path": self.evaluation.data_path,
@@ -587,6 +626,10 @@ class Config:
         """Return the model to forecast with."""
         return self.inference.model_path or str(self.trained_path())
 
+    def export_path(self) -> Path:
+        """Return the folder of the exported model."""
+        return Path(self.export.output_path or Path(self.paths.models_dir, "onnx"))
+
     def forecast_horizon(self) -> int:
         """Return the number of steps to forecast; `pipeline.cli` has filled in the one that the model remembers."""
         return self.inference.prediction_length or DEFAULT_HORIZON
@@ -603,10 +646,10 @@ class Config:
         """Return the folder of the synthetic series."""
         return Path(self.synthetic.output_path or Path(self.paths.data_dir, "synthetic", self.synthetic.generator))
 
-    def predictions_path(self) -> Path:
-        """Return the file of the forecasts."""
+    def predictions_path(self, name: str = "predictions") -> Path:
+        """Return the file of the forecasts; in a folder, it has the given name."""
         path = Path(self.inference.output_path or self.paths.predictions_dir)
-        return path if path.suffix else path / "predictions.parquet"
+        return path if path.suffix else path / f"{name}.parquet"
 
     def scored_models(self) -> list[str]:
         """Return the models to score."""

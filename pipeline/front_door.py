@@ -13,7 +13,8 @@ from pipeline.arguments import name_arguments
 from pipeline.cli import list_keys, parse_command_line
 from pipeline.config import Config, DataConfig, TrainingConfig
 from pipeline.core.errors import UserError
-from pipeline.load_model import ChronosLoader, remembered_config
+from pipeline.load_model import ChronosLoader
+from pipeline.models.checkpoint import remembered_config
 from pipeline.training.run import run_training
 
 _SECTIONS = {"base": ("base_model", "model_name"), "seed": ("chronos", "seed"), "device": ("chronos", "device")}

@@ -7,25 +7,28 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from pipeline.arguments import name_arguments
-from pipeline.config import Config
+from pipeline.config import Config, ExportConfig
 from pipeline.core.checks import check_levels
 from pipeline.core.errors import UserError
 from pipeline.data.arrow_store import Store
 from pipeline.data.column_formats import ColumnFormats
 from pipeline.data.source import open_configured
+from pipeline.forecasting.embeddings import Pooling, embed_store
 from pipeline.forecasting.files import write_predictions
+from pipeline.forecasting.flags import FlagRequest, drawn_flags, flag_part, make_flag_request
 from pipeline.forecasting.forecaster import Forecaster
 from pipeline.forecasting.plots import drawn_forecasts, forecast_figure
-from pipeline.forecasting.request import Request, array_store, make_request
-from pipeline.forecasting.tables import forecast_array, forecast_store, predictions_table
-from pipeline.models.checkpoint import read_formats, remembered_keys
+from pipeline.forecasting.request import Request, array_store, check_groups, column_names, make_request
+from pipeline.forecasting.tables import forecast_array, forecast_store, predictions_table, split_parts
+from pipeline.models.checkpoint import read_formats, remembered_config
+from pipeline.models.export import export_model, provide_export
 from pipeline.models.find import find_base
 from pipeline.models.training_report import TrainingReport
 
@@ -61,10 +64,9 @@ class ChronosLoader:
         Raises:
             UserError: there is no such model, or its checkpoint is incomplete.
         """
-        general = self.config.chronos
-        self.forecaster = Forecaster.load(
-            self.model_path, general.device, general.seed, self.config.inference.precision
-        )
+        general, inference = self.config.chronos, self.config.inference
+        model = provide_export(self.config, self.model_path) if inference.engine == "onnx" else self.model_path
+        self.forecaster = Forecaster.load(model, general.device, general.seed, inference.precision, inference.flip)
 
     def predict(self, context: np.ndarray | Store, prediction_length: int = 48) -> np.ndarray:
         """Forecast series at the levels of inference.quantiles.
@@ -81,8 +83,9 @@ class ChronosLoader:
         """
         if isinstance(context, Store):
             return forecast_array(self.loaded(), context, self.request(context, prediction_length))
-        request = Request.from_config(self.config.inference, prediction_length)
-        return forecast_array(self.loaded(), array_store(context), request)
+        request, store = Request.from_config(self.config.inference, prediction_length), array_store(context)
+        check_groups(self.loaded().family, store, request.cross_learning, request.batch_size)
+        return forecast_array(self.loaded(), store, request)
 
     @property
     def horizon(self) -> int:
@@ -133,16 +136,85 @@ class ChronosLoader:
         return table.to_pandas(use_threads=len(table) > _ROWS_FOR_THREADS)
 
     @name_arguments
-    def plot(self, data: Any, horizon: int | None = None, future_df: pd.DataFrame | None = None) -> Figure:
+    def embed(self, data: Any, pooling: Pooling = "mean", output_path: str | None = None) -> pd.DataFrame | Path:
+        """Embed every series by the encoder of the model, for search, clustering or classification.
+
+        Args:
+            data: as in `predict_df`.
+            pooling: `mean` of the patches of a series, or `none` for a row for each patch.
+            output_path: .parquet file to write in constant memory; None returns a DataFrame.
+
+        Returns:
+            the table, or the path of the file: item ID under its name in `data`, `target_name`, `patch` with pooling
+            `none`, and `embedding`, as `pipeline.forecasting.embeddings.embed_store` describes them.
+
+        Raises:
+            UserError: no model is loaded, it has no encoder, or the table or an argument is wrong.
+        """
+        if pooling not in get_args(Pooling):
+            raise UserError(f"pooling must be mean or none, got {pooling!r}")
+        if output_path is not None and Path(output_path).suffix != ".parquet":
+            raise UserError(f"output_path: {output_path} must be a .parquet file, which can contain lists")
+        store = self._open(data)
+        request = replace(Request.from_config(self.config.inference, 1), **column_names(self.config, store))
+        tables = embed_store(self.loaded(), store, request, pooling)
+        if output_path is None:
+            return pa.concat_tables(tables).to_pandas()
+        write_predictions(output_path, tables)
+        return Path(output_path)
+
+    @name_arguments
+    def flag(
+        self, data: Any, windows: int | None = None, level: float | None = None, horizon: int | None = None
+    ) -> pd.DataFrame:
+        """Flag anomalies: compare the last steps of each series with forecasts from the steps before them.
+
+        Args:
+            data, horizon: as in `predict_df`.
+            windows: horizons at the end of each series to compare; None is inference.flag_windows.
+            level: level of the interval outside which a value is an anomaly; None is inference.flag_level.
+
+        Returns:
+            item ID and timestamp under their names in `data`, `target_name`, `actual`, `predictions`, `lower`, `upper`,
+            `score` and `is_anomaly`, as `pipeline.forecasting.flags` describes them; a row for each step and target.
+
+        Raises:
+            UserError: no model is loaded, the table is wrong, or no series is longer than the horizon.
+        """
+        store = self._open(data)
+        request = self._flag_request(store, horizon, windows, level)
+        parts = [flag_part(self.loaded(), store, items, request) for items in split_parts(store, request)]
+        return pa.concat_tables(parts).to_pandas()
+
+    def _flag_request(
+        self, store: Store, horizon: int | None, windows: int | None = None, level: float | None = None
+    ) -> FlagRequest:
+        named: dict[str, Any] = {"flag_windows": windows, "flag_level": level}
+        inference = replace(self.config.inference, **{key: value for key, value in named.items() if value is not None})
+        config = replace(self.config, inference=inference)
+        return make_flag_request(config, self.loaded(), store, self.horizon if horizon is None else horizon)
+
+    @name_arguments
+    def plot(
+        self,
+        data: Any,
+        horizon: int | None = None,
+        future_df: pd.DataFrame | None = None,
+        flag_windows: int | None = None,
+    ) -> Figure:
         """Draw the history and the forecasts of the first six series: median and 80% band, and the median of the base.
 
         Args:
             data, horizon, future_df: as in `predict_df`.
+            flag_windows: draw this number of horizons at the end of each series instead, with their anomalies as
+                `flag` finds them.
 
         Raises:
             UserError: as `predict_df` does.
         """
         store = self._open(data)
+        if flag_windows is not None:
+            return forecast_figure(drawn_flags(self.loaded(), store, self._flag_request(store, horizon, flag_windows)))
         request = self.request(store, self.horizon if horizon is None else horizon, future_df)
         drawn = drawn_forecasts(self.loaded(), store, request)
         if self._base is not None:
@@ -170,15 +242,19 @@ class ChronosLoader:
         from pipeline.evaluation.baselines import SEASONAL_NAIVE, naive_forecast
         from pipeline.evaluation.evaluate import leak_warnings
 
-        task = make_task("data", self._open(data), self.horizon if horizon is None else horizon, None, windows)
+        inference, forecaster = self.config.inference, self.loaded()
+        length = self.horizon if horizon is None else horizon
+        task = make_task("data", self._open(data), length, None, windows, inference.cross_learning)
+        check_groups(forecaster.family, task.store, inference.cross_learning, inference.batch_size)
         for warning in leak_warnings([self.model_path], [task]):
             logger.warning(warning.replace("data.test_length", "test_length"))
-        forecasters = {"base": self._base, "fine-tuned" if self._base else "model": self.loaded()}
+        forecasters = {"base": self._base, "fine-tuned" if self._base else "model": forecaster}
         functions = {
             SEASONAL_NAIVE: naive_forecast(task.seasonality),
             **{name: forecaster.predict_quantiles for name, forecaster in forecasters.items() if forecaster},
         }
-        scores = {name: evaluate_task(task, function).scores() for name, function in functions.items()}
+        batch_size = inference.batch_size
+        scores = {name: evaluate_task(task, function, batch_size).scores() for name, function in functions.items()}
         return pd.DataFrame(scores).T.drop(columns="seasonality").astype({"series": int, "windows": int})
 
     @cached_property
@@ -188,6 +264,20 @@ class ChronosLoader:
         return (
             None if base is None else Forecaster.load(str(base), self.config.chronos.device, self.config.chronos.seed)
         )
+
+    @name_arguments
+    def export(self, output_path: str, int8: bool = False) -> Path:
+        """Export a Bolt or Chronos-2 model to ONNX, and return the folder. docs/export.md shows how to use it.
+
+        Args:
+            output_path: folder of model.onnx and onnx.json.
+            int8: weights as 8-bit integers, for a smaller file.
+
+        Raises:
+            UserError: the model is of another family, or the folder cannot be written.
+        """
+        export_model(replace(self.config, export=ExportConfig(output_path=output_path, int8=int8)), self.model_path)
+        return Path(output_path)
 
     def evaluate_on_test_data(self, test_data: np.ndarray | pd.DataFrame | Store) -> dict:
         """Score the forecast of the last `horizon` steps of each series.
@@ -205,8 +295,9 @@ class ChronosLoader:
 
         inference = self.config.inference
         store = self._open(test_data if isinstance(test_data, (pd.DataFrame, Store)) else np.atleast_2d(test_data))
-        task = make_task("test data", store, self.horizon, None, n_origins=1)
+        task = make_task("test data", store, self.horizon, None, 1, inference.cross_learning)
         forecaster = self.loaded().with_context_length(inference.context_length)
+        check_groups(forecaster.family, store, inference.cross_learning, inference.batch_size)
         return evaluate_task(task, forecaster.predict_quantiles, inference.batch_size).scores()
 
     def save_predictions(self, predictions: np.ndarray, output_path: str) -> None:
@@ -242,12 +333,3 @@ class ChronosLoader:
         if self.forecaster is None:
             raise UserError("no model is loaded; call load_trained_model first")
         return self.forecaster
-
-
-def remembered_config(model_path: str) -> Config:
-    """Return the configuration with the columns, the horizon and the levels that a model was trained with."""
-    config = Config()
-    for key, value in remembered_keys(model_path).items():
-        section, _, name = key.partition(".")
-        config = replace(config, **{section: replace(getattr(config, section), **{name: value})})
-    return config

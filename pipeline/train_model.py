@@ -116,10 +116,12 @@ class ChronosTrainer:
 
         model = read_model(self.base_model_path).float() if self.result is None else self.result.model
         context, target = test_data
-        windows = target
-        if not isinstance(target, ValidationWindows):
-            windows = ArrayWindows(np.asarray(context, np.float32), np.asarray(target, np.float32))
-        return backtest(windows, forecast_function(model, self.config.chronos.seed)).scores()
+        flip = self.config.inference.flip is True if self.result is None else self.result.flip
+        forecast = forecast_function(model, self.config.chronos.seed, flip)
+        if isinstance(target, ValidationWindows):
+            return backtest(target, forecast, target.batch_size).scores()
+        windows = ArrayWindows(np.asarray(context, np.float32), np.asarray(target, np.float32))
+        return backtest(windows, forecast).scores()
 
     def _checked_folder(self) -> RunFolder | None:
         """Return the run folder after checking that this run may write to it.

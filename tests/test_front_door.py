@@ -68,7 +68,7 @@ def test_the_shell_remembers_them_too(model, sales, run_script, tmp_path):
     code, _, err = run_script("forecast", "new.csv", "--model", model.model_path, "--output", "f.parquet")
     assert code == 0, err
     expected = model.predict_df(sales)
-    pd.testing.assert_frame_equal(pd.read_parquet("f.parquet"), expected, check_dtype=False)
+    pd.testing.assert_frame_equal(pd.read_parquet("f.parquet"), expected, check_dtype=False, rtol=1e-4)
     sales.rename(columns={"sales": "sold"}).to_csv("renamed.csv", index=False)
     arguments = ("renamed.csv", "--model", model.model_path, "--target", "sold", "--horizon", 3, "--output", "g.csv")
     assert run_script("forecast", *arguments)[0] == 0

@@ -13,6 +13,9 @@ from support import ROOT
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 FORECASTS = {
     "covariates": ["shop", "day", "target_name", "predictions", "0.1", "0.5", "0.9"],
+    "flags_and_embeddings": [
+        *("region", "month", "target_name", "actual", "predictions", "lower", "upper", "score", "is_anomaly")
+    ],
     "fine_tune": ["store", "day", "target_name", "predictions", "0.1", "0.5", "0.9"],
     "service_and_batch": ["meter", "hour", "target_name", "predictions", "0.1", "0.5", "0.9"],
 }
@@ -23,7 +26,7 @@ def outputs(notebook):
 
 
 def check_facts(notebook, name):
-    """No cell failed, and one shows a forecast with the columns of the series."""
+    """No cell failed, and one shows a forecast, or flags, with the columns of the series."""
     assert not [output for output in outputs(notebook) if output.output_type == "error"]
     shown = [output.data.get("text/html", "") for output in outputs(notebook) if "data" in output]
     headers = [re.findall(r"<th>([^<]+)</th>", html.partition("</thead>")[0]) for html in shown]
@@ -51,6 +54,7 @@ def test_a_notebook_runs_with_few_steps(path, tmp_path, monkeypatch):
     notebook = nbformat.read(path, as_version=4)
     [parameters] = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     parameters.source = "STEPS = 2"
-    NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    folder = {"metadata": {"path": str(path.parent)}}
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=folder).execute()
     check_facts(notebook, path.stem)
     assert sorted(tmp_path.rglob("training_info.json"))

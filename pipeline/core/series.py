@@ -64,16 +64,20 @@ class Series:
     target: np.ndarray
     """float32, [length], or [n_variates, length]; NaN for a missing value."""
     variates: Variates = UNIVARIATE
+    group: str | None = None
+    """Name of the group, within which series see each other; None if there are no groups."""
 
 
 class Panel(NamedTuple):
-    """The history of an item of several variates, and the known part of its future."""
+    """The history of an item of several variates or of a group, and the known part of its future."""
 
     past: np.ndarray
     """float32, [n_variates, length]."""
     future: np.ndarray
     """float32, [n_variates, prediction_length]; NaN if unknown."""
     variates: Variates
+    group: int | None = None
+    """Number of the group: Chronos-2 forecasts histories of the same number together; None is forecast alone."""
 
 
 History = np.ndarray | Panel

@@ -3,8 +3,8 @@
 The format is a contract: Arrow IPC stream, uncompressed, columns `item_id: string`, `start: timestamp[s]` and
 `target: list<float32>`, schema metadata `{"freq": ...}`, at most 1,024 items a record batch. GluonTS, `datasets`,
 pyarrow and the training script of chronos-forecasting read it. An item of several variates has one row for each, in
-consecutive rows, and the metadata describes them under `variates`. The metadata of a converted source describe its
-columns under `formats`.
+consecutive rows, and the metadata describes them under `variates`. A store of groups has the column `group: string`
+too, constant within an item. The metadata of a converted source describe its columns under `formats`.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ _STREAM_START = b"\xff\xff\xff\xff"
 _SCHEMA = pa.schema(
     [("item_id", pa.string()), ("start", pa.timestamp("s")), ("target", pa.list_(pa.field("item", pa.float32())))]
 )
+_GROUPED_SCHEMA = _SCHEMA.append(pa.field("group", pa.string()))
 
 
 class NotAStore(Exception):
@@ -71,6 +72,10 @@ class Store:
     """Names and roles of the rows of each item."""
     formats: ColumnFormats = ColumnFormats()
     """What the columns of the source are, for other tables that belong to it."""
+    groups: np.ndarray | None = None
+    """Number of the group of each item, from 0 in the order of their first items: int64, [n]; None without groups."""
+    group_names: Sequence[str] = ()
+    """[n_groups]."""
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -88,27 +93,38 @@ class Store:
         start, length = self.offsets[index], self.lengths[index]
         return self.values[start : start + len(self.variates) * length].reshape(len(self.variates), length)
 
-    def history(self, index: int, start: int, known_until: int, prediction_length: int) -> History:
+    def shared_groups(self, cross_learning: bool) -> np.ndarray | None:
+        """Return the number of the group of each item, [n], or None if every item is forecast alone.
+
+        With cross-learning, the items of a store without groups are one group.
+        """
+        return np.broadcast_to(np.int64(0), len(self)) if self.groups is None and cross_learning else self.groups
+
+    def history(
+        self, index: int, start: int, known_until: int, prediction_length: int, group: int | None = None
+    ) -> History:
         """Return the values of an item that are known at a forecast start.
 
         Args:
             start: the forecast start, a step of the item.
             known_until: step before which known covariates are included.
             prediction_length: length of the horizon; future values of a panel are padded with NaN to it.
+            group: number of the group of histories that see each other; None for none.
         """
-        if self.variates == UNIVARIATE:
+        if self.variates == UNIVARIATE and group is None:
             return self.target(index)[:start]
         rows, n_known = self.rows(index), len(self.variates.known)
         future = np.full((len(rows), prediction_length), np.nan, np.float32)
         future[len(rows) - n_known :, : known_until - start] = rows[len(rows) - n_known :, start:known_until]
-        return Panel(rows[:, :start], future, self.variates)
+        return Panel(rows[:, :start], future, self.variates, group)
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the content of the store: 24 hex digits."""
         if self.path is not None:
             return fingerprint([self.path])
-        return fingerprint([], self.freq, list(self.item_ids), self.lengths.tobytes(), self.values.tobytes())
+        groups = [] if self.groups is None else [self.groups.tobytes()]
+        return fingerprint([], self.freq, list(self.item_ids), self.lengths.tobytes(), self.values.tobytes(), *groups)
 
     def scan(self) -> Iterator[int]:
         """Yield the index of each item, for a loop that reads all values, in constant memory."""
@@ -127,7 +143,7 @@ class Store:
         if self.path is not None:
             return open_store, (self.path,)
         values = self.freq, list(self.item_ids), self.starts, self.offsets, self.lengths, self.values
-        return Store, (*values, None, self.variates, self.formats)
+        return Store, (*values, None, self.variates, self.formats, self.groups, self.group_names)
 
 
 def store_from_arrays(targets: Iterable[np.ndarray], freq: str = "") -> Store:
@@ -148,6 +164,8 @@ def store_from_series(series: Iterable[Series], formats: ColumnFormats = ColumnF
     sizes = np.array([row.size for row in rows], dtype=np.int64)
     for item in items[1:]:
         _check_freq(item, items[0].freq)
+    has_groups = bool(items) and items[0].group is not None
+    groups, group_names = _number_groups(pa.array([item.group for item in items])) if has_groups else (None, ())
     return Store(
         freq=items[0].freq if items else "",
         item_ids=[item.item_id for item in items],
@@ -157,6 +175,8 @@ def store_from_series(series: Iterable[Series], formats: ColumnFormats = ColumnF
         values=np.concatenate([row.ravel() for row in rows]) if rows else np.empty(0, np.float32),
         variates=items[0].variates if items else UNIVARIATE,
         formats=formats,
+        groups=groups,
+        group_names=group_names,
     )
 
 
@@ -179,7 +199,7 @@ def write_store(
     first = next(items, None)
     if first is None:
         raise UserError(f"no series to write to {path}")
-    schema = _SCHEMA.with_metadata(_metadata(first, formats))
+    schema = (_SCHEMA if first.group is None else _GROUPED_SCHEMA).with_metadata(_metadata(first, formats))
     with atomic_write(path) as temporary, pa.OSFile(os.fsencode(temporary), "wb") as file:
         with pa.ipc.new_stream(file, schema) as writer:
             batch: list[Series] = []
@@ -228,18 +248,23 @@ class _Damaged(ValueError):
 def _open(path: Path) -> Store:
     mapped = np.memmap(path, np.uint8, mode="r")
     item_ids: list[pa.Array] = []
+    groups: list[pa.Array] = []
     starts: Any = []
     offsets: Any = []
     lengths: Any = []
     stream = pa.BufferReader(pa.py_buffer(mapped))
     reader = pa.ipc.open_stream(stream)
-    if not reader.schema.equals(_SCHEMA) or b"freq" not in (reader.schema.metadata or {}):
+    has_groups = reader.schema.equals(_GROUPED_SCHEMA)
+    if not (has_groups or reader.schema.equals(_SCHEMA)) or b"freq" not in (reader.schema.metadata or {}):
         raise NotAStore(f"{path} has another schema: {reader.schema}")
     for number, batch in enumerate(reader):
         batch.validate()
         batch.column("item_id").validate(full=True)
         batch_offsets, batch_lengths = _locate_rows(batch, mapped, path)
         item_ids.append(batch.column("item_id"))
+        if has_groups:
+            batch.column("group").validate(full=True)
+            groups.append(batch.column("group"))
         starts.append(batch.column("start").to_numpy(zero_copy_only=False).copy())
         offsets.append(batch_offsets)
         lengths.append(batch_lengths)
@@ -253,7 +278,8 @@ def _open(path: Path) -> Store:
     starts = np.concatenate(starts) if starts else np.empty(0, "M8[s]")
     offsets = np.concatenate(offsets) if offsets else np.empty(0, np.int64)
     lengths = np.concatenate(lengths) if lengths else np.empty(0, np.int64)
-    _check_items(names, starts, offsets, lengths, len(variates))
+    row_groups, group_names = _number_groups(pa.chunked_array(groups, pa.string())) if has_groups else (None, ())
+    _check_items(names, starts, offsets, lengths, row_groups, len(variates))
     first = slice(None, None, len(variates))
     _release_pages(mapped)
     return Store(
@@ -266,7 +292,15 @@ def _open(path: Path) -> Store:
         path=path,
         variates=variates,
         formats=formats,
+        groups=None if row_groups is None else row_groups[first],
+        group_names=group_names,
     )
+
+
+def _number_groups(names: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+    """Return the number of each row's group, in the order of their first rows, and the names of the groups."""
+    encoded = (names.combine_chunks() if isinstance(names, pa.ChunkedArray) else names).dictionary_encode()
+    return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
 
 
 def _locate_rows(batch: pa.RecordBatch, mapped: np.memmap, path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -286,7 +320,12 @@ def _locate_rows(batch: pa.RecordBatch, mapped: np.memmap, path: Path) -> tuple[
 
 
 def _check_items(
-    names: pa.ChunkedArray, starts: np.ndarray, offsets: np.ndarray, lengths: np.ndarray, rows_per_item: int
+    names: pa.ChunkedArray,
+    starts: np.ndarray,
+    offsets: np.ndarray,
+    lengths: np.ndarray,
+    groups: np.ndarray | None,
+    rows_per_item: int,
 ) -> None:
     """Check the rows of all items: [n_items * rows_per_item]."""
     n_items = len(names) // rows_per_item
@@ -299,6 +338,7 @@ def _check_items(
         position = np.arange(len(names)) % rows_per_item
         first = np.arange(len(names)) - position
         is_same = (codes == codes[first]) & (lengths == lengths[first]) & (starts == starts[first])
+        is_same &= groups is None or groups == groups[first]
         if not (is_same & (offsets == offsets[first] + position * lengths)).all():
             raise _Damaged("the rows of a series are not consecutive")
 
@@ -360,11 +400,12 @@ def _record_batch(series: list[Series]) -> pa.RecordBatch:
     bounds = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int32)
     values = np.concatenate(rows).astype(np.float32, copy=False)
     starts = np.array([item.start for item in series], dtype="M8[s]").repeat(n_rows)
-    return pa.record_batch(
-        [
-            pa.array([item.item_id for item in series for _ in range(n_rows)], pa.string()),
-            pa.array(starts),
-            pa.ListArray.from_arrays(pa.array(bounds), pa.array(values)),
-        ],
-        schema=_SCHEMA,
-    )
+    columns = [
+        pa.array([item.item_id for item in series for _ in range(n_rows)], pa.string()),
+        pa.array(starts),
+        pa.ListArray.from_arrays(pa.array(bounds), pa.array(values)),
+    ]
+    if series[0].group is None:
+        return pa.record_batch(columns, schema=_SCHEMA)
+    groups = pa.array([item.group for item in series for _ in range(n_rows)], pa.string())
+    return pa.record_batch([*columns, groups], schema=_GROUPED_SCHEMA)

@@ -11,7 +11,10 @@ from pipeline.data.wide import step_columns
 
 UNNAMED = "Unnamed: "
 """Prefix of the name of a column without one, followed by its position, as pandas writes it."""
-_KEYS = "data.target, data.id_column, data.timestamp_column, data.past_covariates and data.known_covariates"
+_KEYS = (
+    "data.target, data.id_column, data.timestamp_column, data.group_column, data.past_covariates and "
+    "data.known_covariates"
+)
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Columns:
     """Column of the timestamps, or several columns whose texts form them, joined by a space."""
     variates: Variates = UNIVARIATE
     """Columns of the values."""
+    group: tuple[str, ...] = ()
+    """Columns whose values form the name of a series' group, joined by a slash; none for no groups."""
     wide: bool = False
     """Whether the table has one column per series, or one column per time step with its date or number as name."""
     decimal: Literal["auto", ".", ","] = "auto"
@@ -71,7 +76,9 @@ def select_columns(names: list[str], columns: Columns, file: object, location: S
         UserError: a column is missing or appears twice.
     """
     counts = Counter(names)
-    for name in counts if columns.wide else (*columns.item_ids, *columns.timestamps, *columns.variates.names):
+    for name in (
+        counts if columns.wide else (*columns.item_ids, *columns.timestamps, *columns.variates.names, *columns.group)
+    ):
         if counts[name] > 1:
             raise UserError(f"{file} has {counts[name]} columns named {name!r}; keep one of them")
     if columns.wide:
@@ -83,7 +90,9 @@ def select_columns(names: list[str], columns: Columns, file: object, location: S
                 f"{file} has no column {name!r}, only {first_few(names, 20)}{hint}; set the column names with {_KEYS}, "
                 "or set data.wide: true for a table with one column per series or per time step"
             )
-    wanted = dict.fromkeys((*columns.item_ids, *columns.timestamps, "start", "freq", *columns.variates.names))
+    wanted = dict.fromkeys(
+        (*columns.item_ids, *columns.timestamps, "start", "freq", *columns.variates.names, *columns.group)
+    )
     location.unused_columns = [name for name in names if name not in wanted]
     return [name for name in wanted if name in counts]
 
@@ -91,7 +100,7 @@ def select_columns(names: list[str], columns: Columns, file: object, location: S
 def _required_columns(columns: Columns) -> list[str]:
     """Return the columns that a long table must have: the values, and every column with a name that the user chose."""
     default = Columns()
-    required = list(columns.variates.names)
+    required = [*columns.variates.names, *columns.group]
     required += columns.item_ids if columns.item_ids != default.item_ids else []
     required += columns.timestamps if columns.timestamps != default.timestamps else []
     return required

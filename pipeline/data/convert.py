@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 
@@ -63,10 +63,10 @@ def convert(
     numbered = chain([first], numbered)
     header: list[TimeFormat] = []
     if _is_nested(first, columns):
-        if columns.wide or len(columns.variates) > 1:
+        if columns.wide or len(columns.variates) > 1 or columns.group:
             raise UserError(
-                f"{location} has one row per series; for covariates or several targets, write one row per value; for "
-                "one target, remove data.wide"
+                f"{location} has one row per series; for covariates, groups or several targets, write one row per "
+                "value; for one target, remove data.wide"
             )
         checked = map(partial(_check_nested_rows, columns=columns, location=location), numbered)
         (stamps,) = columns.timestamps[:1]
@@ -104,7 +104,8 @@ def convert(
             f"all rows are one series, in their order; if {first_few(location.unused_columns)} has the item ID of "
             "several series, name it with data.id_column"
         )
-    return formats, build_series(sorter, list(items.codes), columns, location, freq, kind, variates, remembered.freq)
+    series = build_series(sorter, list(items.codes), columns, location, freq, kind, variates, remembered.freq)
+    return formats, (replace(item, group=items.group_of(item.item_id)) for item in series) if columns.group else series
 
 
 def _show_progress(tables: Iterable[pa.Table], location: SourceLocation) -> Generator[pa.Table, None, None]:
@@ -153,7 +154,10 @@ def _stack(
 
 def _standardize(table: pa.Table, columns: Columns, items: _ItemIds) -> pa.Table:
     """Return a long table with the columns `code`, `ROW`, `timestamp` if there is one, and `value 0`, `value 1`, ..."""
-    result = {"code": pa.array(items.encode(table, columns.item_ids)), ROW: table[ROW]}
+    codes = items.encode(table, columns.item_ids)
+    if columns.group:
+        items.add_groups(table, columns.group, codes)
+    result = {"code": pa.array(codes), ROW: table[ROW]}
     stamps = [name for name in columns.timestamps if name in table.column_names]
     if stamps:
         column = _join_timestamps([table[name] for name in stamps]) if len(stamps) > 1 else table[stamps[0]]
@@ -176,9 +180,11 @@ def _join_timestamps(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
 
 
 def _encode_ids(
-    table: pa.Table, columns: Sequence[str], location: SourceLocation
+    table: pa.Table, columns: Sequence[str], location: SourceLocation, kind: str = "item_id"
 ) -> tuple[list[str], np.ndarray] | None:
     """Return distinct item IDs, and the position of each row's ID among them; None if the table has none.
+
+    Other columns of names, such as those of groups, are read in the same way.
 
     The values of several columns are joined by slashes. A backslash precedes a slash or backslash within a value, so
     that different values have different IDs. A missing value is empty.
@@ -188,7 +194,7 @@ def _encode_ids(
         return None
     try:
         missing = np.logical_and.reduce([part.is_null().to_numpy() for part in parts])
-        refuse_rows(missing, table[ROW].to_numpy(), location, "has no item_id")
+        refuse_rows(missing, table[ROW].to_numpy(), location, f"has no {kind}")
         if len(parts) > 1:
             texts = [pc.fill_null(to_text(part), "") for part in parts]
             texts = [pc.replace_substring_regex(text, r"[\\/]", r"\\\0") for text in texts]
@@ -200,19 +206,21 @@ def _encode_ids(
         names = to_text(encoded.dictionary.take(used)).to_pylist()
     except pa.ArrowException as error:
         kinds = " and ".join(str(table.schema.field(name).type) for name in columns if name in table.column_names)
-        raise UserError(f"{location}: the item ID has the type {kinds}; convert it to text") from error
+        raise UserError(f"{location}: the {kind} has the type {kinds}; convert it to text") from error
     positions = np.empty(len(encoded.dictionary), np.int64)
     positions[used.to_numpy()] = np.arange(len(used))
     return names, positions[encoded.indices.to_numpy()]
 
 
 class _ItemIds:
-    """Number the series in the order of their first rows."""
+    """Number the series in the order of their first rows, and record the group of each."""
 
     def __init__(self, location: SourceLocation) -> None:
         self.codes: dict[str, int] = {}
         """The number of each item ID, in order."""
         self.location = location
+        self._group_codes: dict[str, int] = {}
+        self._groups = np.empty(0, np.int32)  # of each series
 
     def encode(self, table: pa.Table, columns: Sequence[str]) -> np.ndarray:
         """Return the number of the series of each row: int32, [n].
@@ -227,6 +235,42 @@ class _ItemIds:
         names, positions = found
         codes = [self.codes.setdefault(name, len(self.codes)) for name in names]
         return np.array(codes, np.int32)[positions]
+
+    def add_groups(self, table: pa.Table, columns: Sequence[str], codes: np.ndarray) -> None:
+        """Record the groups of the rows of a table.
+
+        Args:
+            codes: what `encode` returned, [n].
+
+        Raises:
+            UserError: a row has no group, or a series has rows of two groups.
+        """
+        name = "/".join(columns)
+        found = _encode_ids(table, columns, self.location, name)
+        assert found is not None  # `select_columns` has checked it
+        numbers = [self._group_codes.setdefault(group, len(self._group_codes)) for group in found[0]]
+        groups = np.array(numbers, np.int32)[found[1]]
+        n_new = len(self.codes) - len(self._groups)
+        self._groups = np.append(self._groups, np.full(n_new, -1, np.int32)) if n_new else self._groups
+        first = np.flatnonzero(self._groups[codes] < 0)[::-1]  # of several rows of a new series, the first counts
+        self._groups[codes[first]] = groups[first]
+        differs = self._groups[codes] != groups
+        if differs.any():
+            row = int(differs.argmax())
+            item_id, names = list(self.codes)[codes[row]], list(self._group_codes)
+            raise UserError(
+                f"{self.location}: {self.location.describe_row(table[ROW][row].as_py())}: series {item_id} has the "
+                f"{name} {names[groups[row]]!r}, and {names[self._groups[codes[row]]]!r} in a row before it; give each "
+                "series one group, or name another column with data.group_column"
+            )
+
+    def group_of(self, item_id: str) -> str:
+        """Return the name of the group of a series."""
+        return self._group_names[self._groups[self.codes[item_id]]]
+
+    @cached_property
+    def _group_names(self) -> list[str]:
+        return list(self._group_codes)
 
     def check_names(self) -> None:
         """Warn about names that differ only by spaces."""

@@ -107,7 +107,7 @@ def open_future(
             f"inference.future_path: give a table of {', '.join(known)} at the steps to forecast, or name these "
             "columns with data.past_covariates"
         )
-    columns = replace(columns_from_config(config), variates=Variates((), (), known), fill_missing=None)
+    columns = replace(columns_from_config(config), variates=Variates((), (), known), group=(), fill_missing=None)
     opened = open_source(table, config.cache_path(), columns, store.freq or None, store.formats)
     location = "the table of the future" if future_df is not None else source_name(table)
     return FutureCovariates(opened, store, prediction_length, location)

@@ -87,11 +87,12 @@ def open_configured(
     return _open(source, cache, columns_from_config(config), freq or config.data.freq, formats)
 
 
-def open_stores(config: Config, source: Source | None) -> list[Store]:
+def open_stores(config: Config, source: Source | None, formats: ColumnFormats = ColumnFormats()) -> list[Store]:
     """Open a source as stores: a folder of stores file by file, any other source as one.
 
     Args:
         source: a path or the name of a data set on the Hub; None is the generated dummy data.
+        formats: as in `open_source`.
 
     Raises:
         UserError: the source is missing or invalid.
@@ -105,7 +106,7 @@ def open_stores(config: Config, source: Source | None) -> list[Store]:
                 for store in stores:
                     _check_variates(store, columns)
                 return stores
-    return [open_configured(config, source)]
+    return [open_configured(config, source, formats=formats)]
 
 
 def columns_from_config(config: Config) -> Columns:
@@ -115,17 +116,21 @@ def columns_from_config(config: Config) -> Columns:
         names if isinstance(names, str) else tuple(names) for names in (data.id_column, data.timestamp_column)
     )
     same = "wide decimal encoding sheet timestamp_format skip_rows fill_missing duplicates".split()
-    missing = tuple(listed(data.missing_values))
-    return Columns(
-        item_id, timestamp, data.variates(), missing_values=missing, **{name: getattr(data, name) for name in same}
-    )
+    missing, group = tuple(listed(data.missing_values)), tuple(listed(data.group_column or []))
+    settings = {name: getattr(data, name) for name in same}
+    return Columns(item_id, timestamp, data.variates(), group, missing_values=missing, **settings)
 
 
 def _check_variates(store: Store, columns: Columns) -> None:
-    """Check that a store opened without conversion has the requested variates.
+    """Check that a store opened without conversion has the requested variates and groups.
 
-    A single target may have any name, and default columns accept any variates.
+    A single target may have any name, and default columns accept any variates and groups.
     """
+    if columns.group and store.groups is None:
+        raise UserError(
+            f"{store.path} is a store without groups, but data.group_column names {', '.join(columns.group)}; give the "
+            "table with this column in place of the store"
+        )
     wanted, given = columns.variates, store.variates
     single = len(wanted) == len(given) == len(wanted.targets) == len(given.targets) == 1
     if not single and wanted != UNIVARIATE and wanted.names_by_role != given.names_by_role:

@@ -10,13 +10,15 @@ from typing import Protocol
 
 import numpy as np
 
+from pipeline.core.batches import split_batches
 from pipeline.core.errors import UserError
 from pipeline.core.metrics import ForecastFunction, WindowErrors, forecast_errors
 from pipeline.core.processes import Processes
 from pipeline.core.series import History
 from pipeline.data.arrow_store import Store
 from pipeline.data.frequency import seasonality
-from pipeline.forecasting.batching import forecast_batches, split_batches
+from pipeline.forecasting.batching import forecast_batches
+from pipeline.windows.origins import forecast_starts
 
 KeepForecasts = Callable[[range, np.ndarray], None]
 """Function that gets the windows of each batch and their forecasts at `WQL_LEVELS`, [n, h, 9], in order."""
@@ -30,6 +32,10 @@ class ForecastWindows(Protocol):
     @property
     def prediction_length(self) -> int:
         """Steps of the horizon."""
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        """Number of the group of each window, with equal numbers next to each other: [n]; None without groups."""
 
     def __len__(self) -> int:
         """Return the number of windows."""
@@ -62,7 +68,7 @@ def backtest(
         device: the device through which the processes communicate.
         keep: called on every process with the forecasts of all of them, which are not kept in memory.
     """
-    batches = split_batches(range(len(windows)), batch_size)
+    batches = split_batches(range(len(windows)), batch_size, windows.groups)
     rank, count = (0, 1) if processes is None else (processes.rank, processes.count)
     errors: list[WindowErrors] = []
     for first in range(0, len(batches), count * _BATCHES_PER_ROUND):
@@ -103,6 +109,10 @@ class ArrayWindows:
         """Steps of the horizon."""
         return self.target.shape[1]
 
+    @property
+    def groups(self) -> None:
+        """None: each window is forecast alone."""
+
     def __len__(self) -> int:
         return len(self.target)
 
@@ -131,12 +141,15 @@ class Task:
     """Season length in steps."""
     n_origins: int = 1
     """Number of origins of each series."""
+    cross_learning: bool = False
+    """Whether the windows of a batch and origin see each other if the store has no groups."""
 
     @cached_property
     def windows(self) -> list[tuple[int, int]]:
         """Series and forecast start of every window with a known value in its history and its target.
 
         The longest history comes first: then a batch has histories of similar length, which keeps padding short.
+        Windows of groups come in the order of the groups.
 
         Raises:
             UserError: there is no such window.
@@ -144,14 +157,12 @@ class Task:
         windows = []
         for series in self.store.scan():
             targets = self.store.rows(series)[: len(self.store.variates.targets)]
-            n_origins = min(self.n_origins, (targets.shape[1] - 1) // self.prediction_length)
-            for origin in range(n_origins, 0, -1):
-                start = targets.shape[1] - origin * self.prediction_length
+            for start in forecast_starts(targets.shape[1], self.prediction_length, self.n_origins):
                 known = ~np.isnan(targets[:, :start]).all(axis=1)
                 if not np.isnan(targets[known, start : start + self.prediction_length]).all():
                     windows.append((series, start))
         if windows:
-            return sorted(windows, key=lambda window: -window[1])
+            return sorted(windows, key=lambda window: -window[1] if (group := self._group(window)) is None else group)
         if (self.store.lengths > self.prediction_length).any():
             raise UserError(
                 f"{self.name}: no series has a known value in its last {self.n_origins * self.prediction_length} steps "
@@ -162,6 +173,23 @@ class Task:
             "lower evaluation.prediction_length"
         )
 
+    @cached_property
+    def groups(self) -> np.ndarray | None:
+        """Number of the group of each window, [n]; None without groups.
+
+        Only windows that start as many horizons before the end of their series are of the same group: a later one
+        contains the target of an earlier one.
+        """
+        groups = [group for window in self.windows if (group := self._group(window)) is not None]
+        return np.array(groups) if groups else None
+
+    def _group(self, window: tuple[int, int]) -> int | None:
+        groups, (series, start) = self.store.shared_groups(self.cross_learning), window
+        if groups is None:
+            return None
+        origin = int(self.store.lengths[series] - start) // self.prediction_length
+        return int(groups[series]) * (self.n_origins + 1) + origin
+
     def __len__(self) -> int:
         return len(self.windows)
 
@@ -169,7 +197,10 @@ class Task:
         """Return everything that is known at the forecast start of each window."""
         length = self.prediction_length
         windows = [self.windows[index] for index in indices]
-        return [self.store.history(series, start, start + length, length) for series, start in windows]
+        return [
+            self.store.history(series, start, start + length, length, self._group((series, start)))
+            for series, start in windows
+        ]
 
     def targets(self, indices: Sequence[int]) -> np.ndarray:
         """Return the actual values: float32, [n_windows x n_targets, prediction_length], NaN if unknown."""
@@ -185,9 +216,16 @@ class Task:
         return [self.seasonality] * len(indices)
 
 
-def make_task(name: str, store: Store, prediction_length: int, season: int | None, n_origins: int) -> Task:
+def make_task(
+    name: str,
+    store: Store,
+    prediction_length: int,
+    season: int | None,
+    n_origins: int,
+    cross_learning: bool = False,
+) -> Task:
     """Return a task. The season length follows from the frequency if `season` is None."""
-    return Task(name, store, prediction_length, season or seasonality(store.freq), n_origins)
+    return Task(name, store, prediction_length, season or seasonality(store.freq), n_origins, cross_learning)
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,10 @@ from pipeline.evaluation.report.rows import (
     training_rows,
 )
 from pipeline.evaluation.tasks import input_paths, open_tasks, source_names
-from pipeline.models.checkpoint import read_training_info, weights_fingerprint
+from pipeline.forecasting.request import check_groups
+from pipeline.models.checkpoint import model_family, read_config, read_training_info, weights_fingerprint
 from pipeline.models.find import check_model, find_base, find_model
+from pipeline.models.load import is_adapter
 from pipeline.windows.seen import count_seen
 
 KeepModelForecasts = Callable[[Task, str, range, np.ndarray], None]
@@ -140,6 +142,7 @@ def score_models(
                 n_windows - len(task),
                 n_windows,
             )
+    _check_groups(models, tasks, config)
     processes = Processes()
     evaluations: dict[str, dict[str, Evaluation]] = {task.name: {} for task in tasks}
     for warning in leak_warnings(models, tasks):
@@ -158,6 +161,22 @@ def score_models(
                     None if keep is None else partial(keep, task, name),
                 )
     return evaluations
+
+
+def _check_groups(models: Sequence[str], tasks: Sequence[Task], config: Config) -> None:
+    """Refuse groups and cross-learning if no model is Chronos-2. Beside one, the others forecast each series alone.
+
+    Raises:
+        UserError: as described.
+    """
+    is_together, batch_size = config.inference.cross_learning, config.evaluation.batch_size
+    if all(task.store.shared_groups(is_together) is None for task in tasks):
+        return
+    folders = [find_model(name) for name in models]
+    families = [None if is_adapter(folder) else model_family(read_config(folder)) for folder in folders]
+    family = next((family for family in families if family in (None, "chronos-2")), families[0]) if families else None
+    for task in tasks:
+        check_groups(family or "chronos-2", task.store, is_together, batch_size)
 
 
 def _forecast_and_count(
@@ -199,7 +218,7 @@ def load_forecast(name: str, config: Config) -> Callable[[Task], ForecastFunctio
         return lambda task: statistical_forecast(name, task.seasonality)
     from pipeline.forecasting.forecaster import Forecaster
 
-    forecaster = Forecaster.load(name, config.chronos.device, config.chronos.seed)
+    forecaster = Forecaster.load(name, config.chronos.device, config.chronos.seed, flip=config.inference.flip)
     return lambda _: forecaster.predict_quantiles
 
 

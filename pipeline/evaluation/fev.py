@@ -11,20 +11,24 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import Config
+from pipeline.core.batches import split_batches
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.series import History, Panel, Variates
 from pipeline.core.tables import Row
-from pipeline.forecasting.batching import check_finite, forecast_batches, split_batches
+from pipeline.forecasting.batching import check_finite, forecast_batches
 from pipeline.forecasting.forecaster import Forecaster
 from pipeline.models.find import check_model
 
+_LEADERBOARD_ROWS = 100
+"""Targets and covariates in a batch of Chronos-2 for fev's leaderboards, which it forecasts with cross-learning."""
 logger = logging.getLogger(__name__)
 
 
 def score_fev_tasks(path: str, models: Sequence[str], config: Config) -> dict[str, list[Row]]:
     """Return the leaderboard rows of each model by its name: the `evaluation_summary` of every task, unchanged.
 
-    Chronos-2 uses the covariates of a task and forecasts its targets together. Other models forecast each target alone.
+    Chronos-2 forecasts as for fev's leaderboards: it uses the covariates of a task, and the items of a batch see each
+    other. Other models forecast each target alone.
     `trained_on_this_dataset` is always false; correct it if a model was trained on the data set.
 
     Args:
@@ -49,7 +53,7 @@ def score_fev_tasks(path: str, models: Sequence[str], config: Config) -> dict[st
             raise UserError(f"evaluation.models: two models have the name {name} on the leaderboard; rename a folder")
     rows: dict[str, list[Row]] = {}
     for name, model in zip(names, models):
-        forecaster = Forecaster.load(model, config.chronos.device, config.chronos.seed)
+        forecaster = Forecaster.load(model, config.chronos.device, config.chronos.seed, flip=config.inference.flip)
         for task in tasks:
             logger.info("scoring %s on %s", model, task.task_name)
             rows.setdefault(name, []).append(_score_task(task, forecaster, name, config.evaluation.batch_size))
@@ -82,11 +86,11 @@ def _forecast_window(task: Any, forecaster: Forecaster, past: Any, future: Any, 
 
     is_chronos_2 = forecaster.family == "chronos-2"
     variates = _task_variates(task, past) if is_chronos_2 else Variates(tuple(task.target_columns))
-    as_panels = is_chronos_2 and len(variates) > 1
+    batch_size = -(-_LEADERBOARD_ROWS // len(variates)) if is_chronos_2 else batch_size
     n_targets = len(variates.targets)
 
     def histories(items: Iterable[int]) -> list[History]:
-        if as_panels:
+        if is_chronos_2:
             return [_panel(past[item], future[item], variates, task.horizon) for item in items]
         return [np.asarray(past[item][name], np.float32) for item in items for name in variates.targets]
 
@@ -132,7 +136,7 @@ def _panel(past: dict[str, Any], future: dict[str, Any], variates: Variates, hor
     future_rows = np.full((len(variates), horizon), np.nan, np.float32)
     for name in variates.known:
         future_rows[variates.names.index(name)] = _to_numbers(future[name], name, variates)
-    return Panel(past_rows, future_rows, variates)
+    return Panel(past_rows, future_rows, variates, group=0)
 
 
 def _to_numbers(values: Any, name: str, variates: Variates) -> np.ndarray:

@@ -31,6 +31,7 @@ def open_tasks(config: Config) -> list[Task]:
             dataset.prediction_length or default_length,
             dataset.seasonality,
             config.evaluation.windows,
+            config.inference.cross_learning,
         )
         for dataset in _configured_datasets(config)
     ]

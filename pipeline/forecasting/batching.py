@@ -27,14 +27,6 @@ class Batch(Generic[Indices, Output]):
     """The return value of the forecast function."""
 
 
-def split_batches(indices: Indices, batch_size: int) -> list[Indices]:
-    """Return consecutive batches of `batch_size` indices; the last one may be smaller.
-
-    Sampled forecasts depend on the batch, so the same indices must always give the same batches.
-    """
-    return [indices[first : first + batch_size] for first in range(0, len(indices), batch_size)]
-
-
 def forecast_batches(
     histories: Callable[[Indices], list[History]],
     forecast: Callable[[list[History]], Output],

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,9 +54,18 @@ class Parts:
             write_json(settings, self.identity)
 
     def fill(
-        self, forecaster: Forecaster, store: Store, request: Request, rank: int = 0, n_ranks: int = 1
+        self,
+        forecaster: Forecaster,
+        store: Store,
+        request: Request,
+        rank: int = 0,
+        n_ranks: int = 1,
+        make: Callable[[Forecaster, Store, Any, Any], pa.Table] = forecast_part,
     ) -> Iterator[int]:
-        """Forecast the missing parts among those of this process, and yield the number of items of each of its parts.
+        """Make the missing parts among those of this process, and yield the number of items of each of its parts.
+
+        Args:
+            make: returns the table of the items of a part.
 
         Raises:
             UserError: a part cannot be written, or the model forecasts NaN.
@@ -66,7 +75,7 @@ class Parts:
                 continue
             file = self._file(number)
             if not file.is_file():
-                table = forecast_part(forecaster, store, items, request)
+                table = make(forecaster, store, items, request)
                 with atomic_write(file) as temporary, pa.ipc.new_stream(str(temporary), table.schema) as writer:
                     writer.write_table(table)
             yield len(items)
@@ -77,7 +86,7 @@ class Parts:
         Raises:
             UserError: the file cannot be written.
         """
-        n_rows = write_predictions(self.path, (self._read(number) for number in range(n_parts)))
+        n_rows = write_predictions(self.path, map(self.read, range(n_parts)))
         shutil.rmtree(self.folder)
         return n_rows
 
@@ -89,22 +98,26 @@ class Parts:
     def _file(self, number: int) -> Path:
         return self.folder / f"{number:06d}.arrow"
 
-    def _read(self, number: int) -> pa.Table:
+    def read(self, number: int) -> pa.Table:
+        """Return the table of a part."""
         with pa.OSFile(str(self._file(number))) as file, pa.ipc.open_stream(file) as reader:
             return reader.read_all()
 
 
-def identity_of(model: str, store: Store, request: Request, seed: int, precision: str) -> dict[str, Any]:
+def identity_of(forecaster: Forecaster, store: Store, request: Request, precision: str) -> dict[str, Any]:
     """Return everything that the forecasts depend on. Files count by size and modification time, which is fast."""
+    model = str(forecaster.model)
     files = sorted(file for file in Path(model).glob("*") if file.is_file()) if Path(model).is_dir() else []
-    settings = dataclasses.asdict(dataclasses.replace(request, future=None, batch_size=0))
+    batch_size = 0 if request.groups(store) is None else request.batch_size
+    settings = dataclasses.asdict(dataclasses.replace(request, future=None, batch_size=batch_size))
     return {
         "model": [str(Path(model).resolve()) if files else model, *map(_stamp, files)],
         "data": _stamp(store.path) if store.path else len(store),
         "future": None if request.future is None else request.future.fingerprint(),
         "settings": {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()},
-        "seed": seed,
+        "seed": forecaster.seed,
         "precision": precision,
+        "flip": forecaster.flip,
     }
 
 
@@ -151,7 +164,7 @@ def check_predictions_size(path: Path, store: Store, request: Request) -> None:
     """
     if path.suffix != ".xlsx":
         return
-    n_rows = 1 + len(store) * len(store.variates.targets) * request.prediction_length
+    n_rows = 1 + len(store) * len(store.variates.targets) * request.steps_per_target
     if n_rows > _EXCEL_ROWS:
         raise UserError(
             f"inference.output_path: {path}: {n_rows:,} rows, and a sheet of Excel has at most {_EXCEL_ROWS:,}; write "
@@ -212,6 +225,8 @@ class _ExcelWriter(contextlib.AbstractContextManager):
         for column, value in enumerate(row):
             if isinstance(value, str):
                 self._sheet.write_string(self._n_rows, column, value)
+            elif isinstance(value, bool):
+                self._sheet.write_boolean(self._n_rows, column, value)
             elif isinstance(value, dt.datetime):
                 self._sheet.write_datetime(self._n_rows, column, value.replace(tzinfo=None))
             elif value == value:  # not NaN

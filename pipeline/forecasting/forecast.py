@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -14,30 +15,35 @@ from pipeline.core.processes import Processes
 from pipeline.core.progress import progress
 from pipeline.data.source import open_configured
 from pipeline.forecasting.files import Parts, check_predictions_size, check_suffix, identity_of
+from pipeline.forecasting.flags import drawn_flags, flag_part, make_flag_request
 from pipeline.forecasting.plots import drawn_forecasts, forecast_figure, save_figure
 from pipeline.forecasting.request import make_request
-from pipeline.forecasting.tables import split_parts
+from pipeline.forecasting.tables import forecast_part, split_parts
 from pipeline.models.base import provide_base
 from pipeline.models.checkpoint import read_formats
+from pipeline.models.export import provide_export
 from pipeline.models.find import check_model
 
 logger = logging.getLogger(__name__)
 
 
-def forecast(config: Config) -> Path:
+def forecast(config: Config, flag: bool = False) -> Path:
     """Forecast the series of inference.data_path, write the forecasts and a picture if configured, and return the file.
 
     Several processes share the series, and the first one writes the file.
 
+    Args:
+        flag: flag anomalies in the last steps of the series in place of forecasting the steps after them.
+
     Raises:
         UserError: the model, the data or a path is wrong.
     """
-    path = _checked_output_path(config)
+    path = _checked_output_path(config, "flags" if flag else "predictions")
     with locked(path, "inference.output_path") if Processes().rank == 0 else nullcontext():
-        return _forecast(config, path)
+        return _forecast(config, path, flag)
 
 
-def _forecast(config: Config, path: Path) -> Path:
+def _forecast(config: Config, path: Path, flag: bool) -> Path:
     inference, processes, device = config.inference, Processes(), config.chronos.device
     model = config.forecast_model()
     is_base = inference.model_path is None and not config.trained_path().exists()
@@ -58,37 +64,45 @@ def _forecast(config: Config, path: Path) -> Path:
 
     if is_base:
         model = str(provide_base(config).path)
-    forecaster = Forecaster.load(model, device, config.chronos.seed, inference.precision)
-    request = make_request(config, forecaster, store, config.forecast_horizon())
+    if inference.engine == "onnx":
+        model = provide_export(config, model)
+    forecaster = Forecaster.load(model, device, config.chronos.seed, inference.precision, inference.flip)
+    forecaster = forecaster.with_min_batch()
+    request = (make_flag_request if flag else make_request)(config, forecaster, store, config.forecast_horizon())
     check_predictions_size(path, store, request)
-    parts = Parts(path, identity_of(model, store, request, config.chronos.seed, inference.precision))
+    parts = Parts(path, identity_of(forecaster, store, request, inference.precision))
     if processes.rank == 0:
         parts.claim()
         processes.barrier(device)
     try:
         with progress(None, -(-len(store) // processes.count), "series") as bar:
-            for n_items in parts.fill(forecaster, store, request, processes.rank, processes.count):
+            make = flag_part if flag else forecast_part
+            for n_items in parts.fill(forecaster, store, request, processes.rank, processes.count, make):
                 bar.update(n_items)
     except UserError:
         parts.remove_if_empty()
         raise
     processes.barrier(device)
     if processes.rank == 0:
-        n_rows = parts.merge(len(split_parts(store, request)))
-        logger.info("%d series, %d forecast steps: %s", len(store), n_rows, path)
+        n_parts = len(split_parts(store, request))
+        n_anomalies = sum(parts.read(number)["is_anomaly"].to_numpy().sum() for number in range(n_parts)) if flag else 0
+        n_rows = parts.merge(n_parts)
+        steps = f"{n_anomalies} anomalies in {n_rows} steps" if flag else f"{n_rows} forecast steps"
+        logger.info("%d series, %s: %s", len(store), steps, path)
         if inference.plot_path is not None:
-            save_figure(forecast_figure(drawn_forecasts(forecaster, store, request)), inference.plot_path)
+            draw: Callable = drawn_flags if flag else drawn_forecasts
+            save_figure(forecast_figure(draw(forecaster, store, request)), inference.plot_path)
             logger.info("picture: %s", inference.plot_path)
     return path
 
 
-def _checked_output_path(config: Config) -> Path:
+def _checked_output_path(config: Config, name: str) -> Path:
     """Return the file of the forecasts, after checking that it and the picture can be written.
 
     Raises:
         UserError: a path cannot be written, or is that of an input or of the other output.
     """
-    inference, path = config.inference, config.predictions_path()
+    inference, path = config.inference, config.predictions_path(name)
     check_suffix(path)
     outputs = {"inference.output_path": path}
     if inference.plot_path is not None:

@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -21,15 +22,18 @@ from pipeline.core.metrics import WQL_LEVELS
 from pipeline.core.processes import Processes
 from pipeline.core.series import History, Panel, target_rows
 from pipeline.data.covariates import encode_categories
-from pipeline.models.checkpoint import STOCK_LEVELS, model_family, model_horizon, read_training_info
+from pipeline.models.checkpoint import STOCK_LEVELS, is_export, model_family, model_horizon, read_training_info
 from pipeline.models.find import check_model, find_model
 from pipeline.models.load import read_model
+from pipeline.models.onnx_model import OnnxModel
 
 if TYPE_CHECKING:
     from chronos import BaseChronosPipeline
 
 _GLOBAL_STATE = threading.Lock()
 """Held while the random generator of torch or the warnings of Python, which all threads share, are changed."""
+MIN_BATCH = 16
+"""Series of a batch from which on the size of the batch does not change the bits of a forecast, found with MKL."""
 logger = logging.getLogger(__name__)
 
 
@@ -51,21 +55,31 @@ class Forecaster:
         self.horizon = model_horizon(config)
         self.context_length: int = config["chronos_config"]["context_length"]
         self.trained_levels: list[float] | None = config["chronos_config"].get("quantiles")
+        self.flip = False
+        """Whether forecasts are averaged with the mirrored ones of the negated series."""
+        self.min_batch = 1
+        """Number of series to which a smaller batch is filled with copies of its last one."""
         self._max_contexts = sys.maxsize
 
     @staticmethod
-    def load(model: str, device: str = "cpu", seed: int = 0, precision: str = "auto") -> Forecaster:
+    def load(
+        model: str, device: str = "cpu", seed: int = 0, precision: str = "auto", flip: bool | str = "auto"
+    ) -> Forecaster:
         """Load a model, and wrap it in the stock pipeline of its family.
 
         Args:
             model: a checkpoint folder, a Hub ID, an s3:// prefix or `builtin:NAME`.
             precision: fp32, bf16, or auto for that of the weights.
+            flip: whether to flip, or auto for whether it helped on the validation windows of the model's training.
 
         Raises:
             UserError: there is no such model, or its checkpoint is broken or lacks weights.
         """
         check_model(model)
         folder, torch_name = find_model(model), torch_device(device)
+        flips = read_training_info(folder).get("flip", False) if flip == "auto" else bool(flip)
+        if is_export(folder):
+            return _load_export(model, folder, torch_name, seed, precision).with_flip(flips)
         loaded = read_model(folder)
         if model_family(loaded.config.to_dict()) is None:
             raise UserError(f"{model} is not a Chronos model: its config.json has no chronos_config")
@@ -73,7 +87,7 @@ class Forecaster:
         place = f"cuda:{Processes().local_rank}" if torch_name == "cuda" else torch_name
         forecaster = Forecaster.of_model(cast(Any, loaded).to(place, dtype).eval(), seed)
         forecaster.model = model
-        return forecaster
+        return forecaster.with_flip(flips)
 
     @staticmethod
     def of_model(model: Any, seed: int = 0) -> Forecaster:
@@ -101,19 +115,36 @@ class Forecaster:
         shorter.context_length = min(context_length or self.context_length, self.context_length)
         return shorter
 
+    def with_min_batch(self) -> Forecaster:
+        """Return a copy that fills small batches, so that the forecast of a series has the same bits in any batch.
+
+        This is for series alone, in batches of equal width, on a CPU; large models need the same number of threads.
+        """
+        other = copy.copy(self)
+        other.min_batch = 1 if self.trained_levels is None else MIN_BATCH  # samples depend on the batch anyway
+        return other
+
+    def with_flip(self, flip: bool) -> Forecaster:
+        """Return a copy whose forecasts are averaged with the mirrored ones of the negated series, or are not."""
+        other = copy.copy(self)
+        other.flip = flip
+        return other
+
     def quantiles(
         self, histories: Sequence[History], prediction_length: int, levels: Sequence[float]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Forecast one batch.
 
-        Chronos-2 forecasts the targets of a panel together and with its covariates. Other models forecast each target
-        alone.
+        Chronos-2 forecasts the targets of a panel together and with its covariates, and the panels of a group together,
+        as stock does with `cross_learning`. Other models forecast each target alone.
 
         - A context whose known values are all equal is forecast as that value.
         - A context without a known value is forecast as the last known value before it.
         - A history without a known value is forecast as NaN.
         - Levels between the trained ones are interpolated, other levels are extrapolated (`interpolate_levels`).
         - Quantiles never cross. Sampled forecasts depend on the seed and the batch only.
+        - With `flip`, a quantile is the mean of that of the series and of minus the quantile 1 - level of minus the
+          series.
 
         Args:
             histories: histories of n targets in total, NaN for a missing value.
@@ -123,6 +154,16 @@ class Forecaster:
             quantiles [n, prediction_length, n_levels] and point forecasts [n, prediction_length], float32. The point
             forecast is the mean of the samples of a token model, and the median of any other.
         """
+        quantiles, point = self._quantiles(histories, prediction_length, levels)
+        if self.flip:
+            mirrored = [round(1 - level, 12) for level in levels]  # 1 - 0.9 is not quite 0.1
+            other, other_point = self._quantiles(list(map(_negated, histories)), prediction_length, mirrored)
+            quantiles, point = (quantiles - other) / 2, (point - other_point) / 2
+        return quantiles, point
+
+    def _quantiles(
+        self, histories: Sequence[History], prediction_length: int, levels: Sequence[float]
+    ) -> tuple[np.ndarray, np.ndarray]:
         contexts = target_rows(histories)
         n = len(contexts)
         quantiles = np.full((n, prediction_length, len(levels)), np.nan, np.float32)
@@ -138,14 +179,17 @@ class Forecaster:
             elif len(known):
                 varied.append(row)
         if varied and self.family == "chronos-2" and any(isinstance(history, Panel) for history in histories):
-            inputs = [
-                _panel_inputs(history, self.context_length) for history in histories if isinstance(history, Panel)
-            ]
-            forecasts = self._forecast(inputs, prediction_length, np.asarray(levels))
-            quantiles[varied], point[varied] = forecasts[0][varied], forecasts[1][varied]
+            panels = [history for history in histories if isinstance(history, Panel)]
+            inputs, rows = _panel_inputs(panels, self.context_length)
+            quantiles[varied], point[varied] = self._forecast(
+                inputs, prediction_length, np.asarray(levels), rows[varied]
+            )
         elif varied:
             tensors = [torch.from_numpy(np.array(contexts[row][-self.context_length :], np.float32)) for row in varied]
-            quantiles[varied], point[varied] = self._forecast(tensors, prediction_length, np.asarray(levels))
+            tensors += tensors[-1:] * (self.min_batch - len(varied))
+            quantiles[varied], point[varied] = self._forecast(
+                tensors, prediction_length, np.asarray(levels), slice(len(varied))
+            )
         return quantiles, point
 
     def predict_quantiles(self, histories: Sequence[History], prediction_length: int) -> np.ndarray:
@@ -158,9 +202,13 @@ class Forecaster:
         return [] if trained is None else [level for level in levels if not min(trained) <= level <= max(trained)]
 
     def _forecast(
-        self, contexts: list[Any], prediction_length: int, levels: np.ndarray
+        self, contexts: list[Any], prediction_length: int, levels: np.ndarray, rows: np.ndarray | slice = slice(None)
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return quantiles [n, prediction_length, n_levels] and points [n, prediction_length] of contexts that vary."""
+        """Return quantiles [n, prediction_length, n_levels] and points [n, prediction_length] of contexts that vary.
+
+        Args:
+            rows: rows of the output of the pipeline to return, [n].
+        """
         with contextlib.ExitStack() as stack:
             if prediction_length > self.horizon or self.trained_levels is None:
                 stack.enter_context(_GLOBAL_STATE)
@@ -168,7 +216,7 @@ class Forecaster:
                 stack.enter_context(_silence_horizon_advice())
             if self.trained_levels is None:
                 stack.enter_context(_seeded(self.seed))
-            raw = self._predict(contexts, prediction_length)
+            raw = self._predict(contexts, prediction_length)[rows]
         if self.trained_levels is None:
             samples = raw.float().cpu().numpy()  # [n, n_samples, prediction_length]
             quantiles = np.quantile(samples, levels, axis=1).transpose(1, 2, 0)
@@ -203,7 +251,10 @@ class Forecaster:
             UserError: the batch has one context.
         """
         if batch_size == 1:
-            raise UserError("the forecast of one series does not fit into memory; lower inference.context_length")
+            raise UserError(
+                "the forecast of one series or group does not fit into memory; lower inference.context_length, or "
+                "inference.batch_size, at which groups are cut"
+            )
         self._max_contexts = batch_size // 2
         torch.cuda.empty_cache()
         logger.warning("a batch does not fit into memory; continuing with %d series a batch", self._max_contexts)
@@ -215,16 +266,55 @@ class Forecaster:
         return {"unrolled_quantiles": self.trained_levels}
 
 
-def _panel_inputs(panel: Panel, context_length: int) -> dict[str, Any]:
-    """Return a panel as the input of `Chronos2Pipeline.predict`."""
-    past, future = encode_categories(panel.past[None], panel.future[None], panel.variates)
-    return {
-        "context": torch.from_numpy(np.array(past[0, :, -context_length:], np.float32)),
-        "future_covariates": torch.from_numpy(np.array(future[0], np.float32)),
-        "n_targets": len(panel.variates.targets),
-        "n_covariates": len(panel.variates.covariates),
-        "n_future_covariates": len(panel.variates.known),
-    }
+def _negated(history: History) -> History:
+    """Return a history with the signs of its targets changed."""
+    if not isinstance(history, Panel):
+        return -history
+    signs = np.where(np.arange(len(history.past)) < len(history.variates.targets), -1, 1).astype(np.float32)
+    return history._replace(past=history.past * signs[:, None])
+
+
+def _load_export(model: str, folder: Path, device: str, seed: int, precision: str) -> Forecaster:
+    if device != "cpu" or precision == "bf16":
+        raise UserError(f"{model} is an exported model: set chronos.device cpu and inference.precision auto")
+    forecaster = Forecaster.of_model(OnnxModel(folder), seed)
+    forecaster.model = model
+    return forecaster
+
+
+def _panel_inputs(panels: Sequence[Panel], context_length: int) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """Return panels as inputs of `Chronos2Pipeline.predict`, and the row of each target in its output, [n_targets].
+
+    The panels of a group are one input of all their rows, since the rows of an input see each other. All rows count as
+    targets, so that the output has a row for each.
+    """
+    by_group: dict[int, list[int]] = {}
+    for position, panel in enumerate(panels):
+        by_group.setdefault(-1 - position if panel.group is None else panel.group, []).append(position)
+    inputs: list[dict[str, Any]] = []
+    rows: list[range] = [range(0)] * len(panels)
+    n_rows = 0
+    for positions in by_group.values():
+        contexts, futures = [], []
+        for position in positions:
+            panel = panels[position]
+            past, future = encode_categories(panel.past[None], panel.future[None], panel.variates)
+            contexts.append(past[0, :, -context_length:])
+            futures.append(future[0])
+            rows[position] = range(n_rows, n_rows + len(panel.variates.targets))
+            n_rows += len(panel.variates)
+        width = max(context.shape[1] for context in contexts)
+        padded = [np.pad(row, ((0, 0), (width - row.shape[1], 0)), constant_values=np.nan) for row in contexts]
+        inputs.append(
+            {
+                "context": torch.from_numpy(np.concatenate(padded).astype(np.float32)),
+                "future_covariates": torch.from_numpy(np.concatenate(futures).astype(np.float32)),
+                "n_targets": sum(map(len, contexts)),
+                "n_covariates": 0,
+                "n_future_covariates": 0,
+            }
+        )
+    return inputs, np.concatenate(rows)
 
 
 def interpolate_levels(quantiles: np.ndarray, trained: np.ndarray, levels: np.ndarray) -> np.ndarray:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from pipeline.forecasting.forecaster import Forecaster
     from pipeline.forecasting.request import Request
 
-_INK, _MUTED, _BAND, _BASE = "#1f2430", "#8a8f98", "#3b6fb6", "#d9822b"
-_MAX_PANELS = 6
+_INK, _MUTED, _BAND, _BASE, _ANOMALY = "#1f2430", "#8a8f98", "#3b6fb6", "#d9822b", "#c8372d"
+MAX_PANELS = 6
 """Maximum number of series in a picture: as many panels as fit on a screen."""
 _MAX_TITLE = 70
 """Characters of a title that fit over a panel."""
@@ -41,15 +41,19 @@ class DrawnForecast:
     median: np.ndarray
     """[prediction_length]."""
     low: np.ndarray
-    """The 0.1-quantile, [prediction_length]."""
+    """The lower end of the band, [prediction_length]."""
     high: np.ndarray
-    """The 0.9-quantile, [prediction_length]."""
+    """The upper end of the band, [prediction_length]."""
     target: np.ndarray | None = None
     """The actual values, [prediction_length]; None if they are unknown."""
     base: np.ndarray | None = None
     """The median of the model before fine-tuning, [prediction_length]; None leaves it out."""
     dates: np.ndarray | None = None
     """Timestamps of history and horizon, datetime64[s]; None counts steps from the forecast start."""
+    band: str = "80% band"
+    """Name of the band in the legend."""
+    anomalies: np.ndarray | None = None
+    """Whether each actual value is flagged, [prediction_length]; None without flags."""
 
 
 def drawn_forecast(
@@ -59,7 +63,7 @@ def drawn_forecast(
 
     Args:
         start: the forecast start, a step of the item.
-        quantiles: at the levels 0.1, 0.5 and 0.9, [3, prediction_length].
+        quantiles: the median between the two ends of the band, [3, prediction_length].
         target: the actual values, [prediction_length].
     """
     low, median, high = quantiles
@@ -74,11 +78,16 @@ def drawn_forecast(
 
 def drawn_forecasts(forecaster: Forecaster, store: Store, request: Request) -> list[DrawnForecast]:
     """Forecast the first target of the first six items of a store, and return their panels."""
-    shown = range(min(_MAX_PANELS, len(store)))
-    histories = request.histories(store, shown)
-    quantiles, _ = forecaster.quantiles(histories, request.prediction_length, LEVELS_DRAWN)
-    first_targets = quantiles[:: len(store.variates.targets)].transpose(0, 2, 1)
-    return [drawn_forecast(store, index, int(store.lengths[index]), first_targets[index]) for index in shown]
+    shown = range(min(MAX_PANELS, len(store)))
+    batches = [np.asarray(shown)] if request.groups(store) is None else request.batches(store)
+    panels: dict[int, np.ndarray] = {}
+    for items in batches:
+        if np.isin(items, shown).any():
+            quantiles, _ = forecaster.quantiles(
+                request.histories(store, items), request.prediction_length, LEVELS_DRAWN
+            )
+            panels |= dict(zip(items.tolist(), quantiles[:: len(store.variates.targets)].transpose(0, 2, 1)))
+    return [drawn_forecast(store, index, int(store.lengths[index]), panels[index]) for index in shown]
 
 
 def beside_base(tuned: Sequence[DrawnForecast], base: Sequence[DrawnForecast]) -> list[DrawnForecast]:
@@ -87,7 +96,7 @@ def beside_base(tuned: Sequence[DrawnForecast], base: Sequence[DrawnForecast]) -
 
 
 def forecast_figure(forecasts: Sequence[DrawnForecast]) -> Figure:
-    """Draw a panel for each series: history, actual values, the base's median, the median and the 80% band."""
+    """Draw a panel for each series: history, actual values, the base's median, the median, its band and anomalies."""
     from matplotlib import rc_context
 
     with rc_context({"text.parse_math": False}):  # a name may contain a dollar sign
@@ -135,13 +144,16 @@ def _draw_panel(axis: Axes, forecast: DrawnForecast) -> None:
     half_step = (x[-1] - x[-2]) / 2 if len(x) > 1 else 0.5
     past, future = x[:n_past], x[n_past:]
     draw_line(axis, past, forecast.history, color=_MUTED, linewidth=1.1, label="history")
-    draw_band(axis, future, forecast.low, forecast.high, half_step, color=_BAND, label="80% band")
+    draw_band(axis, future, forecast.low, forecast.high, half_step, color=_BAND, label=forecast.band)
     if forecast.target is not None:
         draw_line(axis, future, forecast.target, color=_INK, linewidth=1.1, label="actual")
     if forecast.base is not None:
         draw_line(axis, future, forecast.base, color=_BASE, linewidth=1.4, label="base median")
     label = "median forecast" if forecast.base is None else "fine-tuned median"
     draw_line(axis, future, forecast.median, color=_BAND, linewidth=1.6, label=label)
+    if forecast.anomalies is not None and forecast.target is not None:
+        flagged = future[forecast.anomalies], forecast.target[forecast.anomalies]
+        axis.plot(*flagged, "o", color=_ANOMALY, markersize=4, label="anomaly", zorder=3)
     axis.axvline(future[0] - half_step, color=_MUTED, linewidth=0.8, linestyle=":")
 
 

@@ -6,12 +6,13 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from pipeline.config import Config, InferenceConfig, listed
+from pipeline.core.batches import split_batches
 from pipeline.core.checks import check_memory
 from pipeline.core.errors import UserError, first_few
 from pipeline.core.metrics import WQL_LEVELS
@@ -52,6 +53,8 @@ class Request:
     """Known covariates at the steps to forecast."""
     non_negative: bool = False
     """Whether negative forecasts are raised to zero for series that have no negative value."""
+    cross_learning: bool = False
+    """Whether the items of a batch see each other if the store has no groups."""
     max_part_size: int = 4096
     """Maximum number of items that are forecast between two writes; an interrupted forecast loses no more."""
 
@@ -63,6 +66,11 @@ class Request:
             name = next(iter(taken), self.id_name)
             raise UserError(f"the table of forecasts has two columns {name!r}; rename the column of your series")
 
+    @property
+    def steps_per_target(self) -> int:
+        """Maximum number of rows of a target in the table."""
+        return self.prediction_length
+
     @staticmethod
     def from_config(inference: InferenceConfig, prediction_length: int) -> Request:
         """Return the request of a configuration, without covariates."""
@@ -72,20 +80,32 @@ class Request:
             inference.context_length,
             inference.batch_size,
             non_negative=inference.non_negative,
+            cross_learning=inference.cross_learning,
         )
+
+    def groups(self, store: Store) -> np.ndarray | None:
+        """Return the number of the group of each item, [n], within which items see each other; None for none."""
+        return store.shared_groups(self.cross_learning)
+
+    def batches(self, store: Store) -> list[np.ndarray]:
+        """Return the items of each batch: in their order, or group by group in the order of the first items."""
+        groups = self.groups(store)
+        order = np.arange(len(store)) if groups is None else np.argsort(groups, kind="stable")
+        return split_batches(order, self.batch_size, None if groups is None else groups[order])
 
     def histories(self, store: Store, indices: Iterable[int]) -> list[History]:
         """Return the values from which the forecast of each item of a store starts."""
-        return [self._history(store, int(index)) for index in indices]
+        groups = self.groups(store)
+        return [self._history(store, int(index), None if groups is None else int(groups[index])) for index in indices]
 
-    def _history(self, store: Store, index: int) -> History:
+    def _history(self, store: Store, index: int, group: int | None) -> History:
         rows = store.rows(index)[:, -(self.context_length or max(1, store.lengths[index])) :]
-        if len(store.variates) == 1:
+        if len(store.variates) == 1 and group is None:
             return rows[0]
         future = np.full((len(rows), self.prediction_length), np.nan, np.float32)
         if self.future is not None:
             future[-len(store.variates.known) :] = self.future.values(index)
-        return Panel(rows, future, store.variates)
+        return Panel(rows, future, store.variates, group)
 
 
 def make_request(
@@ -99,19 +119,23 @@ def make_request(
     Raises:
         UserError: the table of known covariates is wrong, or the model does not take a variate or category of the data.
     """
-    named, targets = config.data.variates().targets, store.variates.targets
     future = open_future(config, store, prediction_length, future_df)
-    _check_categories(forecaster, store, future)
-    request = replace(
-        Request.from_config(config.inference, prediction_length),
-        # A store may have been converted under another name of its only target.
-        target_names=named if len(named) == len(store.variates) == 1 else targets,
-        id_name="/".join(listed(config.data.id_column)),
-        timestamp_name=" ".join(listed(config.data.timestamp_column)),
-        future=future,
-    )
+    check_categories(forecaster, store, future)
+    request = Request.from_config(config.inference, prediction_length)
+    request = replace(request, future=future, **column_names(config, store))
     check_request(forecaster, store, request)
     return request
+
+
+def column_names(config: Config, store: Store) -> dict[str, Any]:
+    """Return the names of targets and columns in a table of forecasts, as fields of `Request`."""
+    named, targets = config.data.variates().targets, store.variates.targets
+    return {
+        # A store may have been converted under another name of its only target.
+        "target_names": named if len(named) == len(store.variates) == 1 else targets,
+        "id_name": "/".join(listed(config.data.id_column)),
+        "timestamp_name": " ".join(listed(config.data.timestamp_column)),
+    }
 
 
 def check_request(forecaster: Forecaster, store: Store, request: Request) -> None:
@@ -125,11 +149,8 @@ def check_request(forecaster: Forecaster, store: Store, request: Request) -> Non
     n_values = request.prediction_length * len(store.variates.targets) * (len(request.levels) + len(WQL_LEVELS))
     need = f"a forecast of {request.prediction_length} steps at {len(request.levels)} levels"
     check_memory("inference.prediction_length", n_values * np.dtype(np.float32).itemsize, need)
-    if len(store.variates) > 1 and forecaster.family != "chronos-2":
-        raise UserError(
-            f"data: {', '.join(store.variates.names[1:])} beside {store.variates.targets[0]}: only Chronos-2 takes "
-            f"covariates and several targets, and this is a {forecaster.family} model; name one column in data.target"
-        )
+    check_variates(forecaster, store)
+    check_groups(forecaster.family, store, request.cross_learning, request.batch_size)
     _warn_about_early_ends(store, request.prediction_length)
     _warn_about_constant_series(store)
     longest = int(store.lengths.max(initial=0))
@@ -145,7 +166,45 @@ def check_request(forecaster: Forecaster, store: Store, request: Request) -> Non
             request.prediction_length,
             forecaster.horizon,
         )
-    extrapolated = forecaster.extrapolated_levels(request.levels)
+    warn_about_levels(forecaster, request.levels)
+
+
+def check_variates(forecaster: Forecaster, store: Store) -> None:
+    """Refuse covariates and several targets for a model that does not take them.
+
+    Raises:
+        UserError: there are such variates.
+    """
+    if len(store.variates) > 1 and forecaster.family != "chronos-2":
+        raise UserError(
+            f"data: {', '.join(store.variates.names[1:])} beside {store.variates.targets[0]}: only Chronos-2 takes "
+            f"covariates and several targets, and this is a {forecaster.family} model; name one column in data.target"
+        )
+
+
+def check_groups(family: str | None, store: Store, cross_learning: bool, batch_size: int) -> None:
+    """Refuse groups and cross-learning for a model that forecasts each series alone; warn about groups that are cut.
+
+    Raises:
+        UserError: the model is not Chronos-2.
+    """
+    if store.shared_groups(cross_learning) is not None and family != "chronos-2":
+        key = "inference.cross_learning" if store.groups is None else "data.group_column"
+        raise UserError(f"{key}: only Chronos-2 forecasts series together, and this is a {family} model; leave it out")
+    if store.groups is not None:
+        is_large = np.bincount(store.groups) > batch_size
+        if is_large.any():
+            logger.warning(
+                "%d groups have more than %d series, the batch size, and are cut into batches: %s",
+                np.count_nonzero(is_large),
+                batch_size,
+                first_few([store.group_names[group] for group in np.flatnonzero(is_large).tolist()]),
+            )
+
+
+def warn_about_levels(forecaster: Forecaster, levels: Sequence[float]) -> None:
+    """Warn about quantile levels that the model was not trained for."""
+    extrapolated = forecaster.extrapolated_levels(levels)
     if extrapolated:
         logger.warning(
             "quantile levels %s are outside the trained levels, so they are extrapolated by a normal distribution",
@@ -197,7 +256,7 @@ def _warn_about_constant_series(store: Store) -> None:
         )
 
 
-def _check_categories(forecaster: Forecaster, store: Store, future: FutureCovariates | None) -> None:
+def check_categories(forecaster: Forecaster, store: Store, future: FutureCovariates | None) -> None:
     """Refuse categories of covariates that the model was not trained with, and warn about missing covariates.
 
     A model that was trained elsewhere, or without covariates, takes any.

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from pipeline.core.batches import split_batches
 from pipeline.core.errors import UserError, first_few
-from pipeline.core.series import History, target_rows
+from pipeline.core.series import History, Panel, target_rows
 from pipeline.data.arrow_store import Store
 from pipeline.data.frequency import UNKNOWN, timestamps
-from pipeline.forecasting.batching import check_finite, forecast_batches, split_batches
+from pipeline.forecasting.batching import check_finite, forecast_batches
 from pipeline.forecasting.request import Request
 
 if TYPE_CHECKING:
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
 
 _VALUES_PER_PART = 1 << 23
 """Maximum number of forecast values of a part: 32 MiB of float32."""
+_PATCH = 16
+"""Steps of a patch of the published Bolt and Chronos-2 models, which pad histories to whole patches anyway."""
 logger = logging.getLogger(__name__)
 
 
 def forecast_store(forecaster: Forecaster, store: Store, request: Request) -> Iterator[pa.Table]:
-    """Forecast every item of a store, in its order, and yield a long table for each part.
+    """Forecast every item of a store, in its order or group by group, and yield a long table for each part.
 
     Columns: item ID and timestamp under the names of the request, `target_name`, `predictions` and one named after each
     level, as in `BaseChronosPipeline.predict_df`. If the frequency is unknown, timestamps are numbers of steps.
@@ -36,41 +39,73 @@ def forecast_store(forecaster: Forecaster, store: Store, request: Request) -> It
         yield forecast_part(forecaster, store, items, request)
 
 
-def split_parts(store: Store, request: Request) -> list[range]:
-    """Return the items of each part: consecutive, with a bounded number of forecast values."""
-    values_per_item = request.prediction_length * (len(request.levels) + 1)
+def split_parts(store: Store, request: Request) -> list[range] | list[np.ndarray]:
+    """Return the items of each part: consecutive ones, or whole batches of groups, with a bounded number of values."""
+    values_per_item = request.steps_per_target * (len(request.levels) + 1)
     size = max(1, min(request.max_part_size, _VALUES_PER_PART // values_per_item))
-    return [range(first, min(first + size, len(store))) for first in range(0, len(store), size)]
+    if request.groups(store) is None:
+        return [range(first, min(first + size, len(store))) for first in range(0, len(store), size)]
+    return [np.concatenate(part) for part in split_batches(request.batches(store), max(1, size // request.batch_size))]
 
 
-def forecast_part(forecaster: Forecaster, store: Store, items: range, request: Request) -> pa.Table:
-    """Forecast consecutive items of a store. Items of similar length share a batch, which keeps padding short.
+def forecast_part(forecaster: Forecaster, store: Store, items: range | np.ndarray, request: Request) -> pa.Table:
+    """Forecast a part of the items of a store.
+
+    Items share a batch if they have the same number of patches, unless the forecasts depend on the batch. Sums over
+    padding of another width would round differently.
 
     Raises:
         UserError: a single item does not fit into memory, or the model forecasts NaN.
     """
-    length, indices = request.prediction_length, np.arange(items.start, items.stop)
-    width = min(request.context_length or forecaster.context_length, forecaster.context_length)
-    by_length = indices[np.argsort(np.minimum(store.lengths[indices], width), kind="stable")]
+    length, indices, groups = request.prediction_length, np.asarray(items), request.groups(store)
+    if groups is None:
+        width = min(request.context_length or forecaster.context_length, forecaster.context_length)
+        batches, patch = _equal_batches(np.minimum(store.lengths[indices], width), request.batch_size), _PATCH
+    else:
+        batches, patch = split_batches(np.arange(len(indices)), request.batch_size, groups[indices]), 1
     quantiles = np.empty((len(indices), len(store.variates.targets), length, len(request.levels)), np.float32)
     point = np.empty((len(indices), len(store.variates.targets), length), np.float32)
     for batch in forecast_batches(
-        partial(request.histories, store),
-        partial(_forecast, forecaster, request),
-        split_batches(by_length, request.batch_size),
+        lambda rows: [_padded(history, patch) for history in request.histories(store, indices[rows])],
+        partial(forecast_histories, forecaster, request),
+        batches,
     ):
-        check_finite(batch.histories, batch.output[1], [store.item_ids[int(index)] for index in batch.indices])
-        rows = np.asarray(batch.indices) - items.start
+        check_finite(
+            batch.histories, batch.output[1], [store.item_ids[index] for index in indices[batch.indices].tolist()]
+        )
         for values, forecast in zip((quantiles, point), batch.output):
-            values[rows] = forecast.reshape(len(rows), *values.shape[1:])
+            values[batch.indices] = forecast.reshape(len(batch.indices), *values.shape[1:])
     store.release_pages()
-    empty = [store.item_ids[int(index)] for index in indices if np.isnan(point[index - items.start]).all()]
+    empty = [store.item_ids[index] for index, row in zip(indices.tolist(), point) if np.isnan(row).all()]
     if empty:
         logger.warning("%d series have no known value and are forecast as missing: %s", len(empty), first_few(empty))
-    return _long_table(store, indices, quantiles, point, request)
+    levels = {str(level): quantiles[..., position] for position, level in enumerate(request.levels)}
+    return long_table(store, indices, store.lengths[indices], {"predictions": point, **levels}, request)
 
 
-def _forecast(forecaster: Forecaster, request: Request, histories: Sequence[History]) -> tuple[np.ndarray, np.ndarray]:
+def _equal_batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Return batches of positions of histories that have the same number of patches, of nearly equal sizes.
+
+    Args:
+        lengths: of the histories, int64, [n].
+    """
+    n_patches = -(-lengths // _PATCH)
+    order = np.argsort(n_patches, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(n_patches[order])) + 1)
+    return [batch for group in groups for batch in np.array_split(group, -(-len(group) // batch_size))]
+
+
+def _padded(history: History, patch: int) -> History:
+    """Return a history of whole patches of `patch` steps, with missing values in front."""
+    rows = history.past if isinstance(history, Panel) else history
+    padding = [(0, 0)] * (rows.ndim - 1) + [(-rows.shape[-1] % patch, 0)]
+    rows = np.pad(rows, padding, constant_values=np.nan)
+    return history._replace(past=rows) if isinstance(history, Panel) else rows
+
+
+def forecast_histories(
+    forecaster: Forecaster, request: Request, histories: Sequence[History]
+) -> tuple[np.ndarray, np.ndarray]:
     """Return quantiles [n, prediction_length, n_levels] and point forecasts [n, prediction_length]."""
     quantiles, point = forecaster.quantiles(histories, request.prediction_length, request.levels)
     if request.non_negative:
@@ -82,12 +117,17 @@ def _forecast(forecaster: Forecaster, request: Request, histories: Sequence[Hist
 
 def forecast_array(forecaster: Forecaster, store: Store, request: Request) -> np.ndarray:
     """Forecast every item of a store as one array: float32, [n_items x n_targets, prediction_length, n_levels]."""
-    batches = forecast_batches(
+    batches = request.batches(store)
+    forecasts = forecast_batches(
         partial(request.histories, store),
-        lambda histories: _forecast(forecaster, request, histories)[0],
-        split_batches(range(len(store)), request.batch_size),
+        lambda histories: forecast_histories(forecaster, request, histories)[0],
+        batches,
     )
-    return np.concatenate([batch.output for batch in batches])
+    quantiles = np.concatenate([batch.output for batch in forecasts])
+    if request.groups(store) is None:
+        return quantiles
+    order = np.argsort(np.concatenate(batches))
+    return quantiles.reshape(len(store), -1, *quantiles.shape[1:])[order].reshape(quantiles.shape)
 
 
 def predictions_table(predictions: np.ndarray, levels: Sequence[float]) -> pa.Table:
@@ -116,18 +156,18 @@ def predictions_table(predictions: np.ndarray, levels: Sequence[float]) -> pa.Ta
     return pa.table(columns)
 
 
-def _long_table(
-    store: Store, indices: np.ndarray, quantiles: np.ndarray, point: np.ndarray, request: Request
+def long_table(
+    store: Store, indices: np.ndarray, starts: np.ndarray, values: Mapping[str, np.ndarray], request: Request
 ) -> pa.Table:
-    """Return forecasts as a table with a row for each item, target and step.
+    """Return values of consecutive steps as a table with a row for each item, target and step.
 
     Args:
         indices: items of the store, [n].
-        quantiles: [n, n_targets, prediction_length, n_levels].
-        point: [n, n_targets, prediction_length].
+        starts: the first step of each, [n].
+        values: columns by name, [n, n_targets, prediction_length] each.
     """
-    n, n_targets, prediction_length = point.shape
-    steps = store.lengths[indices, None] + np.arange(prediction_length)
+    n, n_targets, prediction_length = len(indices), len(store.variates.targets), request.prediction_length
+    steps = starts[:, None] + np.arange(prediction_length)
     stamps = timestamps(store.starts[indices], store.freq, steps)
     stamps = np.repeat(stamps[:, None], n_targets, axis=1).ravel()
     zone = store.formats.timestamp.zone if store.formats.timestamp else "none"
@@ -141,8 +181,5 @@ def _long_table(
         request.id_name: item_ids.take(pa.array(np.repeat(np.arange(n), n_targets * prediction_length))),
         request.timestamp_name: times,
         "target_name": target_names.take(pa.array(target_of_row)),
-        "predictions": point.ravel(),
     }
-    for position, level in enumerate(request.levels):
-        columns[str(level)] = quantiles[..., position].ravel()
-    return pa.table(columns)
+    return pa.table(columns | {name: column.ravel() for name, column in values.items()})

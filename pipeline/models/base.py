@@ -21,6 +21,7 @@ from pipeline.models.builtin import BUILTIN
 from pipeline.models.checkpoint import (
     MODEL_INFO,
     PIPELINE_CLASSES,
+    TRAINING_INFO,
     Checkpoint,
     model_family,
     model_horizon,
@@ -177,14 +178,17 @@ def describe(base: BaseModel) -> dict[str, Any]:
 def provide_base(config: Config) -> Checkpoint:
     """Return the base in base_model.output_path, after making it as `make_base` does if it is not there.
 
-    If the default folder has another base, this one gets a folder of its own beside it. A folder without
-    model_info.json is the user's own checkpoint, and the default model_name is no request for another one. Several
-    processes call this together; the first makes the base.
+    A native checkpoint on this machine is used where it is if no folder is named: a copy would stay as it is when the
+    checkpoint is replaced. If the default folder has another base, this one gets a folder of its own beside it. A
+    folder without model_info.json is the user's own checkpoint, and the default model_name is no request for another
+    one. Several processes call this together; the first makes the base.
 
     Raises:
         UserError: the model or the folder cannot be used, or the folder was named and has another base.
     """
     name, revision, path = config.base_model.model_name, config.base_model.revision, config.base_path()
+    if config.base_model.output_path is None and Path(name).is_dir() and not conversions_needed(Path(name)):
+        return read_checkpoint(name)
     is_request = name != BaseModelConfig.model_name or revision is not None
     found = read_model_info(path) if is_request else None
     is_other = found is not None and not (_is_same_model(name, found.model_name) and revision in (None, found.revision))
@@ -207,6 +211,12 @@ def provide_base(config: Config) -> Checkpoint:
                     _make_base(config)
         processes.barrier(device)
     return read_checkpoint(path)
+
+
+def trained_base(config: Config) -> Path | None:
+    """Return the folder of the base if it is a model that this pipeline trained, else None."""
+    folders = [Path(config.base_model.model_name), config.base_path()]
+    return next((folder for folder in folders if (folder / TRAINING_INFO).is_file()), None)
 
 
 def _is_same_model(name: str, other: str) -> bool:

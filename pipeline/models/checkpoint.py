@@ -2,10 +2,11 @@
 
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.config import Config
 from pipeline.core.errors import UserError
 from pipeline.core.files import fingerprint
 from pipeline.data.column_formats import ColumnFormats
@@ -29,6 +30,8 @@ STOCK_LEVELS: dict[Family, tuple[float, ...]] = {
 }
 """Quantile levels that the pipeline of chronos-forecasting reads by default: its forecasts fail without them."""
 MODEL_INFO, TRAINING_INFO = "model_info.json", "training_info.json"
+GRAPH, EXPORT_INFO = "model.onnx", "onnx.json"
+"""The weights of an exported model, and their description."""
 _SCHEMAS: dict[Family, type[model_schema.ModelKeys]] = {
     "t5": model_schema.T5Model,
     "gpt2": model_schema.GPT2Model,
@@ -121,7 +124,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         read_object(generation, model_schema.T5GenerationKeys if family == "t5" else model_schema.GenerationKeys)
     read_model_info(path)
     for file in weight_files(path):
-        check_safetensors(file)
+        if file.name != GRAPH:
+            check_safetensors(file)
     return Checkpoint(path, family, config)
 
 
@@ -154,11 +158,13 @@ def read_model_info(path: Path) -> model_schema.ModelInfo | None:
 
 
 def weight_files(path: Path) -> list[Path]:
-    """Return the safetensors files of a checkpoint folder, which transformers loads.
+    """Return the safetensors files of a checkpoint folder, which transformers loads, or the graph of an exported model.
 
     Raises:
         UserError: there is none, or the index names a missing file, or one that is not in the folder.
     """
+    if is_export(path):
+        return [path / GRAPH]
     index = path / "model.safetensors.index.json"
     if os.path.lexists(path / "model.safetensors") or not os.path.lexists(index):
         names = ["model.safetensors"]
@@ -173,6 +179,11 @@ def weight_files(path: Path) -> list[Path]:
         if len(names) > 1 and file.resolve().parent not in homes:
             raise UserError(f"{file} is a link to a file outside the checkpoint. Copy the file there")
     return [path / name for name in names]
+
+
+def is_export(path: Path) -> bool:
+    """Return whether a folder contains a model that was exported to ONNX."""
+    return (path / GRAPH).is_file() and (path / EXPORT_INFO).is_file()
 
 
 def weights_fingerprint(path: Path) -> str:
@@ -224,8 +235,12 @@ def training_info(model: str | Path) -> tuple[dict[str, Any], training_schema.Tr
     )
 
 
-def remembered_keys(model: str | Path) -> dict[str, Any]:
+def remembered_keys(model: str | Path, of_training: bool = False, horizon: bool = True) -> dict[str, Any]:
     """Return the keys of the configuration that a model remembers from its training: columns, horizon and levels.
+
+    Args:
+        of_training: also the keys of a training that goes on from the model.
+        horizon: whether to return the horizon, and the test steps that depend on it.
 
     Returns:
         values by dotted key, none for a model without training_info.json.
@@ -241,4 +256,20 @@ def remembered_keys(model: str | Path) -> dict[str, Any]:
     keys = {f"data.{name}": value for name, value in info.config.data.model_dump(exclude_unset=True).items()}
     if info.config.training.quantiles is not None:
         keys["inference.quantiles"] = info.config.training.quantiles
-    return keys | {"inference.prediction_length": info.horizon}
+        keys |= {"training.quantiles": info.config.training.quantiles} if of_training else {}
+    together = info.config.inference
+    if together is not None and (together.cross_learning or keys.get("data.group_column")):
+        # Forecasts of series that see each other depend on both.
+        keys |= {"inference.cross_learning": together.cross_learning, "inference.batch_size": together.batch_size}
+    if of_training and horizon and info.identity is not None:
+        keys |= {"training.prediction_length": info.horizon, "data.test_length": info.identity.test_length}
+    return keys | ({"inference.prediction_length": info.horizon} if horizon else {})
+
+
+def remembered_config(model: str | Path) -> Config:
+    """Return the configuration with the columns, the horizon and the levels that a model was trained with."""
+    config = Config()
+    for key, value in remembered_keys(model).items():
+        section, _, name = key.partition(".")
+        config = replace(config, **{section: replace(getattr(config, section), **{name: value})})
+    return config

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.errors import UserError, first_few, to_one_line
 from pipeline.core.progress import quiet_transformers
 from pipeline.models import model_schema
-from pipeline.models.checkpoint import Family, model_family, read_checkpoint, read_config
+from pipeline.models.checkpoint import Family, is_export, model_family, read_checkpoint, read_config
 from pipeline.models.find import find_model
 from pipeline.models.json_objects import read_object
 
@@ -57,6 +57,8 @@ def read_model(folder: str | Path) -> PreTrainedModel:
             wrong, or its weights and its configuration do not have the same tensors of the same shapes.
     """
     folder = Path(folder)
+    if is_export(folder):
+        raise UserError(f"{folder} is an exported model, which only forecasts. Name the checkpoint")
     if is_adapter(folder):
         return _read_adapter(folder)
     if not os.path.lexists(folder / "config.json"):

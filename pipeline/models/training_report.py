@@ -31,6 +31,9 @@ class TrainingReport:
     """Number of series on which the model's WQL is lower than the base's."""
     n_series: int | None
     """Number of series that were compared."""
+    old_wql_reduction: float | None
+    """Reduction of WQL against the base in per cent on the validation windows of the base's own training, negative if
+    the model has forgotten; None if it was not measured."""
 
     @staticmethod
     def read(model_path: str | Path) -> TrainingReport:
@@ -57,6 +60,7 @@ class TrainingReport:
             interval=(comparison["low"], comparison["high"]) if comparison else None,
             n_better=comparison.get("n_better"),
             n_series=comparison.get("n_series"),
+            old_wql_reduction=info.forgetting.reduction if info.forgetting else None,
         )
 
     def __str__(self) -> str:

@@ -15,7 +15,7 @@ Score = Annotated[float, Field(allow_inf_nan=True)]
 """A number, or NaN or an infinity, as a diverged training logs them."""
 _REMEMBERED = (
     *("id_column", "timestamp_column", "timestamp_format", "target", "past_covariates", "known_covariates", "wide"),
-    *("decimal", "missing_values", "fill_missing", "duplicates", "skip_rows", "encoding", "sheet"),
+    *("decimal", "missing_values", "fill_missing", "duplicates", "skip_rows", "encoding", "sheet", "group_column"),
 )
 """Keys of the section data that later tables of the same series share."""
 
@@ -58,11 +58,21 @@ class TrainerStateKeys(Part):
     best_global_step: Count | None
 
 
+class DataIdentity(Part):
+    """The training series of one sampler."""
+
+    stores: list[str] = []
+    """Hash of each store."""
+
+
 class Identity(Part):
     """What a run depends on."""
 
     weights: str | None = Field(default=None, alias="base model")
     """Hash of the base's weights."""
+    test_length: Count = 0
+    """Steps at the end of every series that were left out."""
+    data: list[DataIdentity] = []
 
 
 class StoreInfo(Part):
@@ -152,15 +162,23 @@ else:
     DataKeys = create_model("DataKeys", __base__=Part, **{name: (_TYPES[name], None) for name in _REMEMBERED})
 
 
+_ABSENT: Any = None
+
+
+class InferenceKeys(Part):
+    """The section inference of the configuration."""
+
+    cross_learning: bool = False
+    batch_size: Length = 64
+
+
 class RunKeys(Part):
     """The configuration of a run."""
 
     data: DataKeys
     training: TrainingKeys
     base_model: BaseModelKeys
-
-
-_ABSENT: Any = None
+    inference: InferenceKeys = _ABSENT
 
 
 class TrainingInfo(Part):
@@ -173,6 +191,8 @@ class TrainingInfo(Part):
     learning_rate: float = 0
     candidates: list[Candidate] = []
     comparison: Comparison | None = None
+    forgetting: Comparison | None = None
+    flip: bool = False
     history: list[LogEntry] = []
     identity: Identity = _ABSENT
     data: list[StoreInfo] = []

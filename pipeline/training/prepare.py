@@ -18,10 +18,11 @@ from pipeline.core.errors import UserError
 from pipeline.core.processes import Processes
 from pipeline.data.arrow_store import Store
 from pipeline.data.source import open_configured
-from pipeline.models.checkpoint import STOCK_LEVELS, Checkpoint, weights_fingerprint
+from pipeline.models.checkpoint import STOCK_LEVELS, Checkpoint, read_formats, weights_fingerprint
 from pipeline.synthetic.bank import Bank
 from pipeline.training.base_checkpoint import BaseCheckpoint
 from pipeline.training.checkpointing import differing_keys
+from pipeline.training.previous import previous_windows
 from pipeline.training.recipe import Recipe, make_recipe
 from pipeline.windows.prepare import data_identity, make_windows
 from pipeline.windows.training_sets import TrainingSet
@@ -50,6 +51,9 @@ class TrainingRun:
     recipe: Recipe
     windows: TrainingWindows
     validation: ValidationWindows | None
+    previous: ValidationWindows | str | None = None
+    """The validation windows of the base's own training, or why they cannot be scored; None if the base was not trained
+    by this package."""
 
     @cached_property
     def all_windows(self) -> TrainingWindows | None:
@@ -83,6 +87,9 @@ class TrainingRun:
             "data": data_identity(self.windows),
             "steps": self.recipe.steps,
             "rate": self.recipe.learning_rate,
+            # Absent in the runs of earlier releases.
+            **({"cross learning": True} if self.config.inference.cross_learning else {}),
+            **({"flip": True} if self.config.inference.flip is True else {}),
         }
 
 
@@ -100,7 +107,7 @@ def prepare_windows(
     """
     members: Sequence[Store | Bank | TrainingSet]
     if isinstance(data, (np.ndarray, pd.DataFrame)):
-        members = [open_configured(config, data)]
+        members = [open_configured(config, data, formats=read_formats(checkpoint.path))]
     else:
         members = data if isinstance(data, Sequence) else [data]
     if not members or not all(isinstance(member, (Store, Bank, TrainingSet)) for member in members):
@@ -153,7 +160,7 @@ def prepare_run(config: Config, checkpoint: Checkpoint, windows: tuple, epochs: 
         scratch_size=base.scratch_size,
         windows_per_epoch=training.windows_per_epoch(),
     )
-    run = TrainingRun(config, base, epochs, recipe, training, validation)
+    run = TrainingRun(config, base, epochs, recipe, training, validation, previous_windows(config, checkpoint.path))
     schedule = config.training.trainer.get("lr_scheduler_type")
     if schedule in _SCHEDULES_BY_SCORE and (validation is None or run.all_windows is not None):
         raise UserError(

@@ -16,6 +16,7 @@ from pipeline.core.tables import escape_markdown, markdown_table
 from pipeline.data.arrow_store import Store
 from pipeline.data.column_formats import ColumnFormats, common_formats
 from pipeline.data.frequency import timestamps
+from pipeline.evaluation.comparison import Comparison
 from pipeline.forecasting.plots import forecast_figure, save_figure
 from pipeline.models.checkpoint import TRAINING_INFO
 from pipeline.training.result import TrainingResult
@@ -77,6 +78,8 @@ def training_info(result: TrainingResult) -> dict[str, Any]:
         "candidates": [candidate.row() for candidate in result.selection.candidates] if result.selection else [],
         "comparison": result.comparison and asdict(result.comparison),
         "refit": result.refit and result.refit.row(),
+        "flip": result.flip,
+        "forgetting": asdict(result.forgetting) if isinstance(result.forgetting, Comparison) else None,
         "history": result.history,
         "identity": result.identity,
         "horizon": run.windows.prediction_length,
@@ -121,6 +124,7 @@ def model_card(info: dict[str, Any]) -> str:
         "batch size": config["training"]["batch_size"],
         "method": config["training"]["method"],
         "seed": config["chronos"]["seed"],
+        "forecasts averaged with flip": "yes" if info["flip"] else "no",
     }
     rows = [{"": key, "value": value} for key, value in facts.items()]
     return (

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.evaluation.comparison import Comparison
 from pipeline.forecasting.plots import DrawnForecast
+from pipeline.training.forgetting import describe_forgetting
 from pipeline.training.prepare import TrainingRun
 from pipeline.training.selection import Refit, Selection, describe
 
@@ -26,6 +27,11 @@ class TrainingResult:
     """The selected model beside the base on the validation windows; None if nothing was held out or the base won."""
     refit: Refit | None
     """None if the winner was not retrained."""
+    flip: bool
+    """Whether the model's forecasts are averaged with those of the negated series."""
+    forgetting: Comparison | str | None
+    """The saved model beside the base on the validation windows of the base's own training, or why they were not
+    scored; None if the base was not trained by this package, or is saved itself."""
     drawn: list[DrawnForecast]
     """Forecasts of some validation windows by the selected model, beside the base's if it is another."""
     history: list[dict[str, Any]]
@@ -40,4 +46,5 @@ class TrainingResult:
     @property
     def verdict(self) -> str:
         """Whether training helped and which model is saved, in a few sentences."""
-        return describe(self.selection, self.comparison, self.refit, self.run.config.training.metric)
+        answer = describe(self.selection, self.comparison, self.refit, self.run.config.training.metric)
+        return f"{answer}{describe_forgetting(self.forgetting)}"

@@ -23,13 +23,15 @@ from pipeline.data.arrow_store import Store
 from pipeline.data.source import open_configured
 from pipeline.evaluation.comparison import Comparison, compare
 from pipeline.forecasting.plots import beside_base
-from pipeline.models.base import provide_base
-from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.base import provide_base, trained_base
+from pipeline.models.checkpoint import Checkpoint, read_formats
 from pipeline.models.upload import check_upload, upload
 from pipeline.training.checkpointing import RunFolder
+from pipeline.training.forgetting import measure_forgetting
 from pipeline.training.prepare import TrainingRun, check_agreement, prepare_run, prepare_windows, warn_about_setup
 from pipeline.training.result import TrainingResult
 from pipeline.training.selection import (
+    MIN_FLIP_GAIN,
     Candidate,
     Refit,
     Selection,
@@ -87,10 +89,11 @@ def prepare(config: Config, data: Any = None) -> tuple[TrainingRun, RunFolder]:
     folder.check(config.training.resume, config.training.overwrite)
     if config.training.push_to_hub is not None:
         check_upload(config.training.push_to_hub)
+    formats = read_formats(trained_base(config))
     if data is None:
-        sets = open_training_data(config)
+        sets = open_training_data(config, formats)
     else:
-        store = data if isinstance(data, Store) else open_configured(config, data)
+        store = data if isinstance(data, Store) else open_configured(config, data, formats=formats)
         sets = [TrainingSet(store, 1.0, "the data")]
     checkpoint = provide_base(config)
     windows = prepare_windows(config, checkpoint, sets)
@@ -123,15 +126,20 @@ def train(run: TrainingRun, folder: RunFolder) -> TrainingResult:
         model, selection, comparison, refit = trainer.unwrapped_model(), None, None, None
         if run.validation is not None:
             selection, errors = _select(run, trainer, model)
+            if run.config.inference.flip == "auto":
+                errors = _choose_flip(run, trainer, model, selection.winner, errors)
             comparison = _compare(run, trainer, errors) if selection.winner.alpha > 0 else None
-        drawn = trainer.drawn
+        drawn, flip = trainer.drawn, trainer.flip
         del trainer
         if run.all_windows is not None and selection is not None and selection.winner.alpha > 0:
             retrained, refit = _retrain_on_all_data(run, selection.winner, folder.refit)
             model = retrained if refit.saved else model
-    model, adapter = _merge_adapter(run, model, trained=selection is None or selection.winner.alpha > 0)
+    is_trained = selection is None or selection.winner.alpha > 0
+    model, adapter = _merge_adapter(run, model, trained=is_trained)
+    forgetting = measure_forgetting(run, model, arguments.device, flip) if is_trained else None
     return TrainingResult(
-        run, model, adapter, selection, comparison, refit, drawn, history, steps_trained, identity, tracked
+        *(run, model, adapter, selection, comparison, refit, flip, forgetting),
+        *(drawn, history, steps_trained, identity, tracked),
     )
 
 
@@ -177,6 +185,25 @@ def _select(run: TrainingRun, trainer: ScoringTrainer, model: Any) -> tuple[Sele
     selection = select(scored, kept, blends, run.config.training.metric, cap_blends=cap_blends)
     blend.set(selection.winner.alpha)
     return selection, trainer.score(model)[1]
+
+
+def _choose_flip(
+    run: TrainingRun, trainer: ScoringTrainer, model: Any, winner: Candidate, errors: WindowErrors
+) -> WindowErrors:
+    """Score the winner with flip too, set `trainer.flip` to whether this is better, and return the errors with it.
+
+    Args:
+        errors: of the winner without flip.
+    """
+    drawn, metric = trainer.drawn, "mase" if run.config.training.metric == "mase" else "wql"
+    trainer.flip = True
+    scores, flipped = trainer.score(model)
+    gain = 1 - scores[metric] / winner.scores[metric] if winner.scores[metric] else 0.0
+    logger.info("flip: %s %.1f%% lower on the validation windows", metric.upper(), 100 * gain)
+    if gain >= MIN_FLIP_GAIN:
+        return flipped
+    trainer.flip, trainer.drawn = False, drawn
+    return errors
 
 
 def _compare(run: TrainingRun, trainer: ScoringTrainer, winner: WindowErrors) -> Comparison | None:

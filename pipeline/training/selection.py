@@ -22,6 +22,8 @@ CHANCE = 0.02
 """Relative gains that differ by less agree: so much is chance on a few hundred windows."""
 MAX_ALPHA = 0.5
 """Maximum interpolation weight of a checkpoint when the metrics disagree. Chosen with the two above on 51 runs."""
+MIN_FLIP_GAIN = 0.005
+"""Minimum share by which flip must lower the score, as it doubles the time of a forecast. Set by hand."""
 
 Reason = Literal["best", "longest", "disagree", "base"]
 

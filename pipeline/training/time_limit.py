@@ -15,6 +15,7 @@ from pipeline.forecasting.plots import forecast_figure, save_figure
 from pipeline.training.checkpointing import RunFolder
 from pipeline.training.prepare import TrainingRun
 from pipeline.training.recipe import make_recipe
+from pipeline.windows.validation_windows import ValidationWindows
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -107,7 +108,8 @@ def _measure(run: TrainingRun) -> tuple[float, float, int]:
 
 def _n_evaluations(run: TrainingRun, arguments: TrainingArguments) -> int:
     """Return how often a run scores all validation windows: the base, the checkpoints, the blends, the winner, the base
-    for the comparison, and the retrained model."""
+    for the comparison, the retrained model, and two models for `measure_forgetting`."""
     every = float(arguments.eval_steps or 0)
     n_checkpoints = 1 / every if 0 < every < 1 else run.recipe.steps / max(every, 1)
-    return round(n_checkpoints) + len(run.config.training.blends) + 3 + (run.all_windows is not None)
+    n_old = 0 if run.validation is None or not isinstance(run.previous, ValidationWindows) else 2
+    return round(n_checkpoints) + len(run.config.training.blends) + 3 + (run.all_windows is not None) + n_old

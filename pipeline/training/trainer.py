@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from torch.distributed.checkpoint.state_dict import (
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
+from pipeline.core.batches import split_batches
 from pipeline.core.errors import UserError
 from pipeline.core.metrics import WQL_LEVELS, ForecastFunction, WindowErrors
 from pipeline.core.processes import Processes
@@ -33,8 +35,6 @@ from pipeline.training.selection import candidates_from_log, checkpoint_to_keep
 from pipeline.windows.inputs import WindowDataset
 from pipeline.windows.validation_windows import ValidationWindows
 
-_BATCH_SIZE = 64
-"""Validation windows a forward pass. Sampled forecasts depend on it, so it is the same on every machine."""
 _N_DRAWN = 6
 _UNDEFINED = {
     "wql": "all targets are 0",
@@ -47,7 +47,13 @@ class ScoringTrainer(Trainer):
     """A stock Trainer whose evaluation gives `loss`, and `wql` and `mase` of the model's own forecasts."""
 
     def __init__(
-        self, *args: Any, validation: ValidationWindows | None, scheduled_steps: int, will_refit: bool, **kwargs: Any
+        self,
+        *args: Any,
+        validation: ValidationWindows | None,
+        scheduled_steps: int,
+        will_refit: bool,
+        flip: bool,
+        **kwargs: Any,
     ) -> None:
         """Take the arguments of the Trainer, and beside them:
 
@@ -55,9 +61,11 @@ class ScoringTrainer(Trainer):
             validation: the windows that candidates are scored on.
             scheduled_steps: steps that the learning rate is scheduled over, however early training ends.
             will_refit: whether the winner is retrained on all data.
+            flip: whether scored forecasts are averaged with those of the negated series.
         """
         super().__init__(*args, **kwargs)
         self.validation = validation
+        self.flip = flip
         self.scheduled_steps = scheduled_steps
         self.will_refit = will_refit
         # T5's forward takes any keyword, so the Trainer would leave it to T5 to divide the loss by accumulation steps
@@ -90,10 +98,13 @@ class ScoringTrainer(Trainer):
         with torch.random.fork_rng(devices=[]):
             loss = self._validation_loss(self.validation, model)
             # Nothing can be sampled from a diverged token model.
-            forecast = _no_forecast if math.isinf(loss) else forecast_function(model, self.args.seed)
-            errors = backtest(self.validation, forecast, _BATCH_SIZE, Processes(), self.args.device.type)
+            forecast = _no_forecast if math.isinf(loss) else forecast_function(model, self.args.seed, self.flip)
+            drawn: dict[int, np.ndarray] = {}
+            keep = partial(_keep_drawn, self.validation, drawn)
+            size = self.validation.batch_size
+            errors = backtest(self.validation, forecast, size, Processes(), self.args.device.type, keep)
             is_drawn = self.args.process_index == 0 and forecast is not _no_forecast
-            self.drawn = _draw(self.validation, forecast) if is_drawn else []
+            self.drawn = _draw(self.validation, drawn) if is_drawn else []
         datasets, group = np.unique(self.validation.row_keys()[0], return_inverse=True)
         by_dataset = errors.scores_by(group, len(datasets))
         wql, mase = (_mean_of_defined(by_dataset[name]) for name in ("WQL", "MASE"))
@@ -101,8 +112,7 @@ class ScoringTrainer(Trainer):
 
     def _validation_loss(self, validation: ValidationWindows, model: Any) -> float:
         """Return the mean loss over learnable windows: infinite if a batch diverged, NaN if there is no such window."""
-        starts = range(0, len(validation), _BATCH_SIZE)
-        batches = [range(start, min(start + _BATCH_SIZE, len(validation))) for start in starts]
+        batches = split_batches(range(len(validation)), validation.batch_size, validation.groups)
         parts = []
         for number in range(self.args.process_index, len(batches), self.args.world_size):
             learnable = validation.learnable(batches[number])
@@ -235,11 +245,11 @@ class ScoringTrainer(Trainer):
             set_model_state_dict(sharded, cast(dict, named), options=options)
 
 
-def forecast_function(model: Any, seed: int) -> ForecastFunction:
-    """Return the function by which a model, with or without adapters, forecasts quantiles."""
+def forecast_function(model: Any, seed: int, flip: bool) -> ForecastFunction:
+    """Return the function by which a model, with or without adapters, forecasts quantiles, with or without flip."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     base.eval()
-    forecaster = Forecaster.of_model(base, seed)
+    forecaster = Forecaster.of_model(base, seed).with_flip(flip)
 
     def forecast(histories: Sequence[History], prediction_length: int) -> np.ndarray:
         with _without_autocast(base):
@@ -279,11 +289,24 @@ def _share_embeddings(model: Any) -> None:
             getattr(model, part).embed_tokens = model.shared
 
 
-def _draw(validation: ValidationWindows, forecast: ForecastFunction) -> list[DrawnForecast]:
-    """Forecast some windows, spread evenly over all, to be drawn: the first target of each."""
-    chosen = np.unique(np.linspace(0, len(validation) - 1, _N_DRAWN).astype(int)).tolist()
+def _drawn_windows(validation: ValidationWindows) -> list[int]:
+    """Return some windows, spread evenly over all, to be drawn."""
+    return np.unique(np.linspace(0, len(validation) - 1, _N_DRAWN).astype(int)).tolist()
+
+
+def _keep_drawn(
+    validation: ValidationWindows, drawn: dict[int, np.ndarray], indices: range, quantiles: np.ndarray
+) -> None:
+    """Keep the forecast of the first target of each window to be drawn: [prediction_length, 9]."""
     n_targets = len(validation.variates.targets)
-    quantiles = forecast(validation.histories(chosen), validation.prediction_length)[::n_targets]
+    for window in set(_drawn_windows(validation)) & set(indices):
+        drawn[window] = quantiles[(window - indices.start) * n_targets]
+
+
+def _draw(validation: ValidationWindows, drawn: dict[int, np.ndarray]) -> list[DrawnForecast]:
+    """Return the panels of the forecasts that `_keep_drawn` kept."""
+    chosen, n_targets = _drawn_windows(validation), len(validation.variates.targets)
+    quantiles = np.stack([drawn[window] for window in chosen])
     bands = quantiles[:, :, [WQL_LEVELS.index(level) for level in LEVELS_DRAWN]].transpose(0, 2, 1)
     windows = zip(validation.windows[chosen].tolist(), bands, validation.targets(chosen)[::n_targets])
     return [

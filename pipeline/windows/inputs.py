@@ -30,8 +30,11 @@ InputFunction = Callable[[torch.Tensor, torch.Tensor], Inputs]
 class Windows(Protocol):
     """Windows with random access by batches."""
 
-    def batch(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Return context [n, at most context_length] and target [n, prediction_length], float32, a row per variate."""
+    def grouped_batch(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Return context [n, at most context_length] and target [n, prediction_length], float32, a row per variate.
+
+        The third value is the number of the group of each window, int64, [n_windows], or None without groups.
+        """
 
 
 class WindowDataset(Dataset):
@@ -49,8 +52,12 @@ class WindowDataset(Dataset):
         return self.__getitems__([index])
 
     def __getitems__(self, indices: Sequence[int]) -> Inputs:
-        context, target = self.windows.batch(indices)
-        return self.to_inputs(torch.from_numpy(context), torch.from_numpy(target))
+        context, target, groups = self.windows.grouped_batch(indices)
+        inputs = self.to_inputs(torch.from_numpy(context), torch.from_numpy(target))
+        if groups is not None:  # only of Chronos-2
+            ids = np.unique(groups, return_inverse=True)[1].repeat(len(context) // len(groups))
+            inputs["group_ids"] = torch.from_numpy(ids)
+        return inputs
 
 
 def identity_collate(batch: Inputs) -> Inputs:

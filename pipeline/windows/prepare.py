@@ -16,7 +16,7 @@ from pipeline.data.arrow_store import Store
 from pipeline.models.checkpoint import Family
 from pipeline.synthetic.bank import Bank
 from pipeline.synthetic.mixup import Mixup
-from pipeline.windows.samplers import MixupSampler, Sampler, SeriesSampler, SyntheticSampler
+from pipeline.windows.samplers import GroupSampler, MixupSampler, Sampler, SeriesSampler, SyntheticSampler
 from pipeline.windows.splits import Split, split_store, training_pool
 from pipeline.windows.training_sets import TrainingSet
 from pipeline.windows.training_windows import TrainingWindows
@@ -44,7 +44,7 @@ def make_windows(
     """
     _check_variates(sets, config, family)
     training, seed = config.training, config.chronos.seed
-    lengths = {"context_length": context_length, "prediction_length": prediction_length}
+    lengths: dict[str, Any] = {"context_length": context_length, "prediction_length": prediction_length}
     max_windows = training.validation_windows or _VALIDATION_WINDOWS[family]
     max_per_set = max(1, max_windows // len(sets))
 
@@ -58,13 +58,35 @@ def make_windows(
         return windows, None
     holdouts = [split for split, _ in splits]
     holdouts += [synthetic_holdout(sampler, max_per_set, seed=seed, **lengths) for sampler, _ in synthetic]
-    validation = ValidationWindows(holdouts, max_windows=max_windows, **lengths)
+    validation = ValidationWindows(holdouts, max_windows=max_windows, **lengths, **_together(sets, config))
     if not len(validation):
         raise UserError(
             "training.validation_split: the holdout has no known value, so it cannot be scored; "
             "set training.validation_split 0"
         )
     return windows, validation
+
+
+def holdout_windows(
+    sets: Sequence[TrainingSet], config: Config, family: Family, context_length: int, prediction_length: int
+) -> ValidationWindows:
+    """Return the validation windows of `make_windows` without those of synthetic series, and without its warnings."""
+    training = config.training
+    max_per_set = max(1, (training.validation_windows or _VALIDATION_WINDOWS[family]) // len(sets))
+    splits = [
+        split_store(
+            entry.series,
+            training.validation_split,
+            prediction_length,
+            training.min_past,
+            config.data.test_length or 0,
+            max_per_set,
+        )
+        for entry in sets
+        if isinstance(entry.series, Store)
+    ]
+    lengths: dict[str, Any] = {"context_length": context_length, "prediction_length": prediction_length}
+    return ValidationWindows(splits, max_windows=max_per_set * len(splits), **lengths, **_together(sets, config))
 
 
 def data_identity(windows: TrainingWindows) -> list[dict[str, Any]]:
@@ -99,8 +121,19 @@ def describe_shortage(lengths: np.ndarray, prediction_length: int) -> str | None
     return f"little training data: {' and '.join(shortages)}; training may not improve on the base"
 
 
+def _has_groups(sets: Sequence[TrainingSet]) -> bool:
+    return any(isinstance(entry.series, Store) and entry.series.groups is not None for entry in sets)
+
+
+def _together(sets: Sequence[TrainingSet], config: Config) -> dict[str, Any]:
+    """Return the arguments of `ValidationWindows` by which series are forecast together as `inference` says."""
+    inference = config.inference
+    is_together = inference.cross_learning or _has_groups(sets)
+    return {"batch_size": inference.batch_size, "cross_learning": inference.cross_learning} if is_together else {}
+
+
 def _check_variates(sets: Sequence[TrainingSet], config: Config, family: Family) -> None:
-    """Check that all sets have the same variates, and that the model and data.mixup support them.
+    """Check that all sets have the same variates, and that the model and data.mixup support them and the groups.
 
     Raises:
         UserError: they do not.
@@ -117,6 +150,11 @@ def _check_variates(sets: Sequence[TrainingSet], config: Config, family: Family)
         )
     if len(variates) > 1 and config.data.mixup:
         raise UserError("data.mixup: series with covariates or several targets cannot be mixed; set data.mixup false")
+    if _together(sets, config) and family != "chronos-2":
+        key = "inference.cross_learning" if config.inference.cross_learning else "data.group_column"
+        raise UserError(f"{key}: a {family} model forecasts each series alone; leave it out, or choose another base")
+    if _has_groups(sets) and config.data.mixup:
+        raise UserError("data.mixup: series with groups cannot be mixed; set data.mixup false")
 
 
 def _synthetic_samplers(
@@ -191,7 +229,10 @@ def _real_samplers(splits: Sequence[tuple[Split, float]], config: Config) -> lis
     """
     min_past = config.training.min_past
     if not config.data.mixup:
-        return [(SeriesSampler(split, min_past), weight) for split, weight in splits]
+        return [
+            ((SeriesSampler if split.store.groups is None else GroupSampler)(split, min_past), weight)
+            for split, weight in splits
+        ]
     if not splits:
         raise UserError("data.mixup: there are no series to mix; name some in data.train")
     members, weights = [split for split, _ in splits], [weight for _, weight in splits]

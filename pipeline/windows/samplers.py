@@ -103,7 +103,60 @@ class SeriesSampler:
 
     def include_holdout(self) -> SeriesSampler:
         """Return a sampler of the same store whose training steps include the holdout; more series may be usable."""
-        return SeriesSampler(self.split.include_holdout(), self.min_past)
+        return type(self)(self.split.include_holdout(), self.min_past)
+
+
+class GroupSampler(SeriesSampler):
+    """Windows of groups of real series, drawn together: all start as many steps before the end of their series.
+
+    So no window contains the target of another, as in a forecast. A series is drawn about as often as by
+    `SeriesSampler`: its group with the mean weight of its members.
+    """
+
+    def __init__(self, split: Split, min_past: int) -> None:
+        super().__init__(split, min_past)
+        assert split.store.groups is not None
+        groups = split.store.groups[split.usable]
+        order = np.argsort(groups, kind="stable")
+        self._members = split.usable[order]
+        self._begins = np.flatnonzero(np.diff(groups[order], prepend=-1))
+        self._sizes = np.diff(self._begins, append=len(order))
+        weights = np.add.reduceat(np.diff(self._bounds, prepend=0.0)[order], self._begins) / self._sizes
+        self._group_bounds = np.cumsum(weights) / weights.sum()
+        ends, train_ends = split.ends[self._members], split.train_ends[self._members]
+        self._nearest = np.minimum.reduceat(ends - train_ends, self._begins) + 1
+        self._farthest = np.maximum.reduceat(ends - min_past, self._begins)
+
+    def draw_together(
+        self, keys: np.ndarray, batch_keys: np.ndarray, slots: np.ndarray, context_length: int, prediction_length: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Draw one window for each slot of a batch: group after group, each from a random member on.
+
+        Args:
+            keys, batch_keys: as in `Sampler.draw`.
+            slots: position of each window among those of this sampler in its batch, int64, [n].
+
+        Returns:
+            context and target as `Sampler.draw` returns them, and the number of the group among those of its batch,
+            int64, [n]. It is -1 for a series that is too short at the group's start, which is drawn alone.
+        """
+        batches, batch = np.unique(batch_keys, return_inverse=True)
+        counters = np.arange(3 * (int(slots.max()) + 1), dtype=np.uint64)
+        choice, rotation, position = np.moveaxis(uniform(batches[:, None], counters).reshape(len(batches), -1, 3), 2, 0)
+        groups = np.searchsorted(self._group_bounds, choice, side="right").clip(max=len(self._sizes) - 1)
+        first_slots = np.cumsum(self._sizes[groups], axis=1) - self._sizes[groups]
+        draw = (first_slots[batch] <= slots[:, None]).sum(axis=1) - 1
+        group, first = groups[batch, draw], first_slots[batch, draw]
+        shift = (rotation[batch, draw] * self._sizes[group]).astype(np.int64)
+        series = self._members[self._begins[group] + (shift + slots - first) % self._sizes[group]]
+        ends, nearest, farthest = self.split.train_ends[series], self._nearest[group], self._farthest[group]
+        distance = nearest + (position[batch, draw] * (farthest - nearest + 1)).astype(np.int64)
+        starts = self.split.ends[series] - distance
+        is_alone = starts < self.min_past  # one that starts in the holdout has no target, and is drawn again
+        own_position = uniform(keys, int(_SERIES_AND_START[1]))
+        starts = np.where(is_alone, self.min_past + (own_position * (ends - self.min_past)).astype(np.int64), starts)
+        windows = store_windows(self.split.store, series, starts, ends, context_length, prediction_length)
+        return *windows, np.where(is_alone, -1, draw)
 
 
 class MixupSampler:

@@ -46,6 +46,8 @@ def split_store(
 ) -> Split:
     """Hold out the end of every series: `validation_split` of its steps, at least one horizon, at most half the series.
 
+    All series of a group hold out as many steps as the one with the fewest, so that their windows can start together.
+
     A series cannot be trained on if its training steps are fewer than `min_past` + 1, or if all its targets are
     constant, missing or too small.
 
@@ -62,6 +64,10 @@ def split_store(
     wanted = np.maximum((validation_split * ends).astype(np.int64), prediction_length)
     if max_windows is not None:
         wanted = np.minimum(wanted, -(-max_windows // len(store)) * prediction_length)
+    if store.groups is not None:
+        fewest = np.full(len(store.group_names), np.iinfo(np.int64).max)
+        np.minimum.at(fewest, store.groups, wanted)
+        wanted = fewest[store.groups]
     n_held_out = np.minimum(wanted, ends // 2) if validation_split > 0 else np.zeros_like(ends)
     return _split_at(store, ends - n_held_out, ends, min_past)
 

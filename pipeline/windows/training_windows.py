@@ -16,13 +16,14 @@ import numpy as np
 from pipeline.data.arrow_store import Store
 from pipeline.synthetic.draws import hash_words, make_keys, mix, uniform
 from pipeline.windows.gather import learnable_windows, trim_padding
-from pipeline.windows.samplers import Sampler
+from pipeline.windows.samplers import GroupSampler, Sampler
 
 _MAX_DRAWS = 1000
 """Maximum number of draws of a window. Set by hand: more draws find rarer usable windows, fewer end an empty search
 sooner."""
-_DROP_COUNTER = 1 << 48
-"""Counter of a key's hash for the dropped values, far above the counters that samplers use."""
+_DROP_COUNTER, _GROUP_COUNTER = 1 << 48, 1 << 49
+"""Counters of a key's hash for the dropped values and, from the second on, for the groups of each sampler, far above
+the counters that samplers use."""
 
 
 class TrainingWindows:
@@ -35,6 +36,8 @@ class TrainingWindows:
     masked.
 
     A window of several variates has one row per variate, in consecutive rows. The target of a covariate is its future.
+
+    Series of a group are drawn together into one batch. A window that is drawn again is of a series alone.
     """
 
     def __init__(
@@ -101,26 +104,46 @@ class TrainingWindows:
             Context [n x n_variates, at most context_length] and target [n x n_variates, prediction_length], float32.
             Columns of the context that are padding in all windows are removed.
         """
+        return self.grouped_batch(indices)[:2]
+
+    def grouped_batch(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Return `batch`, and the number of the group of each window, int64, [n], or None without groups."""
         numbers = np.asarray(indices)
         window_keys = make_keys(self.seed, numbers)
         batch_keys = make_keys(self.seed, numbers // self.batch_size)
         # A window is drawn again by the same sampler, so that samplers keep their weights.
         chosen = self._choose_samplers(window_keys)
+        slots = self._slots(numbers, chosen) if any(isinstance(each, GroupSampler) for each in self.samplers) else None
         n_targets = len(self.variates.targets)
         pending = np.arange(len(window_keys))
         for attempt in range(_MAX_DRAWS):
             keys = mix(window_keys[pending] ^ np.uint64(attempt))
-            past, future = self._draw(keys, batch_keys[pending], chosen[pending])
+            past, future, drawn = self._draw(
+                keys, batch_keys[pending], chosen[pending], slots if attempt == 0 else None
+            )
             if attempt == 0:
-                context, target = past, future
+                context, target, groups = past, future, drawn
             else:
                 context[pending], target[pending] = past, future
             pending = pending[~learnable_windows(past, future, n_targets)]
+            groups[pending] = -1
             if not len(pending):
                 break
         else:
             target[pending, :n_targets] = np.nan
-        return trim_padding(context.reshape(-1, self.context_length)), target.reshape(-1, self.prediction_length)
+        first_group = (numbers // self.batch_size * len(self.samplers) + chosen) * self.batch_size
+        groups = np.where(groups < 0, -1 - np.arange(len(groups)), first_group + groups)
+        context, target = context.reshape(-1, self.context_length), target.reshape(-1, self.prediction_length)
+        return trim_padding(context), target, None if slots is None else groups
+
+    def _slots(self, numbers: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """Return the position of each window among those of its sampler in its batch: int64, [n]."""
+        batches, batch = np.unique(numbers // self.batch_size, return_inverse=True)
+        positions = np.arange(self.batch_size)
+        all_keys = make_keys(self.seed, (batches[:, None] * self.batch_size + positions).ravel())
+        all_chosen = self._choose_samplers(all_keys).reshape(len(batches), -1)
+        is_before = positions < (numbers % self.batch_size)[:, None]
+        return np.asarray((is_before & (all_chosen[batch] == chosen[:, None])).sum(axis=1))
 
     def _choose_samplers(self, window_keys: np.ndarray) -> np.ndarray:
         """Return the position of each window's sampler: int64, [n]."""
@@ -128,27 +151,38 @@ class TrainingWindows:
             return np.zeros(len(window_keys), np.int64)
         return np.searchsorted(self._bounds, uniform(window_keys, 0), side="right").clip(max=len(self.samplers) - 1)
 
-    def _draw(self, keys: np.ndarray, batch_keys: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _draw(
+        self, keys: np.ndarray, batch_keys: np.ndarray, chosen: np.ndarray, slots: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Draw one window of the chosen sampler for each key, and drop values.
 
+        Args:
+            slots: what `_slots` returned; None draws each series alone.
+
         Returns:
-            Context [n, n_variates, context_length] and target [n, n_variates, prediction_length].
+            Context [n, n_variates, context_length], target [n, n_variates, prediction_length], and the number of the
+            group among those of its sampler in its batch, -1 for a series alone, [n].
         """
         n_variates, lengths = len(self.variates), (self.context_length, self.prediction_length)
-        if len(self.samplers) == 1:
-            past, future = self.samplers[0].draw(keys, batch_keys, *lengths)
-            context, target = past.reshape(-1, n_variates, lengths[0]), future.reshape(-1, n_variates, lengths[1])
-        else:
-            context, target = (np.empty((len(keys), n_variates, length), np.float32) for length in lengths)
-            for position, sampler in enumerate(self.samplers):
-                rows = np.flatnonzero(chosen == position)
-                if len(rows):
-                    past, future = sampler.draw(keys[rows], batch_keys[rows], *lengths)
-                    context[rows] = past.reshape(-1, n_variates, lengths[0])
-                    target[rows] = future.reshape(-1, n_variates, lengths[1])
+        groups = np.full(len(keys), -1)
+        context, target = (np.empty((len(keys), n_variates, length), np.float32) for length in lengths)
+        for position, sampler in enumerate(self.samplers):
+            rows = np.flatnonzero(chosen == position)
+            if not len(rows):
+                continue
+            if slots is not None and isinstance(sampler, GroupSampler):
+                group_keys = hash_words(batch_keys[rows], _GROUP_COUNTER + position)
+                past, future, groups[rows] = sampler.draw_together(keys[rows], group_keys, slots[rows], *lengths)
+            else:
+                past, future = sampler.draw(keys[rows], batch_keys[rows], *lengths)
+            past, future = past.reshape(-1, n_variates, lengths[0]), future.reshape(-1, n_variates, lengths[1])
+            if len(rows) == len(keys):
+                context, target = past, future  # not copied
+            else:
+                context[rows], target[rows] = past, future
         if self.drop_prob > 0:
             self._drop_values(keys, context, target)
-        return context, target
+        return context, target, groups
 
     def _drop_values(self, keys: np.ndarray, context: np.ndarray, target: np.ndarray) -> None:
         """Set a random share of the steps of each window to NaN, the same steps in all targets, in place."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from pipeline.core.batches import split_batches
 from pipeline.core.series import History
 from pipeline.data.arrow_store import store_from_arrays
 from pipeline.data.frequency import seasonality
@@ -21,25 +22,49 @@ class ValidationWindows:
     """The holdout of every series, split into horizons, each with the history before it."""
 
     def __init__(
-        self, splits: Sequence[Split], *, context_length: int, prediction_length: int, max_windows: int
+        self,
+        splits: Sequence[Split],
+        *,
+        context_length: int,
+        prediction_length: int,
+        max_windows: int,
+        batch_size: int = 64,
+        cross_learning: bool = False,
     ) -> None:
         """Choose the windows.
 
         Args:
             max_windows: maximum number of windows, in equal shares for the data sets. A data set with more windows
-                keeps evenly spaced ones.
+                keeps evenly spaced ones, or evenly spaced batches of groups.
+            batch_size: windows that are forecast in one pass. Sampled forecasts and those of groups depend on it, so it
+                is the same on every machine.
+            cross_learning: whether the windows of a batch see each other if the series have no groups.
         """
         self.splits = list(splits)
         self.variates = self.splits[0].store.variates
         self.context_length = context_length
         self.prediction_length = prediction_length
+        self.batch_size = batch_size
         max_per_dataset = max(1, max_windows // len(self.splits))
-        chosen = []
+        chosen, keys, has_groups = [], [], False
         for dataset in range(len(self.splits)):
             windows = np.array(list(self._holdout_windows(dataset)), np.int64).reshape(-1, 4)
-            chosen.append(_evenly_spaced(windows, max_per_dataset))
+            groups = self._number_groups(dataset, windows, cross_learning)
+            if groups is None:
+                rows = _evenly_spaced(np.arange(len(windows)), max_per_dataset)
+                groups = np.arange(len(windows))
+            else:
+                has_groups, order = True, np.argsort(groups, kind="stable")
+                batches = split_batches(order, batch_size, groups[order])
+                kept = _evenly_spaced(np.arange(len(batches)), max(1, max_per_dataset // batch_size))
+                rows = np.concatenate([batches[number] for number in kept]) if batches else order
+            chosen.append(windows[rows])
+            keys.append(np.stack([windows[rows, 0], groups[rows]]))
         self.windows = np.concatenate(chosen)
         """int64, [n, 4]: data set, series, forecast start, end of the series' holdout."""
+        self.groups = np.unique(np.concatenate(keys, axis=1), axis=1, return_inverse=True)[1] if has_groups else None
+        """Number of the group of each window, with equal numbers next to each other: int64, [n]; None without groups.
+        Windows of the same group start as many horizons before the end of the holdout."""
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -59,12 +84,22 @@ class ValidationWindows:
                 if not np.isnan(targets[has_history, start : min(end, start + length)]).all():
                     yield dataset, series, start, end
 
+    def _number_groups(self, dataset: int, windows: np.ndarray, cross_learning: bool) -> np.ndarray | None:
+        """Return a number for the group and the distance to the end of windows of one data set, None without groups."""
+        groups = self.splits[dataset].store.shared_groups(cross_learning)
+        if groups is None:
+            return None
+        _, series, starts, ends = windows.T
+        origins = -(-(ends - starts) // self.prediction_length)
+        return groups[series] * (origins.max(initial=0) + 1) + origins
+
     def histories(self, indices: Sequence[int]) -> list[History]:
         """Return the whole history before the forecast start of each window, not limited to `context_length`."""
-        length = self.prediction_length
+        length, rows = self.prediction_length, np.asarray(indices, np.int64)
+        groups = [None] * len(rows) if self.groups is None else self.groups[rows].tolist()
         return [
-            self.splits[dataset].store.history(series, start, min(end, start + length), length)
-            for dataset, series, start, end in self.windows[np.asarray(indices, np.int64)].tolist()
+            self.splits[dataset].store.history(series, start, min(end, start + length), length, group)
+            for (dataset, series, start, end), group in zip(self.windows[rows].tolist(), groups)
         ]
 
     def targets(self, indices: Sequence[int]) -> np.ndarray:
@@ -108,6 +143,11 @@ class ValidationWindows:
             context[rows] = past.reshape(len(rows), n_variates, -1)
             target[rows] = future.reshape(len(rows), n_variates, -1)
         return trim_padding(context.reshape(-1, self.context_length)), target.reshape(-1, self.prediction_length)
+
+    def grouped_batch(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Return `batch`, and the number of the group of each window, [n], or None without groups."""
+        groups = None if self.groups is None else self.groups[np.asarray(indices, np.int64)]
+        return *self.batch(indices), groups
 
 
 def synthetic_holdout(

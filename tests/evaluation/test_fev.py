@@ -6,17 +6,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from support.groups import save_coupled_model
 
 from pipeline.config import Config, EvaluationConfig
 from pipeline.core.errors import UserError
 from pipeline.data.arrow_store import store_from_arrays
 from pipeline.evaluation.backtest import evaluate_task, make_task
-from pipeline.evaluation.fev import score_fev_tasks
+from pipeline.evaluation.fev import _forecast_window, score_fev_tasks
 from pipeline.forecasting.forecaster import Forecaster
 
 pytestmark = pytest.mark.skipif(find_spec("fev") is None, reason="fev is not installed")
 LEVELS = [round(0.1 * k, 1) for k in range(1, 10)]
 TARGETS = {"alone": ["target"], "both": ["other", "target"], "covariates": ["target"]}
+
+
+@pytest.fixture(scope="module")
+def coupled(nano, tmp_path_factory):
+    return save_coupled_model(nano["chronos-2"], tmp_path_factory.mktemp("coupled") / "model")
 
 
 @pytest.fixture(scope="module")
@@ -73,41 +79,32 @@ def test_scores_of_fev_are_those_of_the_backtest(tiny, benchmark):
     assert alone["test_error"] == alone["WQL"] == covariates["WQL"] != both["WQL"]
 
 
-def stock_predictions(stock, past, future, targets):
-    """Return the forecasts of stock `predict_df` for one window in the format of fev."""
-    import datasets
-
-    lists = [name for name in past.column_names if name != "id"]
-    long = past.to_pandas().explode(lists).rename(columns={"id": "item_id"})
-    known = future.to_pandas()
-    known = known.explode([name for name in known.columns if name != "id"]).rename(columns={"id": "item_id"})
-    numeric = [name for name in lists if name not in ("timestamp", "promotion")]
-    long = long.astype({name: float for name in numeric} | {"timestamp": "M8[ns]"})
-    known = known.astype({name: float for name in numeric if name in known} | {"timestamp": "M8[ns]"})
-    future_df = known if len(known.columns) > 2 else None
-    table = stock.predict_df(long, future_df, target=targets, prediction_length=6, quantile_levels=LEVELS)
-    columns = {"predictions": "predictions", **{str(level): str(level) for level in LEVELS}}
-    result = {}
-    for target in targets:
-        rows = table[table["target_name"] == target].groupby("item_id", sort=False)
-        result[target] = {name: [group[column].tolist() for _, group in rows] for name, column in columns.items()}
-    return datasets.DatasetDict({name: datasets.Dataset.from_dict(values) for name, values in result.items()})
-
-
-def test_chronos_2_forecasts_covariates_and_several_targets_as_stock_predict_df_does(uncrossed, benchmark):
+def test_chronos_2_forecasts_as_its_wrapper_for_the_leaderboard_does(coupled, benchmark, monkeypatch):
+    """Eight items of one to three rows, in batches of five rows, and in one batch, as that of the leaderboard."""
     import fev
     from chronos import BaseChronosPipeline
 
-    rows = score_fev_tasks(benchmark[0], [str(uncrossed["chronos-2"])], Config())["chronos-2"]
-    stock = BaseChronosPipeline.from_pretrained(uncrossed["chronos-2"])
-    errors = []
+    stock, forecaster = BaseChronosPipeline.from_pretrained(coupled), Forecaster.load(str(coupled))
+    rows = {row["task_name"]: row for row in score_fev_tasks(benchmark[0], [str(coupled)], Config())["model"]}
+    errors = set()
     for task in fev.Benchmark.from_yaml(benchmark[0]).tasks:
-        windows = [window.get_input_data() for window in task.iter_windows()]
-        targets = TARGETS[task.task_name]
-        predictions = [stock_predictions(stock, past, future, targets) for past, future in windows]
-        errors.append(task.evaluation_summary(predictions, model_name="stock")["test_error"])
-    assert [row["test_error"] for row in rows] == pytest.approx(errors, rel=1e-4)
-    assert len({round(error, 3) for error in errors}) == 3
+        for batch_size in (5, 100):
+            monkeypatch.setattr("pipeline.evaluation.fev._LEADERBOARD_ROWS", batch_size)
+            expected, _ = stock.predict_fev(task, batch_size=batch_size, cross_learning=True)
+            windows = [window.get_input_data() for window in task.iter_windows()]
+            ours = [_forecast_window(task, forecaster, past, future, 64) for past, future in windows]
+            for window, predictions in zip(ours, expected, strict=True):
+                assert set(window) == set(TARGETS[task.task_name])
+                for target in window:
+                    for name in ("predictions", *map(str, LEVELS)):
+                        forecasts = np.array(window[target][name])
+                        np.testing.assert_allclose(forecasts, np.array(predictions[target][name]), rtol=1e-4)
+        summary = task.evaluation_summary(expected, model_name="stock")
+        for name in ("test_error", "WQL", "MASE", "WAPE"):
+            assert rows[task.task_name][name] == pytest.approx(summary[name], rel=1e-5)
+        alone, _ = stock.predict_fev(task, batch_size=100)
+        errors |= {summary["test_error"], task.evaluation_summary(alone, model_name="alone")["test_error"]}
+    assert len({round(error, 5) for error in errors}) == 6  # covariates, targets and other items have an effect
 
 
 def test_the_script_writes_a_file_for_each_model_that_a_leaderboard_takes(tiny, benchmark, tmp_path, run_script):

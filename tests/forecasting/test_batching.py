@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from pipeline.forecasting.batching import forecast_batches, split_batches
+from pipeline.core.batches import split_batches
+from pipeline.forecasting.batching import forecast_batches
 
 
 def test_batches_are_consecutive_and_the_last_is_smaller():

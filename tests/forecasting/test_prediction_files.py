@@ -74,18 +74,20 @@ def test_parts_of_another_request_are_removed(bolt, store, tmp_path):
         fill_some(parts, bolt, store, 2)
 
 
-def test_the_identity_differs_if_the_forecasts_may_differ(tiny, store, tmp_path):
-    identity = identity_of(str(tiny["bolt"]), store, Request(6, LEVELS), 0, "fp32")
+def test_the_identity_differs_if_the_forecasts_may_differ(tiny, bolt, store, tmp_path):
+    request = Request(6, LEVELS)
+    identity = identity_of(bolt, store, request, "fp32")
     assert json.loads(json.dumps(identity)) == identity
-    assert identity == identity_of(str(tiny["bolt"]), store, Request(6, LEVELS, batch_size=3), 0, "fp32")
+    assert identity == identity_of(bolt, store, Request(6, LEVELS, batch_size=3), "fp32")
     for other in (
-        identity_of(str(tiny["t5"]), store, Request(6, LEVELS), 0, "fp32"),
-        identity_of(str(tiny["bolt"]), store, Request(7, LEVELS), 0, "fp32"),
-        identity_of(str(tiny["bolt"]), store, Request(6, [0.5]), 0, "fp32"),
-        identity_of(str(tiny["bolt"]), store, Request(6, LEVELS, max_part_size=3), 0, "fp32"),
-        identity_of(str(tiny["bolt"]), store, Request(6, LEVELS), 1, "fp32"),
-        identity_of(str(tiny["bolt"]), store, Request(6, LEVELS), 0, "bf16"),
-        identity_of(str(tiny["bolt"]), open_source(long_frame(), tmp_path), Request(6, LEVELS), 0, "fp32"),
+        identity_of(Forecaster.load(str(tiny["t5"])), store, request, "fp32"),
+        identity_of(bolt, store, Request(7, LEVELS), "fp32"),
+        identity_of(bolt, store, Request(6, [0.5]), "fp32"),
+        identity_of(bolt, store, Request(6, LEVELS, max_part_size=3), "fp32"),
+        identity_of(Forecaster.load(str(tiny["bolt"]), seed=1), store, request, "fp32"),
+        identity_of(bolt.with_flip(True), store, request, "fp32"),
+        identity_of(bolt, store, request, "bf16"),
+        identity_of(bolt, open_source(long_frame(), tmp_path), request, "fp32"),
     ):
         assert other != identity
 

@@ -233,3 +233,11 @@ def test_the_base_of_a_trained_model_is_found_by_its_weights(tiny, tmp_path):
     assert find(tiny["t5"], "scratch:bolt-nano", weights) is None  # another base is in the folder now
     assert find(tmp_path / "gone", str(tiny["bolt"]), weights) == tiny["bolt"]
     assert find_base(tiny["bolt"]) is None
+
+
+def test_a_native_checkpoint_on_this_machine_is_used_where_it_is(tiny, tmp_path):
+    paths = PathsConfig(models_dir=str(tmp_path / "models"))
+    source = shutil.copytree(tiny["bolt"], tmp_path / "last_week")
+    assert provide_base(Config(base_model=BaseModelConfig(str(source)), paths=paths)).path == source
+    bare = edited_copy(tiny["bolt"], tmp_path / "bare", architectures=None)
+    assert provide_base(Config(base_model=BaseModelConfig(str(bare)), paths=paths)).path == tmp_path / "models" / "base"

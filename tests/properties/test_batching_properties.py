@@ -10,10 +10,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.core.batches import split_batches
 from pipeline.core.metrics import WQL_LEVELS
 from pipeline.data.arrow_store import store_from_arrays
 from pipeline.evaluation.backtest import ArrayWindows, backtest
-from pipeline.forecasting.batching import forecast_batches, split_batches
+from pipeline.forecasting.batching import forecast_batches
 from pipeline.forecasting.request import Request
 from pipeline.forecasting.tables import forecast_array, forecast_part, split_parts
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from support.series import long_frame
 
-from pipeline.config import Config, GeneralConfig, TrainingConfig
+from pipeline.config import Config, GeneralConfig, InferenceConfig, TrainingConfig
 from pipeline.data.arrow_store import store_from_arrays
 from pipeline.train_model import ChronosTrainer
 from pipeline.training.checkpointing import RunFolder
@@ -34,6 +34,7 @@ def short_config(device="cpu", **training):
     return Config(
         chronos=GeneralConfig(device=device),
         training=TrainingConfig(**{**SHORT, **fast, **training, "trainer": trainer}),
+        inference=InferenceConfig(flip=False),
     )
 
 

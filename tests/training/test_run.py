@@ -233,7 +233,7 @@ class InterruptedWindows:
 
     def __init__(self, windows, interrupt_at=None):
         self.read: list[int] = []
-        original = windows.batch
+        original = windows.grouped_batch
 
         def batch(indices):
             self.read += [int(index) for index in indices]
@@ -241,7 +241,7 @@ class InterruptedWindows:
                 raise KeyboardInterrupt
             return original(indices)
 
-        windows.batch = batch
+        windows.grouped_batch = batch
 
 
 def test_an_interrupted_run_reads_only_the_windows_that_it_has_not_trained_on(tiny, tmp_path):

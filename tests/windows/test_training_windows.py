@@ -1,6 +1,7 @@
 """Training windows of real series: a pure function of (seed, i), drawn as GluonTS draws them."""
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_each_window_is_at_one_position_of_the_training_steps(test_length):
 def test_training_validation_and_test_steps_are_disjoint():
     store = numbered_store()
     split = split_store(store, 0.3, 4, 3, test_length=5)
-    lengths = {"context_length": 12, "prediction_length": 4}
+    lengths: dict[str, Any] = {"context_length": 12, "prediction_length": 4}
     training = TrainingWindows([SeriesSampler(split, 3)], [1.0], **lengths, drop_prob=0.0, seed=0)
     trained = set().union(*map(known_values, training.batch(range(3000))))
     validation = ValidationWindows([split], **lengths, max_windows=10**6)

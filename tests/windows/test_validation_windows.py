@@ -1,5 +1,7 @@
 """Validation windows: whole horizons of the holdout with the history before each."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from support.windows import numbered_store
@@ -8,7 +10,7 @@ from pipeline.data.arrow_store import store_from_arrays
 from pipeline.windows.splits import split_store
 from pipeline.windows.validation_windows import ValidationWindows
 
-LENGTHS = {"context_length": 8, "prediction_length": 4}
+LENGTHS: dict[str, Any] = {"context_length": 8, "prediction_length": 4}
 
 
 @pytest.mark.parametrize("test_length", [0, 7])
