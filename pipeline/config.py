@@ -493,7 +493,7 @@ class ExportConfig:
     output_path: str | None = None
     """Folder of model.onnx and onnx.json. null is onnx in paths.models_dir."""
     int8: bool = False
-    """Store weights as 8-bit integers, in about a third of the size. docs/export.md shows the loss of accuracy."""
+    """Store weights as 8-bit integers, in less than a third of the size. docs/export.md shows the loss of accuracy."""
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def check_sources(key: str, sources: Any, entry: str) -> None:
             raise UserError(f"{key}: a query needs two keys, query and url; one is missing")
         if url is not None and has_password(url):
             raise UserError(f"{key}: the URL {redact(url)} has a password; {_CREDENTIALS}")
-        if isinstance(source, str) and source.startswith(("[", "{")) and not Path(source).exists():
+        if isinstance(source, str) and source.startswith(("[", "{")) and not os.path.exists(source):
             raise UserError(
                 f"{key} does not parse: {redact_text(source)}; write a path, {{query, url}}, {entry}, or a list of "
                 "these"

@@ -125,6 +125,10 @@ def _write_graph(checkpoint: Checkpoint, file: Path) -> None:
             verbose=False,
         )
         assert program is not None
+        for node in program.model.graph:  # they have paths of this machine
+            node.metadata_props.clear()
+            for value in node.outputs:
+                value.metadata_props.clear()
         program.save(file)
 
 

@@ -58,6 +58,8 @@ COMMANDS = {
     "train": TRAIN,
     "train lora": f"{TRAIN} --training.method=lora",
     "forecast": f"{FORECAST} --inference.output_path=predictions.csv",
+    "forecast flag": f"{FORECAST} --flag --inference.output_path=flags.csv",
+    "export": "--export.model_path=base --export.output_path=exported",
     "evaluate": f"{EVALUATE} --evaluation.report_path=reports",
     "generate": "--synthetic.generator=bank --synthetic.n_series=3 --synthetic.output_path=made --synthetic.length=600",
     "generate mixup": f"{MIXUP} --synthetic.generator=tsmixup --synthetic.n_series=3 --synthetic.output_path=made",
@@ -67,7 +69,8 @@ COMMANDS = {
 """Commands, with arguments that they accept."""
 READERS = {
     "training.dummy_data": ["generate dummy"], "training.lora": ["train lora"], "training": ["train"],
-    "synthetic.mixup": ["generate mixup"], "synthetic": ["generate"], "base_model": ["base"], "inference": ["forecast"],
+    "synthetic.mixup": ["generate mixup"], "synthetic": ["generate"], "base_model": ["base"],
+    "inference": ["forecast", "forecast flag"], "export": ["export"],
     "data": ["train", "forecast", "generate mixup"], "evaluation": ["evaluate"], "": ["train", "forecast", "evaluate"],
 }  # fmt: skip
 """Commands that read a key, by its beginning."""
@@ -149,7 +152,8 @@ def set_key(base: Path, key: str, values: list[Any], rng: random.Random, folder:
     (folder / "arguments.txt").write_text("\n".join(arguments), errors="backslashreplace")
     before, out, err, code = snapshot(), io.StringIO(), io.StringIO(), 0
     checked = mock.patch("pipeline.evaluation.evaluate.score_models", side_effect=Passed)
-    with checked, mock.patch("sys.argv", [command, *arguments]), redirect_stdout(out), redirect_stderr(err):
+    exported = mock.patch("pipeline.models.export._write_graph", side_effect=Passed)
+    with checked, exported, mock.patch("sys.argv", [command, *arguments]), redirect_stdout(out), redirect_stderr(err):
         try:
             main(command.split()[0])
         except Passed:

@@ -27,7 +27,7 @@ from typing import Any
 
 from common import parse_arguments, report
 
-MODULES = ("evaluation.evaluate", "forecasting.forecaster", "training.fit", "training.run")
+MODULES = ("evaluation.evaluate", "forecasting.forecaster", "models.onnx_graphs", "training.fit", "training.run")
 _WRITES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree"}
 _SECONDS_TO_END = 5
 _COLUMNS = ["--target=sales", "--id=store", "--time=date"]
@@ -40,10 +40,20 @@ COMMANDS = {
         *(f"--training.{key}={value}" for key, value in _TRAINING.items()),
     ],
     "forecast": ["sales.csv", "--model=base", "--horizon=8", "--output=out.csv", "--plot=out.png", *_COLUMNS],
+    "export": ["base", "--output=exported"],
     "evaluate": ["sales.csv", "--models=base", "--horizon=8", "--output=reports", *_COLUMNS],
 }  # fmt: skip
 """Arguments of each command. Files are in the current folder."""
-_SAME = ("*.arrow", "*.safetensors", "*/config.json", "out.csv", "scores_by_*.csv", "forecasts.parquet", "*_info.json")
+_SAME = (
+    "*.arrow",
+    "*.onnx",
+    "*.safetensors",
+    "*/config.json",
+    "out.csv",
+    "scores_by_*.csv",
+    "forecasts.parquet",
+    "*_info.json",
+)
 """Patterns of the files whose content does not depend on the time."""
 
 
