@@ -137,6 +137,7 @@ COMMANDS: dict[str, Command] = {
             _TARGET,
             _ID,
             _TIME,
+            Option("engine", "inference.engine", "torch|onnx", "library that computes the forecasts"),
             Option("plot", "inference.plot_path", "PNG", "picture of the first forecasts"),
             Option("output", "inference.output_path", "FILE", "file of the forecasts: .parquet, .csv, .jsonl or .xlsx"),
         ),
