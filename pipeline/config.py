@@ -31,7 +31,7 @@ FLOAT32_MAX = 3.4e38
 """Series are stored as float32, whose largest number is a little above this."""
 DEFAULT_HORIZON = 48
 """Steps to forecast if neither the configuration nor the model says how many."""
-MAX_MIXTURE = 1_000
+_MAX_MIXTURE = 1_000
 """Maximum of synthetic.mixup.max_series: every window takes as many segments."""
 
 _MIN_WIDTH = 32
@@ -259,8 +259,8 @@ class MixupConfig:
     """Maximum steps of a mixture."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_series <= MAX_MIXTURE:
-            raise UserError(f"synthetic.mixup.max_series must be from 1 to {MAX_MIXTURE:,}, got {self.max_series}")
+        if not 1 <= self.max_series <= _MAX_MIXTURE:
+            raise UserError(f"synthetic.mixup.max_series must be from 1 to {_MAX_MIXTURE:,}, got {self.max_series}")
         check_above("synthetic.mixup.alpha", self.alpha, 0)
         check_at_least("synthetic.mixup.min_length", self.min_length, 2)
         check_at_least("synthetic.mixup.max_length", self.max_length, self.min_length)

@@ -154,6 +154,8 @@ def test_no_command_writes_or_prints_a_secret(world, hub, database):
     for suffix in ("parquet", "csv", "jsonl", "xlsx"):
         keys = {"inference.data_path": world.signed, "inference.output_path": f"out/forecasts.{suffix}"}
         world.run("forecast", 0, **keys)
+    world.run("forecast", 0, "--flag", **{**keys, "inference.output_path": "out/flags.csv"})
+    world.run("export", 0)
     world.run("evaluate", 0, **{"evaluation.data_path": world.signed, "evaluation.baselines": "[]"})
     if find_spec("fev"):
         world.run("evaluate", 0, **{"evaluation.fev_tasks": f"{world.address}/tasks.yaml?{world.query}"})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -157,7 +158,7 @@ def _seen(identity: str) -> dict[str, int]:
 
 
 @dataclass(frozen=True)
-class PartitionFunction:
+class PartitionFunction(ABC):
     """A function of one partition, for `mapInArrow` and `applyInArrow` of Spark and `map_batches` of Ray.
 
     It takes and returns a pyarrow Table, or an iterator of the record batches of one partition. It can be pickled.
@@ -208,9 +209,9 @@ class PartitionFunction:
                     "with batch_size=None. For other data, make a new function"
                 )
 
+    @abstractmethod
     def apply(self, store: Store) -> pa.Table:
         """Return the result for the series of a partition."""
-        raise NotImplementedError
 
 
 def _series(store: Store) -> Iterator[Series]:

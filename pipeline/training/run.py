@@ -199,7 +199,8 @@ def _choose_flip(
     trainer.flip = True
     scores, flipped = trainer.score(model)
     gain = 1 - scores[metric] / winner.scores[metric] if winner.scores[metric] else 0.0
-    logger.info("flip: %s %.1f%% lower on the validation windows", metric.upper(), 100 * gain)
+    values = metric.upper(), scores[metric], winner.scores[metric]
+    logger.info("%s with flip: %.4f, without: %.4f (inference.flip)", *values)
     if gain >= MIN_FLIP_GAIN:
         return flipped
     trainer.flip, trainer.drawn = False, drawn
