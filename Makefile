@@ -6,7 +6,7 @@
 # make lint               black, isort, flake8 and mypy
 # make docs               the documentation as a site: build/site/index.html
 # make format             let black and isort rewrite the code
-# make pretrain           train the model in the package again: two hours on two cores; continues where it was stopped
+# make pretrain           train builtin:chronos2-synth again; hours on two cores; continues where it was stopped
 
 PYTHON ?= python3
 HORIZON ?= 48
@@ -52,8 +52,9 @@ endif
 
 pretrain: .venv/installed
 	test -d data/pretrain/random || $(BIN)/python scripts/base_model.py --config config/pretrain.yaml
-	test -f data/pretrain/trained/training_info.json || $(BIN)/python scripts/train.py --config config/pretrain.yaml
-	$(BIN)/python tools/publish_builtin.py bolt-synth data/pretrain/trained
+	test -f data/pretrain/constant/training_info.json || $(BIN)/python scripts/train.py --config config/pretrain.yaml
+	test -f data/pretrain/trained/training_info.json || $(BIN)/python scripts/train.py --config config/pretrain_decay.yaml
+	$(BIN)/python tools/publish_builtin.py chronos2-synth data/pretrain/trained
 
 test: lint
 	$(BIN)/python -m pytest -m ""

@@ -128,8 +128,8 @@ class DataConfig:
     train: Source | list[WeightedSource | SqlSource | str] | None = None
     """Training series: a CSV, Excel, Parquet, JSON Lines, Arrow or Feather file, a folder of them, a GluonTS or
     datasets folder, or a Hub name; an s3://, gs://, https:// or hf:// URL of a file, folder or glob; {query, url} for
-    the result of a SQL query; synthetic:bank or synthetic:PRIOR for series generated while training; or a list of
-    these or {path, weight}. null is the generated dummy data."""
+    the result of a SQL query; synthetic:bank, synthetic:PRIOR or synthetic:panels (with covariates, for Chronos-2) for
+    series generated while training; or a list of these or {path, weight}. null is the generated dummy data."""
     mixup: bool = False
     """Train on weighted sums of up to three series (TSMixup) instead of the series themselves; settings in
     synthetic.mixup."""

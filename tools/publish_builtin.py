@@ -1,6 +1,6 @@
 """Copy a pretrained checkpoint into the package, with a model card and a reference forecast.
 
-python tools/publish_builtin.py bolt-synth data/pretrain/trained
+python tools/publish_builtin.py chronos2-synth data/pretrain/trained
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,11 +19,14 @@ from pipeline.core.metrics import WQL_LEVELS
 from pipeline.core.tables import markdown_table
 from pipeline.forecasting.forecaster import Forecaster
 from pipeline.models.builtin import BUILTIN
-from pipeline.models.checkpoint import TRAINING_INFO, read_checkpoint
+from pipeline.models.checkpoint import TRAINING_INFO, model_horizon, read_checkpoint
 
-MAX_BYTES = 10_000_000
+MAX_BYTES = 12_000_000
 """Maximum size of the weights: the repository and every installed package carry them."""
-FORECAST_FILE = "forecast.json"
+SYNTHETIC_SOURCES = ("synthetic:bank", "synthetic:panels")
+"""Values of data.train without real series."""
+FORECAST_FILE, EARLIER_INFO = "forecast.json", "earlier_training_info.json"
+_FAMILY_NAMES = {"bolt": "Chronos-Bolt", "chronos-2": "Chronos-2"}
 _HORIZON = 24
 """Steps of the reference forecast: one season of its context."""
 _CHECKPOINT_FILES = ("config.json", "model.safetensors", TRAINING_INFO)
@@ -31,18 +35,30 @@ _CHECKPOINT_FILES = ("config.json", "model.safetensors", TRAINING_INFO)
 def publish(checkpoint: Path, name: str, parent: Path) -> Path:
     """Write a checkpoint to `parent / name` with a model card and a reference forecast, and return the folder.
 
+    If its base was trained too, the training_info.json of the base comes along as `EARLIER_INFO`.
+
     Raises:
-        UserError: the weights are larger than 10 MB, or the model was trained on series that are not synthetic.
+        UserError: the weights are larger than 12 MB, or the model was trained on series that are not synthetic.
     """
-    data = read_json(checkpoint / TRAINING_INFO)["config"]["data"]["train"]
-    if data != "synthetic:bank":
-        raise UserError(
-            f"{checkpoint} was trained with data.train {data}. Train a model for the package on synthetic:bank only"
-        )
     read_checkpoint(checkpoint)
+    infos = {TRAINING_INFO: read_json(checkpoint / TRAINING_INFO)}
+    earlier = next(
+        filter(Path.is_file, (checkpoint / EARLIER_INFO, _base_folder(infos[TRAINING_INFO]) / TRAINING_INFO)), None
+    )
+    if earlier:
+        infos[EARLIER_INFO] = read_json(earlier)
+    for info in infos.values():
+        data = info["config"]["data"]["train"]
+        if data not in SYNTHETIC_SOURCES:
+            raise UserError(
+                f"{checkpoint} was trained with data.train {data}. Train a model for the package on "
+                f"{' or '.join(SYNTHETIC_SOURCES)} only"
+            )
     with atomic_folder(parent / name) as folder:
         for file in _CHECKPOINT_FILES:
             shutil.copyfile(checkpoint / file, folder / file)
+        if earlier:
+            shutil.copyfile(earlier, folder / EARLIER_INFO)
         size = (folder / "model.safetensors").stat().st_size
         if size > MAX_BYTES:
             raise UserError(
@@ -68,26 +84,40 @@ def card_rows(folder: Path) -> dict[str, str]:
 
     model = read_model(folder)
     chronos, info = model.config.chronos_config, read_json(folder / TRAINING_INFO)
-    batch = info["config"]["training"]["batch_size"]
+    parts = [read_json(folder / name) for name in (EARLIER_INFO, TRAINING_INFO) if (folder / name).is_file()]
     return {
         "SHA-256 of model.safetensors": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(),
         "parameters": f"{sum(parameter.numel() for parameter in model.parameters()):,}",
         "d_model, d_ff, layers, heads": ", ".join(
             str(getattr(model.config, key)) for key in ("d_model", "d_ff", "num_layers", "num_heads")
         ),
-        "context, horizon": f"{chronos['context_length']}, {chronos['prediction_length']}",
+        "context, horizon": f"{chronos['context_length']}, {model_horizon(model.config.to_dict())}",
         "quantile levels": ", ".join(map(str, chronos["quantiles"])),
-        "training steps": f"{info['steps']:,} of {batch} windows, {info['steps'] * batch:,} windows in total",
-        "learning rate": f"{info['learning_rate']:g}, linearly to 0",
+        "training steps": ", then ".join(map(_describe_steps, parts)),
         "selection": info["verdict"],
     }
 
 
+def _base_folder(info: dict[str, Any]) -> Path:
+    return Path(info["config"]["base_model"]["output_path"])
+
+
+def _describe_steps(info: dict[str, Any]) -> str:
+    """Return the steps, windows and learning rate of a training."""
+    steps, training = info["steps"], info["config"]["training"]
+    is_constant = training["trainer"].get("lr_scheduler_type") == "constant_with_warmup"
+    return (
+        f"{steps:,} of {training['batch_size']} windows ({steps * training['batch_size']:,} windows) at a learning "
+        f"rate of {info['learning_rate']:g}{'' if is_constant else ', linearly to 0'}"
+    )
+
+
 def _card(name: str, folder: Path) -> str:
+    family = _FAMILY_NAMES[read_checkpoint(folder).family]
     rows = [{"": key, "value": value} for key, value in card_rows(folder).items()]
     return (
         "---\nlicense: apache-2.0\nlibrary_name: chronos-forecasting\npipeline_tag: time-series-forecasting\n---\n\n"
-        f"# {BUILTIN}{name}\n\nA Chronos-Bolt model, trained from random weights by this project (`make pretrain`).\n"
+        f"# {BUILTIN}{name}\n\nA {family} model, trained from random weights by this project (`make pretrain`).\n"
         "All of its training series come from the synthetic [data bank](../../../../docs/synthetic-data.md); none is "
         "real.\n"
         "It is small enough for the repository, and serves as a base model if the Hub cannot be reached.\n\n"

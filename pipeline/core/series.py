@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+TARGET, PAST, KNOWN = range(3)
+"""Roles of rows: forecast, covariate up to the present, covariate known in the horizon too."""
+
 
 @dataclass(frozen=True)
 class Variates:
@@ -33,6 +36,11 @@ class Variates:
     def names_by_role(self) -> tuple[tuple[str, ...], ...]:
         """Names of the targets, of the past covariates, and of the known covariates."""
         return self.targets, self.past, self.known
+
+    @property
+    def roles(self) -> np.ndarray:
+        """Role of each row: TARGET, PAST or KNOWN, int64, [n_variates]."""
+        return np.repeat((TARGET, PAST, KNOWN), [*map(len, self.names_by_role)])
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ def encode_categories(past: np.ndarray, future: np.ndarray, variates: Variates) 
         n_slots = len(categories) + 2  # one for a missing category, one for an unknown one
         past_slots, future_slots = _slots(past[:, row], len(categories)), _slots(future[:, row], len(categories))
         if len(variates.targets) == 1:
-            table = _smoothed_means(past_slots, past[:, 0], n_slots)
+            table = smoothed_means(past_slots, past[:, 0], n_slots)
         else:
             alphabetical = np.argsort(np.argsort(np.array(categories)))
             table = np.tile([*alphabetical, len(categories), np.nan], (len(past), 1))
@@ -49,8 +49,15 @@ def _slots(codes: np.ndarray, n_categories: int) -> np.ndarray:
     return np.where(filled < 0, n_categories + 1, filled)
 
 
-def _smoothed_means(slots: np.ndarray, target: np.ndarray, n_slots: int) -> np.ndarray:
-    """Return the smoothed mean target of each slot: [n, n_slots]."""
+def smoothed_means(slots: np.ndarray, target: np.ndarray, n_slots: int) -> np.ndarray:
+    """Return the smoothed mean of the target [n, length] at the steps of each slot, see `encode_categories`.
+
+    Args:
+        slots: int64, [n, length], below `n_slots`.
+
+    Returns:
+        [n, n_slots].
+    """
     n = len(slots)
     known = np.isfinite(target)
     values, weights = np.where(known, target, 0.0).ravel(), known.ravel().astype(np.float64)

@@ -12,19 +12,18 @@ A panel has the same number of rows for every key, and its own structure. Every 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import ndtr
 
+from pipeline.core.series import KNOWN, PAST, TARGET
 from pipeline.synthetic.bank import Bank
 from pipeline.synthetic.components import autoregress, draw_events
 from pipeline.synthetic.draws import Draws, hash_words
 from pipeline.synthetic.ranges import Share
 
-TARGET, PAST, KNOWN = range(3)
-"""Roles of rows: forecast, covariate up to the present, covariate known in the horizon too."""
 _MAX_LAG = 64
 """Maximum lag of a factor or a driver in steps: more than two days of hours."""
 _MAX_LEAD = 8
@@ -35,6 +34,13 @@ _DRIVER_WEIGHTS = np.array([5, 2, 2, 1])
 """Weights of the kinds of drivers, set by hand: most covariates of public data sets are numbers."""
 _LINEAR, _THRESHOLD, _STEP, _COMFORT, _SATURATING = range(5)
 _RESPONSE_WEIGHTS = np.array([4, 2, 1, 2, 1])
+
+
+@dataclass(frozen=True)
+class PanelBank:
+    """A bank whose series are drawn alone and as panels."""
+
+    bank: Bank
 
 
 class Panels(NamedTuple):
@@ -80,34 +86,44 @@ def draw_panels(
     shape, row_lengths = (len(keys), n_variates), np.repeat(lengths.astype(np.int64), n_variates)[:, None]
     # Steps before and after the series, for lags and leads.
     past, ahead = min(_MAX_LAG, width // 2), min(_MAX_LEAD, width // 8)
-    full_width, row_steps = width + past + ahead, row_lengths + past + ahead
-    sources = replace(bank, probabilities={})
-    # The last series are the factors of the panels; one call of the bank is faster than two.
-    series_keys = np.concatenate([rows.fork().keys, draws.fork().keys])
-    series_steps = np.concatenate([row_steps, row_steps[::n_variates]])
-    series = _standardize(sources.draw(series_keys, series_steps[:, 0], full_width), series_steps)
-    own, factor = np.split(series, [len(rows)])
+    full_width = width + past + ahead
 
     roles = _draw_roles(draws, n_variates)
     role = roles.reshape(-1, 1)
     is_driver = (role == KNOWN) | ((role == PAST) & rows.chance(0.6))
-    related = _relate(draws, rows, factor, own, shared, past)[:, past : past + width]
-    drivers, n_categories, responses = _draw_drivers(rows, own)
+    kind = np.where(is_driver, rows.choice(np.arange(4), _DRIVER_WEIGHTS), _NUMBER)
+    own, factor, share = _draw_series(
+        bank, draws, rows, is_driver, kind, row_lengths + past + ahead, full_width, shared
+    )
 
+    drivers = np.flatnonzero(is_driver)
+    series, n_categories = np.empty_like(own), np.zeros_like(role)
+    responses = np.zeros_like(own)
+    stream = rows.fork()
+    series[drivers], n_categories[drivers], responses[drivers] = _draw_drivers(
+        Draws(stream.keys[drivers]), own[drivers], kind[drivers]
+    )
     acts = is_driver & rows.chance(acting)
-    lag = np.where(rows.chance(0.4), np.floor(rows.log_uniform(1, past + 1)), 0)
+    lag = _draw_lags(rows, past)
     lag = np.where((role == KNOWN) & rows.chance(0.15), -np.floor(rows.uniform(0, ahead + 1)), lag)
-    lagged = _standardize(_shift(responses, lag, past)[:, :width], row_lengths)
+    acting_rows = np.flatnonzero(acts)
+    lagged = np.zeros((len(rows), width), np.float32)
+    lagged[acting_rows] = _standardize(
+        _shift(responses[acting_rows], lag[acting_rows], past)[:, :width], row_lengths[acting_rows]
+    )
     weights = (rows.normal(n_variates) * (role == TARGET)).reshape(*shape, n_variates) * acts.reshape(*shape)[:, None]
     weights /= np.maximum(np.sqrt(np.square(weights).sum(axis=2, keepdims=True)), 1e-9)
     effect = np.matmul(weights.astype(np.float32), lagged.reshape(*shape, width)).reshape(-1, width)
-    share = np.repeat(draws.uniform(*explained), n_variates, axis=0) * np.any(weights, axis=2).reshape(-1, 1)
-    values = np.sqrt(1 - share) * related + np.sqrt(share) * effect
+    effect_share = np.repeat(draws.uniform(*explained), n_variates, axis=0) * np.any(weights, axis=2).reshape(-1, 1)
     size = np.repeat(draws.chance(0.25) * draws.log_uniform(0.2, 1), n_variates, axis=0)
-    values = np.where(size > 0, np.exp((size * values).clip(-8, 8)), values)
 
-    values = np.where(is_driver, drivers[:, past : past + width], values).astype(np.float32)
-    n_categories = np.where(is_driver, n_categories, 0)
+    values = series[:, past : past + width]
+    others, lag, sign = np.flatnonzero(~is_driver), _draw_lags(rows, past), np.where(rows.chance(0.85), 1, -1)
+    related = np.sqrt(1 - share[others]) * own[others, past : past + width]
+    related += (sign * np.sqrt(share))[others] * _shift(factor[others // n_variates], lag[others], past)[:, :width]
+    related = np.sqrt(1 - effect_share[others]) * related + np.sqrt(effect_share[others]) * effect[others]
+    values[others] = np.where(size[others] > 0, np.exp((size[others] * related).clip(-8, 8)), related)
+
     observed = np.flatnonzero(n_categories[:, 0] == 0)
     values[observed] = bank.observe(Draws(rows.fork().keys[observed]), values[observed], row_lengths[observed])
     return Panels(values.reshape(*shape, width), roles, n_categories.reshape(shape), acts.reshape(shape))
@@ -123,64 +139,101 @@ def _draw_roles(draws: Draws, n_variates: int) -> np.ndarray:
     return np.where(position < n_targets, TARGET, np.where(position >= n_variates - n_known, KNOWN, PAST))
 
 
-def _relate(draws: Draws, rows: Draws, factor: np.ndarray, own: np.ndarray, shared: Share, past: int) -> np.ndarray:
-    """Return sums of a lagged factor of the panel and a series of the row, of variance 1: [n x n_variates, width].
+def _draw_series(
+    bank: Bank,
+    draws: Draws,
+    rows: Draws,
+    is_driver: np.ndarray,
+    kind: np.ndarray,
+    lengths: np.ndarray,
+    width: int,
+    shared: Share,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw a series for each row, a factor for each panel, and the share of the variance that is the factor's.
 
     Args:
         draws, rows: random numbers of the panels and of their rows.
-        factor: standardized, [n, width]; a third becomes a random walk.
-        own: standardized, [n x n_variates, width]; some become autoregressive noise.
-        past: maximum lag.
+        is_driver, kind: bool and int64, [n_rows, 1].
+        lengths: steps of each row, [n_rows, 1].
+        width: columns of the series.
+
+    Returns:
+        Standardized series of the bank or noise, float32 [n_rows, width]; those of the bank or random walks, float32
+        [n, width]; and [n_rows, 1].
     """
     n_variates = len(rows) // len(draws)
-    walk = np.cumsum(draws.white(factor.shape[1]), axis=1)
-    is_walk = draws.chance(1 / 3)
-    factor = np.where(is_walk, _standardize(walk, np.full((len(draws), 1), walk.shape[1])), factor)
+    is_related, is_walk = draws.chance(2 / 3), draws.chance(1 / 3)
+    share = np.repeat(is_related * draws.uniform(*shared), n_variates, axis=0)
     is_stationary = np.repeat(draws.chance(np.where(is_walk, 0.6, 0.2)), n_variates, axis=0)
-    own = np.where(is_stationary, autoregress(rows.white(own.shape[1]), rows.uniform(0, 0.95)), own)
-    lag = np.where(rows.chance(0.4), np.floor(rows.log_uniform(1, past + 1)), 0)
-    share = np.repeat(draws.chance(2 / 3) * draws.uniform(*shared), n_variates, axis=0)
-    sign = np.where(rows.chance(0.85), 1, -1)
-    lagged = _shift(np.repeat(factor, n_variates, axis=0), lag, past)
-    values = np.sqrt(1 - share) * own
-    values[:, past : past + lagged.shape[1]] += sign * np.sqrt(share) * lagged
-    return values
+    is_noise = np.where(is_driver, rows.chance(0.5), is_stationary)
+    # The last series are the factors of the panels; one call of the bank is faster than two.
+    streams = np.concatenate([rows.fork().keys, draws.fork().keys])
+    from_bank = np.concatenate([~is_noise & (kind == _NUMBER), is_related & ~is_walk])
+    steps = np.concatenate([lengths, lengths[::n_variates]])
+    series = np.zeros((len(streams), width), np.float32)
+    chosen = np.flatnonzero(from_bank)
+    series[chosen] = replace(bank, probabilities={}).draw(streams[chosen], steps[chosen, 0], width)
+    noise = np.flatnonzero(is_noise & (kind == _NUMBER))
+    persistence = rows.uniform(0, 0.95)[noise]
+    series[noise] = autoregress(Draws(streams[noise]).white(width), persistence)
+    walks = len(rows) + np.flatnonzero(is_related & is_walk)
+    series[walks] = np.cumsum(Draws(streams[walks]).white(width), axis=1)
+    own, factor = np.split(_standardize(series, steps), [len(rows)])
+    return own, factor, share
 
 
-def _draw_drivers(rows: Draws, own: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _draw_lags(rows: Draws, maximum: int) -> np.ndarray:
+    """Draw lags in steps, 0 for most rows: float64, [n, 1]."""
+    return np.where(rows.chance(0.4), np.floor(rows.log_uniform(1, maximum + 1)), 0)
+
+
+def _draw_drivers(rows: Draws, own: np.ndarray, kind: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw covariates, their numbers of categories (0 for numbers) and the responses of the targets to them.
+
+    Args:
+        own: standardized, [n, width]: the covariates that are numbers.
 
     Returns:
         float32 [n, width], int64 [n, 1], float32 [n, width]
     """
-    column = np.arange(own.shape[1])
-    kind = rows.choice(np.arange(4), _DRIVER_WEIGHTS)
-    weather = autoregress(rows.white(own.shape[1]), rows.uniform(0, 0.99))
-    number = np.where(rows.chance(0.5), weather, own)
+    values, responses, n_categories = own.copy(), np.empty_like(own), np.zeros((len(rows), 1), np.int64)
+    bend, form = rows.uniform(-1, 1), rows.choice(np.arange(5), _RESPONSE_WEIGHTS)
+    streams = rows.fork()
+    numbers, events = np.flatnonzero(kind == _NUMBER), np.flatnonzero(kind != _NUMBER)
+    responses[numbers] = _respond(own[numbers], bend[numbers], form[numbers])
+    values[events], n_categories[events], responses[events] = _draw_events(
+        Draws(streams.keys[events]), own.shape[1], kind[events]
+    )
+    return values, n_categories, responses
 
+
+def _respond(number: np.ndarray, bend: np.ndarray, form: np.ndarray) -> np.ndarray:
+    """Return the responses to numbers [n, width], each of a form [n, 1] with a threshold [n, 1]."""
+    return np.select(
+        [form == _LINEAR, form == _THRESHOLD, form == _STEP, form == _COMFORT],
+        [number, np.maximum(number - bend, 0), number > bend, np.abs(number - bend)],
+        np.tanh(2 * number),
+    )
+
+
+def _draw_events(rows: Draws, width: int, kind: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw categories, promotions and holidays: what `_draw_drivers` returns."""
+    column = np.arange(width)
     # A new category or promotion begins at random steps; `drawn` is a normal number for each.
     n_steps = rows.integers(1, 14)
     rate = rows.log_uniform(0.005, 0.5)
-    is_start = draw_events(rows, np.where(kind == _PROMOTION, np.minimum(rate, 0.3 / n_steps), rate), own.shape[1])
+    is_start = draw_events(rows, np.where(kind == _PROMOTION, np.minimum(rate, 0.3 / n_steps), rate), width)
     start = np.maximum.accumulate(np.where(is_start, column, 0), axis=1)
-    drawn = np.take_along_axis(rows.white(own.shape[1]), start, axis=1)
+    drawn = np.take_along_axis(rows.white(width), start, axis=1)
     n_categories = rows.integers(2, _MAX_CATEGORIES)
     cycle = (column + rows.integers(0, 1000)) // rows.integers(1, 48) % n_categories
     category = np.where(rows.chance(0.3), cycle, np.floor(ndtr(drawn) * n_categories)).clip(max=n_categories - 1)
     promotion = (column - start < n_steps) * np.where(rows.chance(0.6), 1, 0.3 + np.abs(drawn))
     holiday = (column + rows.integers(0, 1000)) % np.floor(rows.log_uniform(7, 400)) < rows.integers(1, 3)
-
-    bend = rows.uniform(-1, 1)
-    form = rows.choice(np.arange(5), _RESPONSE_WEIGHTS)
-    response = np.select(
-        [form == _LINEAR, form == _THRESHOLD, form == _STEP, form == _COMFORT],
-        [number, np.maximum(number - bend, 0), number > bend, np.abs(number - bend)],
-        np.tanh(2 * number),
-    )
     levels = np.take_along_axis(rows.normal(_MAX_CATEGORIES), category.astype(np.int64), axis=1)
-    kinds = [kind == _NUMBER, kind == _CATEGORY, kind == _PROMOTION]
-    values = np.select(kinds, [number, category, promotion], holiday).astype(np.float32)
-    responses = np.select(kinds, [response, levels, promotion], holiday).astype(np.float32)
+    kinds = [kind == _CATEGORY, kind == _PROMOTION]
+    values = np.select(kinds, [category, promotion], holiday).astype(np.float32)
+    responses = np.select(kinds, [levels, promotion], holiday).astype(np.float32)
     return values, np.where(kind == _CATEGORY, n_categories, 0), responses
 
 

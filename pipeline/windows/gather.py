@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,19 @@ MAX_DEVIATIONS = 100.0
 Set by hand: a lower limit excludes real peaks, a higher one lets a single window outweigh a whole batch in a scaled
 loss.
 """
+
+
+class Batch(NamedTuple):
+    """Windows in rows, one row per variate."""
+
+    context: np.ndarray
+    """Up to the forecast start, float32, [n_rows, at most context_length]; NaN is missing."""
+    target: np.ndarray
+    """From the forecast start on, float32, [n_rows, at most prediction_length]; that of a covariate is its future."""
+    groups: np.ndarray | None = None
+    """Number of the group of each window, int64, [n_windows]; None if each window is forecast alone."""
+    roles: np.ndarray | None = None
+    """TARGET, PAST or KNOWN for each window if windows are rows of panels, int64, [n_windows]; else None."""
 
 
 def store_windows(

@@ -12,9 +12,10 @@ import torch
 from chronos import ChronosConfig
 from torch.utils.data import Dataset
 
-from pipeline.core.series import UNIVARIATE, Variates
+from pipeline.core.series import KNOWN, TARGET, UNIVARIATE, Variates
 from pipeline.data.covariates import encode_categories
 from pipeline.models.checkpoint import Family
+from pipeline.windows.gather import Batch
 from pipeline.windows.tokenizer import Tokenizer
 
 LABELS: dict[Family, str] = {"t5": "labels", "gpt2": "labels", "bolt": "target", "chronos-2": "future_target"}
@@ -30,11 +31,8 @@ InputFunction = Callable[[torch.Tensor, torch.Tensor], Inputs]
 class Windows(Protocol):
     """Windows with random access by batches."""
 
-    def grouped_batch(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Return context [n, at most context_length] and target [n, prediction_length], float32, a row per variate.
-
-        The third value is the number of the group of each window, int64, [n_windows], or None without groups.
-        """
+    def grouped_batch(self, indices: Sequence[int]) -> Batch:
+        """Return the windows with the given indices."""
 
 
 class WindowDataset(Dataset):
@@ -52,11 +50,14 @@ class WindowDataset(Dataset):
         return self.__getitems__([index])
 
     def __getitems__(self, indices: Sequence[int]) -> Inputs:
-        context, target, groups = self.windows.grouped_batch(indices)
+        context, target, groups, roles = self.windows.grouped_batch(indices)
         inputs = self.to_inputs(torch.from_numpy(context), torch.from_numpy(target))
-        if groups is not None:  # only of Chronos-2
+        # Only Chronos-2 takes groups and covariates.
+        if groups is not None:
             ids = np.unique(groups, return_inverse=True)[1].repeat(len(context) // len(groups))
             inputs["group_ids"] = torch.from_numpy(ids)
+        if roles is not None:
+            inputs |= _split_roles(target, roles)
         return inputs
 
 
@@ -82,7 +83,7 @@ def input_function(
             assert prediction_length <= chronos_config["prediction_length"]
             return _bolt_inputs
         case "chronos-2":
-            return partial(_chronos_2_inputs, -(-prediction_length // chronos_config["output_patch_size"]), variates)
+            return partial(_chronos_2_inputs, chronos_config["output_patch_size"], variates)
 
 
 def pad_contexts(context_length: int, to_inputs: InputFunction) -> InputFunction:
@@ -145,27 +146,34 @@ def _bolt_inputs(context: torch.Tensor, target: torch.Tensor) -> Inputs:
     return {"context": context, "target": target}
 
 
-def _chronos_2_inputs(
-    num_output_patches: int, variates: Variates, context: torch.Tensor, target: torch.Tensor
-) -> Inputs:
+def _chronos_2_inputs(patch_size: int, variates: Variates, context: torch.Tensor, target: torch.Tensor) -> Inputs:
     """Return `context` [n, c], `future_target` [n, prediction_length] and the number of patches that covers it.
 
     For several variates also `future_covariates` [n, prediction_length], NaN if unknown, and `group_ids` [n], the
     index of each row's window.
     """
-    inputs: Inputs = {"context": context, "future_target": target, "num_output_patches": num_output_patches}
+    inputs: Inputs = {
+        "context": context,
+        "future_target": target,
+        "num_output_patches": -(-target.shape[1] // patch_size),
+    }
     if len(variates) == 1:
         return inputs
-    n_rows, n_targets, n_known = len(variates), len(variates.targets), len(variates.known)
+    n_rows = len(variates)
     past, future = (part.numpy().reshape(-1, n_rows, part.shape[1]) for part in (context, target))
     past, covariates = encode_categories(past, future, variates)
-    covariates = np.where(np.arange(n_rows)[:, None] < n_rows - n_known, np.nan, covariates).astype(np.float32)
-    future_target = np.where(np.arange(n_rows)[:, None] < n_targets, future, np.nan).astype(np.float32)
     return inputs | {
         "context": torch.from_numpy(past.reshape(-1, past.shape[2])),
-        "future_target": torch.from_numpy(future_target.reshape(-1, target.shape[1])),
-        "future_covariates": torch.from_numpy(covariates.reshape(-1, target.shape[1])),
         "group_ids": torch.arange(len(past)).repeat_interleave(n_rows),
+        **_split_roles(covariates.reshape(target.shape), np.tile(variates.roles, len(past))),
+    }
+
+
+def _split_roles(future: np.ndarray, roles: np.ndarray) -> Inputs:
+    """Return `future_target` and `future_covariates`, [n_rows, prediction_length]: NaN in rows of another role."""
+    return {
+        name: torch.from_numpy(np.where(roles[:, None] == role, future, np.nan).astype(np.float32))
+        for name, role in (("future_target", TARGET), ("future_covariates", KNOWN))
     }
 
 

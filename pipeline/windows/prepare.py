@@ -16,7 +16,15 @@ from pipeline.data.arrow_store import Store
 from pipeline.models.checkpoint import Family
 from pipeline.synthetic.bank import Bank
 from pipeline.synthetic.mixup import Mixup
-from pipeline.windows.samplers import GroupSampler, MixupSampler, Sampler, SeriesSampler, SyntheticSampler
+from pipeline.synthetic.panels import PanelBank
+from pipeline.windows.samplers import (
+    GroupSampler,
+    MixupSampler,
+    PanelSampler,
+    Sampler,
+    SeriesSampler,
+    SyntheticSampler,
+)
 from pipeline.windows.splits import Split, split_store, training_pool
 from pipeline.windows.training_sets import TrainingSet
 from pipeline.windows.training_windows import TrainingWindows
@@ -153,6 +161,11 @@ def _check_variates(sets: Sequence[TrainingSet], config: Config, family: Family)
     if _together(sets, config) and family != "chronos-2":
         key = "inference.cross_learning" if config.inference.cross_learning else "data.group_column"
         raise UserError(f"{key}: a {family} model forecasts each series alone; leave it out, or choose another base")
+    if any(isinstance(entry.series, PanelBank) for entry in sets) and family != "chronos-2":
+        raise UserError(
+            f"data.train: synthetic:panels: a {family} model forecasts each series alone; use synthetic:bank, or "
+            "choose a Chronos-2 base"
+        )
     if _has_groups(sets) and config.data.mixup:
         raise UserError("data.mixup: series with groups cannot be mixed; set data.mixup false")
 
@@ -165,9 +178,12 @@ def _synthetic_samplers(
     Raises:
         UserError: a season of a bank is longer than a window of `length` steps.
     """
-    samplers = []
+    samplers: list[tuple[SyntheticSampler, float]] = []
     for series, weight, _ in sets:
-        if isinstance(series, Bank):
+        if isinstance(series, PanelBank):
+            series.bank.check_length(length)
+            samplers.append((PanelSampler(series.bank, min_past), weight))
+        elif isinstance(series, Bank):
             series.check_length(length)
             samplers.append((SyntheticSampler(series, min_past), weight))
     return samplers

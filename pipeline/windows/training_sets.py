@@ -9,12 +9,13 @@ from pipeline.data.arrow_store import Store
 from pipeline.data.column_formats import ColumnFormats
 from pipeline.data.source import open_configured, open_stores
 from pipeline.synthetic.bank import SYNTHETIC, Bank, open_bank
+from pipeline.synthetic.panels import PanelBank
 
 
 class TrainingSet(NamedTuple):
     """Series that training windows are drawn from, and their weight."""
 
-    series: Store | Bank
+    series: Store | Bank | PanelBank
     weight: float
     name: str = ""
     """Source of the series in data.train."""
@@ -38,8 +39,9 @@ def open_training_data(config: Config, formats: ColumnFormats = ColumnFormats())
     sets: list[TrainingSet] = []
     for source in sources:
         if isinstance(source.path, str) and source.path.startswith(SYNTHETIC):
-            bank = open_bank(source.path.removeprefix(SYNTHETIC), config.synthetic.bank)
-            sets.append(TrainingSet(bank, source.weight))
+            name = source.path.removeprefix(SYNTHETIC)
+            bank = open_bank("bank" if name == "panels" else name, config.synthetic.bank)
+            sets.append(TrainingSet(PanelBank(bank) if name == "panels" else bank, source.weight))
         else:
             stores = open_stores(config, source.path, formats)
             n_series = sum(map(len, stores))

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipeline.core.series import TARGET
 from pipeline.data.arrow_store import Store
 from pipeline.synthetic.draws import hash_words, make_keys, mix, uniform
-from pipeline.windows.gather import learnable_windows, trim_padding
-from pipeline.windows.samplers import GroupSampler, Sampler
+from pipeline.windows.gather import Batch, learnable_windows, trim_padding
+from pipeline.windows.samplers import PanelSampler, Sampler, Together, TogetherSampler
 
 _MAX_DRAWS = 1000
 """Maximum number of draws of a window. Set by hand: more draws find rarer usable windows, fewer end an empty search
@@ -106,35 +107,43 @@ class TrainingWindows:
         """
         return self.grouped_batch(indices)[:2]
 
-    def grouped_batch(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Return `batch`, and the number of the group of each window, int64, [n], or None without groups."""
+    def grouped_batch(self, indices: Sequence[int]) -> Batch:
+        """Return the windows with the given indices, their groups and their roles.
+
+        Columns of the context that are padding in all windows are removed, as are those at the end of all targets if
+        windows are rows of panels, whose horizons differ.
+        """
         numbers = np.asarray(indices)
         window_keys = make_keys(self.seed, numbers)
         batch_keys = make_keys(self.seed, numbers // self.batch_size)
         # A window is drawn again by the same sampler, so that samplers keep their weights.
         chosen = self._choose_samplers(window_keys)
-        slots = self._slots(numbers, chosen) if any(isinstance(each, GroupSampler) for each in self.samplers) else None
+        slots = (
+            self._slots(numbers, chosen) if any(isinstance(each, TogetherSampler) for each in self.samplers) else None
+        )
+        has_panels = any(isinstance(each, PanelSampler) for each in self.samplers)
         n_targets = len(self.variates.targets)
         pending = np.arange(len(window_keys))
         for attempt in range(_MAX_DRAWS):
             keys = mix(window_keys[pending] ^ np.uint64(attempt))
-            past, future, drawn = self._draw(
-                keys, batch_keys[pending], chosen[pending], slots if attempt == 0 else None
-            )
+            drawn = self._draw(keys, batch_keys[pending], chosen[pending], slots if attempt == 0 else None)
             if attempt == 0:
-                context, target, groups = past, future, drawn
+                context, target, groups, roles = drawn
+                n_steps = trim_padding(target[:, 0, ::-1]).shape[1] if has_panels else target.shape[2]
+                target = target[:, :, :n_steps]
             else:
-                context[pending], target[pending] = past, future
-            pending = pending[~learnable_windows(past, future, n_targets)]
-            groups[pending] = -1
+                context[pending], groups[pending], roles[pending] = drawn.context, drawn.groups, drawn.roles
+                target[pending] = drawn.target[:, :, : target.shape[2]]
+            is_final = learnable_windows(drawn.context, drawn.target, n_targets) | (drawn.roles != TARGET)
+            pending = pending[~is_final]
             if not len(pending):
                 break
         else:
             target[pending, :n_targets] = np.nan
         first_group = (numbers // self.batch_size * len(self.samplers) + chosen) * self.batch_size
         groups = np.where(groups < 0, -1 - np.arange(len(groups)), first_group + groups)
-        context, target = context.reshape(-1, self.context_length), target.reshape(-1, self.prediction_length)
-        return trim_padding(context), target, None if slots is None else groups
+        context, target = trim_padding(context.reshape(-1, self.context_length)), target.reshape(-1, target.shape[2])
+        return Batch(context, target, None if slots is None else groups, roles if has_panels else None)
 
     def _slots(self, numbers: np.ndarray, chosen: np.ndarray) -> np.ndarray:
         """Return the position of each window among those of its sampler in its batch: int64, [n]."""
@@ -151,30 +160,30 @@ class TrainingWindows:
             return np.zeros(len(window_keys), np.int64)
         return np.searchsorted(self._bounds, uniform(window_keys, 0), side="right").clip(max=len(self.samplers) - 1)
 
-    def _draw(
-        self, keys: np.ndarray, batch_keys: np.ndarray, chosen: np.ndarray, slots: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _draw(self, keys: np.ndarray, batch_keys: np.ndarray, chosen: np.ndarray, slots: np.ndarray | None) -> Together:
         """Draw one window of the chosen sampler for each key, and drop values.
 
         Args:
             slots: what `_slots` returned; None draws each series alone.
 
         Returns:
-            Context [n, n_variates, context_length], target [n, n_variates, prediction_length], and the number of the
-            group among those of its sampler in its batch, -1 for a series alone, [n].
+            Context [n, n_variates, context_length], target [n, n_variates, prediction_length], groups and roles [n].
         """
         n_variates, lengths = len(self.variates), (self.context_length, self.prediction_length)
-        groups = np.full(len(keys), -1)
+        groups, roles = np.full(len(keys), -1), np.full(len(keys), TARGET)
         context, target = (np.empty((len(keys), n_variates, length), np.float32) for length in lengths)
         for position, sampler in enumerate(self.samplers):
             rows = np.flatnonzero(chosen == position)
             if not len(rows):
                 continue
-            if slots is not None and isinstance(sampler, GroupSampler):
-                group_keys = hash_words(batch_keys[rows], _GROUP_COUNTER + position)
-                past, future, groups[rows] = sampler.draw_together(keys[rows], group_keys, slots[rows], *lengths)
+            sampler_keys, own_batch_keys = keys[rows], batch_keys[rows]
+            if isinstance(sampler, TogetherSampler):
+                own_batch_keys = hash_words(own_batch_keys, _GROUP_COUNTER + position)
+            if slots is not None and isinstance(sampler, TogetherSampler):
+                drawn = sampler.draw_together(sampler_keys, own_batch_keys, slots[rows], *lengths)
+                past, future, groups[rows], roles[rows] = drawn
             else:
-                past, future = sampler.draw(keys[rows], batch_keys[rows], *lengths)
+                past, future = sampler.draw(sampler_keys, own_batch_keys, *lengths)
             past, future = past.reshape(-1, n_variates, lengths[0]), future.reshape(-1, n_variates, lengths[1])
             if len(rows) == len(keys):
                 context, target = past, future  # not copied
@@ -182,7 +191,7 @@ class TrainingWindows:
                 context[rows], target[rows] = past, future
         if self.drop_prob > 0:
             self._drop_values(keys, context, target)
-        return context, target, groups
+        return Together(context, target, groups, roles)
 
     def _drop_values(self, keys: np.ndarray, context: np.ndarray, target: np.ndarray) -> None:
         """Set a random share of the steps of each window to NaN, the same steps in all targets, in place."""

@@ -12,7 +12,7 @@ from pipeline.core.series import History
 from pipeline.data.arrow_store import store_from_arrays
 from pipeline.data.frequency import seasonality
 from pipeline.synthetic.draws import hash_words, make_keys
-from pipeline.windows.gather import learnable_windows, store_windows, trim_padding
+from pipeline.windows.gather import Batch, learnable_windows, store_windows, trim_padding
 from pipeline.windows.samplers import SyntheticSampler
 from pipeline.windows.splits import Split
 from pipeline.windows.training_windows import TrainingWindows
@@ -144,10 +144,10 @@ class ValidationWindows:
             target[rows] = future.reshape(len(rows), n_variates, -1)
         return trim_padding(context.reshape(-1, self.context_length)), target.reshape(-1, self.prediction_length)
 
-    def grouped_batch(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Return `batch`, and the number of the group of each window, [n], or None without groups."""
+    def grouped_batch(self, indices: Sequence[int]) -> Batch:
+        """Return `batch`, and the number of the group of each window."""
         groups = None if self.groups is None else self.groups[np.asarray(indices, np.int64)]
-        return *self.batch(indices), groups
+        return Batch(*self.batch(indices), groups)
 
 
 def synthetic_holdout(
@@ -155,11 +155,13 @@ def synthetic_holdout(
 ) -> Split:
     """Return synthetic series that are not among the training windows, each with its last horizon held out.
 
+    Panels are not among them.
+
     Each series is divided by the mean absolute value of its context, so that sums of their errors have one unit.
     """
     holdout_seed = int(hash_words(make_keys(seed, np.zeros(1)), 0)[0])
     windows = TrainingWindows(
-        [sampler],
+        [SyntheticSampler(sampler.bank, sampler.min_past)],
         [1.0],
         context_length=context_length,
         prediction_length=prediction_length,

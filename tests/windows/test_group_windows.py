@@ -45,7 +45,7 @@ def test_windows_of_a_group_start_together_and_batches_have_whole_groups():
     windows = group_windows(store, batch_size=16)
     split, n_groups = windows.samplers[0].split, 0
     for number in range(200):
-        context, _, groups = windows.grouped_batch(range(16 * number, 16 * number + 16))
+        context, _, groups = windows.grouped_batch(range(16 * number, 16 * number + 16))[:3]
         series, starts = series_and_start(context)
         assert ((3 <= starts) & (starts < split.train_ends[series])).all()
         for group in range(3):  # a fifth of the shortest series of each group
@@ -63,7 +63,7 @@ def test_windows_of_a_group_start_together_and_batches_have_whole_groups():
 def test_a_series_that_is_too_short_for_its_group_is_drawn_alone():
     arrays = [1000.0 * (k + 1) + np.arange(length) for k, length in enumerate((10, 200))]
     store = replace(store_from_arrays(arrays), groups=np.zeros(2, np.int64), group_names=["g"])
-    context, _, groups = group_windows(store, batch_size=2).grouped_batch(range(4000))
+    context, _, groups = group_windows(store, batch_size=2).grouped_batch(range(4000))[:3]
     series, starts = series_and_start(context)
     together = (groups[::2] == groups[1::2]).mean()
     # The long series may start 5 to 197 steps before its end, and the short one 5 to 7: 3 of 193.
@@ -76,15 +76,15 @@ def test_a_series_that_is_too_short_for_its_group_is_drawn_alone():
 def test_a_window_and_its_group_depend_on_the_seed_and_the_index_only(with_others):
     stores = [grouped_store(), numbered_store(5, seed=3, offset=1e6), grouped_store(6, (1, 5), seed=2)]
     windows = group_windows(*stores[: 3 if with_others else 1], batch_size=8, drop_prob=0.3)
-    context, target, groups = windows.grouped_batch(range(64))
+    context, target, groups = windows.grouped_batch(range(64))[:3]
     order = np.random.default_rng(0).permutation(64)
-    shuffled, shuffled_target, shuffled_groups = windows.grouped_batch(order)
+    shuffled, shuffled_target, shuffled_groups = windows.grouped_batch(order)[:3]
     np.testing.assert_array_equal(shuffled, context[order])
     np.testing.assert_array_equal(shuffled_target, target[order])
     same = groups[:, None] == groups
     np.testing.assert_array_equal(shuffled_groups[:, None] == shuffled_groups, same[order][:, order])
     for index in (0, 7, 63):
-        alone, alone_target, _ = windows.grouped_batch([index])
+        alone, alone_target, _ = windows.grouped_batch([index])[:3]
         np.testing.assert_array_equal(alone[0], context[index, -alone.shape[1] :])
         np.testing.assert_array_equal(alone_target[0], target[index])
     other = group_windows(*stores[: 3 if with_others else 1], batch_size=8, drop_prob=0.3, seed=1)
@@ -96,7 +96,7 @@ def test_weights_and_lengths_decide_how_often_a_series_is_drawn():
     stores = [grouped_store(), numbered_store(5, seed=3)]
     stores[1] = replace(stores[1], values=stores[1].values + 100_000)
     windows = group_windows(*stores, weights=[3.0, 1.0])
-    context, _, _ = windows.grouped_batch(range(16_000))
+    context, _, _ = windows.grouped_batch(range(16_000))[:3]
     series, _ = series_and_start(context)
     assert (series < 50).mean() == pytest.approx(0.75, abs=0.02)
     counts = np.bincount(series[series < 50], minlength=9)
@@ -110,7 +110,7 @@ def test_weights_and_lengths_decide_how_often_a_series_is_drawn():
 
 def test_a_group_larger_than_a_batch_gives_each_batch_another_run_of_its_members():
     store = replace(numbered_store(40), groups=np.zeros(40, np.int64), group_names=["all"])
-    context, _, groups = group_windows(store, batch_size=8).grouped_batch(range(8 * 300))
+    context, _, groups = group_windows(store, batch_size=8).grouped_batch(range(8 * 300))[:3]
     series, _ = series_and_start(context)
     assert (np.bincount(series, minlength=40) > 30).all()
     assert len({tuple(sorted(batch)) for batch in series.reshape(-1, 8)}) > 30
@@ -120,7 +120,7 @@ def test_a_window_that_is_drawn_again_is_of_a_series_alone():
     rng = np.random.default_rng(0)
     arrays = [np.r_[np.zeros(120), rng.normal(size=80)], rng.normal(size=200)]
     store = replace(store_from_arrays(arrays), groups=np.zeros(2, np.int64), group_names=["g"])
-    context, _, groups = group_windows(store, batch_size=2).grouped_batch(range(2000))
+    context, _, groups = group_windows(store, batch_size=2).grouped_batch(range(2000))[:3]
     assert (np.nanmax(context, axis=1) > np.nanmin(context, axis=1)).all()
     assert 0.1 < (groups[::2] == groups[1::2]).mean() < 0.4
 
@@ -181,5 +181,5 @@ def test_limited_validation_windows_are_whole_batches():
         members = some.windows[some.groups == group]
         first = np.flatnonzero((every.windows == members[0]).all(axis=1))[0]
         assert (every.groups == every.groups[first]).sum() == len(members)
-    context, target, groups = some.grouped_batch(range(len(some)))
+    context, target, groups = some.grouped_batch(range(len(some)))[:3]
     assert len(groups) == len(context) == len(target) == len(some)
