@@ -89,7 +89,7 @@ _CHRONOS_CONFIGS: dict[Family, dict[str, Any]] = {
 """`chronos_config` of the published checkpoints of each family."""
 _MICRO_CHRONOS_2 = Shape(192, 768, 4, 6)
 """About as many weights as a micro of Bolt, which has a decoder besides."""
-_MICRO_LENGTHS = {"context_length": 1024, "time_encoding_scale": 1024, "max_output_patches": 8}
+_MICRO_LENGTHS = {"context_length": 1024, "time_encoding_scale": 1024, "max_output_patches": 6}
 """What a micro of Chronos-2 has in place of the published lengths, which it has no time to learn."""
 
 

@@ -5,6 +5,8 @@ import copy
 import pytest
 import torch
 
+from pipeline.config import LoraConfig
+from pipeline.models.adapt import add_adapters
 from pipeline.models.chronos2_attention import FastGroupAttention
 from pipeline.models.cpu import use_cpu_layers
 from pipeline.models.load import read_model
@@ -49,6 +51,27 @@ def loss_and_gradients(model, groups):
 def test_loss_and_gradients_equal_those_of_the_stock_layers(stock, groups):
     expected = loss_and_gradients(stock, groups)
     torch.testing.assert_close(loss_and_gradients(fast_copy(stock), groups), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("groups", [[0, 1, 2], [5, 1, 5]])
+def test_gradients_in_bfloat16_are_as_near_to_those_in_float32_as_those_of_the_stock_layers(stock, groups):
+    exact, errors = loss_and_gradients(stock, groups)[1], []
+    for model in (stock, fast_copy(stock)):
+        with torch.autocast("cpu", torch.bfloat16):
+            gradients = loss_and_gradients(model, groups)[1]
+        errors.append(sum((gradients[name] - exact[name]).square().sum() for name in exact))
+    assert 0 < errors[1] < 1.5 * errors[0] < 0.01 * sum(gradient.square().sum() for gradient in exact.values())
+
+
+def test_adapters_on_a_product_are_trained(stock):
+    """Attention over time with low-rank adapters stays the stock layer, which knows them."""
+    adapted = add_adapters(stock, "chronos-2", LoraConfig(rank=2))
+    use_cpu_layers(adapted)
+    _, gradients = loss_and_gradients(adapted, [0, 1, 2])
+    trained = {
+        name: gradient for name, gradient in gradients.items() if ".block.0.layer.0." in name and "lora_B" in name
+    }
+    assert len(trained) == 4 and all(gradient.abs().max() > 0 for gradient in trained.values())
 
 
 def test_groups_matter(stock):
