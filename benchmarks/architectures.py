@@ -20,7 +20,7 @@ from pipeline.models.checkpoint import Family
 from pipeline.models.cpu import use_cpu_layers
 from pipeline.models.create import Shape, random_model
 from pipeline.synthetic.bank import default_bank
-from pipeline.windows.samplers import SyntheticSampler
+from pipeline.windows.synthetic_samplers import SyntheticSampler
 from pipeline.windows.training_windows import TrainingWindows
 
 CONTEXT, HORIZON, BATCH, MIN_PAST = 1024, 64, 128, 12

@@ -17,15 +17,9 @@ from pipeline.models.checkpoint import Family
 from pipeline.synthetic.bank import Bank
 from pipeline.synthetic.mixup import Mixup
 from pipeline.synthetic.panels import PanelBank
-from pipeline.windows.samplers import (
-    GroupSampler,
-    MixupSampler,
-    PanelSampler,
-    Sampler,
-    SeriesSampler,
-    SyntheticSampler,
-)
+from pipeline.windows.samplers import GroupSampler, MixupSampler, Sampler, SeriesSampler
 from pipeline.windows.splits import Split, split_store, training_pool
+from pipeline.windows.synthetic_samplers import PanelSampler, SyntheticSampler
 from pipeline.windows.training_sets import TrainingSet
 from pipeline.windows.training_windows import TrainingWindows
 from pipeline.windows.validation_windows import ValidationWindows, synthetic_holdout

@@ -17,7 +17,8 @@ from pipeline.core.series import TARGET
 from pipeline.data.arrow_store import Store
 from pipeline.synthetic.draws import hash_words, make_keys, mix, uniform
 from pipeline.windows.gather import Batch, learnable_windows, trim_padding
-from pipeline.windows.samplers import PanelSampler, Sampler, Together, TogetherSampler
+from pipeline.windows.samplers import Sampler, Together, TogetherSampler
+from pipeline.windows.synthetic_samplers import PanelSampler
 
 _MAX_DRAWS = 1000
 """Maximum number of draws of a window. Set by hand: more draws find rarer usable windows, fewer end an empty search

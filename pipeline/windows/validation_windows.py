@@ -13,8 +13,8 @@ from pipeline.data.arrow_store import store_from_arrays
 from pipeline.data.frequency import seasonality
 from pipeline.synthetic.draws import hash_words, make_keys
 from pipeline.windows.gather import Batch, learnable_windows, store_windows, trim_padding
-from pipeline.windows.samplers import SyntheticSampler
 from pipeline.windows.splits import Split
+from pipeline.windows.synthetic_samplers import SyntheticSampler
 from pipeline.windows.training_windows import TrainingWindows
 
 

@@ -13,7 +13,8 @@ from pipeline.core.errors import UserError
 from pipeline.data.arrow_store import Store
 from pipeline.synthetic.bank import Bank, open_bank
 from pipeline.train_model import ChronosTrainer
-from pipeline.windows.samplers import MixupSampler, SyntheticSampler
+from pipeline.windows.samplers import MixupSampler
+from pipeline.windows.synthetic_samplers import SyntheticSampler
 from pipeline.windows.training_sets import open_training_data
 from pipeline.windows.training_windows import TrainingWindows
 from pipeline.windows.validation_windows import synthetic_holdout
@@ -162,6 +163,18 @@ def test_the_scripts_train_on_the_bank_and_resume_knows_it(run_script, tmp_path,
     assert code == 0, err
     second = json.loads((tmp_path / "data/models/trained/training_info.json").read_text())["identity"]["data"]
     assert first != second
+
+
+def test_the_scripts_train_chronos_2_on_panels(run_script, tmp_path, nano):
+    arguments = ["--data.train", "synthetic:panels", *SHORT]
+    code, out, err = run_script("train", "--base_model.output_path", nano["chronos-2"], *arguments)
+    assert code == 0 and "3 steps" in out, err
+    info = json.loads((tmp_path / "data/models/trained/training_info.json").read_text())
+    assert len({*(json.dumps(entry["loss"]) for entry in info["history"] if "loss" in entry)}) > 1
+    code, _, err = run_script(
+        "train", "--base_model.output_path", nano["bolt"], *arguments, "--training.overwrite", "true"
+    )
+    assert code == 2 and "synthetic:panels" in err and err.count("\n") == 1
 
 
 def test_tsmixup_in_files_leaves_out_the_steps_for_testing(run_script, tmp_path):

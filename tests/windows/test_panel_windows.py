@@ -9,9 +9,9 @@ from pipeline.data.covariates import encode_categories
 from pipeline.synthetic.bank import default_bank
 from pipeline.synthetic.draws import make_keys
 from pipeline.synthetic.panels import Panels, draw_panels
-from pipeline.windows import samplers
+from pipeline.windows import synthetic_samplers
 from pipeline.windows.inputs import WindowDataset, input_function
-from pipeline.windows.samplers import PanelSampler, SyntheticSampler, _encode_categories
+from pipeline.windows.synthetic_samplers import PanelSampler, SyntheticSampler, encode_panel_categories
 from pipeline.windows.training_windows import TrainingWindows
 
 CONTEXT, HORIZON, BATCH, N_BATCHES = 60, 20, 24, 60
@@ -71,7 +71,7 @@ def test_the_rows_of_a_group_are_those_of_a_panel_in_order(monkeypatch):
         shape = codes.shape
         return Panels(values, np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, bool))
 
-    monkeypatch.setattr(samplers, "draw_panels", numbered_panels)
+    monkeypatch.setattr(synthetic_samplers, "draw_panels", numbered_panels)
     windows, n_groups = panel_windows(), 0
     for number in range(20):
         batch = windows.grouped_batch(range(BATCH * number, BATCH * (number + 1)))
@@ -85,7 +85,7 @@ def test_the_rows_of_a_group_are_those_of_a_panel_in_order(monkeypatch):
 def test_categories_are_encoded_from_the_past_as_those_of_stored_series():
     n, length = 300, CONTEXT + HORIZON
     panels = draw_panels(default_bank(), make_keys(4, np.arange(n)), np.full(n, length), length, 3)
-    encoded = _encode_categories(panels, np.tile(np.arange(length) < CONTEXT, (n, 1)))
+    encoded = encode_panel_categories(panels, np.tile(np.arange(length) < CONTEXT, (n, 1)))
     n_checked = 0
     for values, roles, numbers, ours in zip(panels.values, panels.roles, panels.n_categories, encoded):
         if numbers.any() and (roles == TARGET).sum() == 1:
