@@ -87,9 +87,7 @@ _CHRONOS_CONFIGS: dict[Family, dict[str, Any]] = {
     },
 }
 """`chronos_config` of the published checkpoints of each family."""
-_MICRO_CHRONOS_2 = Shape(192, 768, 4, 6)
-"""About as many weights as a micro of Bolt, which has a decoder besides."""
-_MICRO_LENGTHS = {"context_length": 1024, "time_encoding_scale": 1024, "max_output_patches": 6}
+_MICRO_LENGTHS = {"context_length": 1024, "time_encoding_scale": 1024, "max_output_patches": 4}
 """What a micro of Chronos-2 has in place of the published lengths, which it has no time to learn."""
 
 
@@ -125,9 +123,8 @@ def scratch_model(size: str, seed: int) -> PreTrainedModel:
     if size not in SCRATCH_SIZES:
         raise UserError(f"base_model.model_name: unknown size scratch:{size}. The sizes are {', '.join(SCRATCH_SIZES)}")
     family, scale = (size, "base") if size in ("gpt2", "chronos-2") else size.rsplit("-", 1)
-    if size == "chronos-2-micro":
-        return random_model("chronos-2", _MICRO_CHRONOS_2, seed, **_MICRO_LENGTHS)
-    return random_model(cast(Family, family), _SHAPES[scale], seed)
+    lengths = _MICRO_LENGTHS if size == "chronos-2-micro" else {}
+    return random_model(cast(Family, family), _SHAPES[scale], seed, **lengths)
 
 
 def random_model(family: Family, shape: Shape, seed: int, **chronos_config: Any) -> PreTrainedModel:
