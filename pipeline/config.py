@@ -37,7 +37,7 @@ _MAX_MIXTURE = 1_000
 _MIN_WIDTH = 32
 """Width of the smallest models, the nano sizes."""
 
-Pattern = Literal["trend", "seasonal", "noise"]
+Pattern = Literal["trend", "seasonal", "noise", "promotion"]
 Names = str | list[str]
 """One name, or a list of names."""
 
@@ -232,7 +232,8 @@ class DummyDataConfig:
     length: int = 200
     """Steps of a series."""
     patterns: list[Pattern] = field(default_factory=lambda: ["trend", "seasonal", "noise"])
-    """Components that are added up: any of trend, seasonal, noise."""
+    """Components that are added up: any of trend, seasonal, noise, promotion. With promotion, a covariate of that name
+    is written too, and its values after the end of the series, for Chronos-2."""
     num_processes: int = 1
     """Processes that generate. The series do not depend on it."""
 
@@ -242,7 +243,9 @@ class DummyDataConfig:
         check_at_least("training.dummy_data.length", self.length, 2)
         check_at_least("training.dummy_data.num_processes", self.num_processes, 1)
         if not self.patterns or len(set(self.patterns)) < len(self.patterns):
-            raise UserError("training.dummy_data.patterns must be a list of different patterns: trend, seasonal, noise")
+            raise UserError(
+                "training.dummy_data.patterns must be a list of different patterns: trend, seasonal, noise, promotion"
+            )
 
 
 @dataclass(frozen=True)
@@ -564,7 +567,7 @@ class PathsConfig:
     predictions_dir: str = "data/predictions"
     """Parent of the forecasts."""
     dummy_data_dir: str = "data/dummy"
-    """Folder of dummy.arrow, which generate_data.py writes."""
+    """Folder of dummy.arrow and dummy_future.parquet, which generate_data.py writes."""
 
     def __post_init__(self) -> None:
         check_above("paths.cache_size", self.cache_size, 0)

@@ -41,24 +41,20 @@ def publish(checkpoint: Path, name: str, parent: Path) -> Path:
         UserError: the weights are larger than 12 MB, or the model was trained on series that are not synthetic.
     """
     read_checkpoint(checkpoint)
-    infos = {TRAINING_INFO: read_json(checkpoint / TRAINING_INFO)}
-    earlier = next(
-        filter(Path.is_file, (checkpoint / EARLIER_INFO, _base_folder(infos[TRAINING_INFO]) / TRAINING_INFO)), None
-    )
-    if earlier:
-        infos[EARLIER_INFO] = read_json(earlier)
-    for info in infos.values():
-        data = info["config"]["data"]["train"]
+    files = {file: checkpoint / file for file in _CHECKPOINT_FILES}
+    base = Path(read_json(files[TRAINING_INFO])["config"]["base_model"]["output_path"])
+    earlier = [file for file in (checkpoint / EARLIER_INFO, base / TRAINING_INFO) if file.is_file()]
+    files |= {EARLIER_INFO: earlier[0]} if earlier else {}
+    for info in files.keys() & {TRAINING_INFO, EARLIER_INFO}:
+        data = read_json(files[info])["config"]["data"]["train"]
         if data not in SYNTHETIC_SOURCES:
             raise UserError(
-                f"{checkpoint} was trained with data.train {data}. Train a model for the package on "
+                f"{files[info]} has data.train {data}. Train a model for the package on "
                 f"{' or '.join(SYNTHETIC_SOURCES)} only"
             )
     with atomic_folder(parent / name) as folder:
-        for file in _CHECKPOINT_FILES:
-            shutil.copyfile(checkpoint / file, folder / file)
-        if earlier:
-            shutil.copyfile(earlier, folder / EARLIER_INFO)
+        for file, path in files.items():
+            shutil.copyfile(path, folder / file)
         size = (folder / "model.safetensors").stat().st_size
         if size > MAX_BYTES:
             raise UserError(
@@ -96,10 +92,6 @@ def card_rows(folder: Path) -> dict[str, str]:
         "training steps": ", then ".join(map(_describe_steps, parts)),
         "selection": info["verdict"],
     }
-
-
-def _base_folder(info: dict[str, Any]) -> Path:
-    return Path(info["config"]["base_model"]["output_path"])
 
 
 def _describe_steps(info: dict[str, Any]) -> str:

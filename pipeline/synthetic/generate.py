@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipeline.config import Config, Source, SyntheticConfig, source_paths
 from pipeline.core.checks import check_defaults, check_disk, check_memory, check_outputs
 from pipeline.core.errors import UserError
+from pipeline.core.files import atomic_write
 from pipeline.core.progress import progress
 from pipeline.data.arrow_store import Store, write_store
 from pipeline.data.source import open_stores
@@ -20,7 +23,7 @@ from pipeline.data.usable import check_values, unusable_series
 from pipeline.synthetic.bank import SYNTHETIC, Bank, open_bank
 from pipeline.synthetic.gallery import draw_gallery
 from pipeline.synthetic.mixup import Mixup, Pool
-from pipeline.synthetic.patterns import dummy_series
+from pipeline.synthetic.patterns import PROMOTION, START, dummy_series, path_id, promotions
 from pipeline.synthetic.shards import MakeSeries, write_shards
 
 _BYTES_PER_STEP, _DRAWN_TOGETHER = 16, 256
@@ -86,6 +89,7 @@ def _draw_preview(config: Config) -> Path:
 
 def _write_dummy(config: Config) -> Path:
     dummy, path = config.training.dummy_data, config.dummy_path()
+    future_path = path.with_name("dummy_future.parquet")
     check_outputs(files={"paths.dummy_data_dir": path})
     check_size("training.dummy_data", path, dummy.n_samples, dummy.length)
     series = dummy_series(
@@ -93,7 +97,27 @@ def _write_dummy(config: Config) -> Path:
     )
     write_store(path, progress(series, dummy.n_samples, "series"))
     logger.info("%d series of %d steps: %s", dummy.n_samples, dummy.length, path)
+    future_path.unlink(missing_ok=True)
+    if PROMOTION in dummy.patterns:
+        with atomic_write(future_path) as temporary:
+            pq.write_table(_future_promotions(config), temporary)
+        logger.info("promotions after the end of the series: %s", future_path)
     return path
+
+
+def _future_promotions(config: Config) -> pa.Table:
+    """Return the promotions of the dummy series over the horizon after their last step, a row per series and step."""
+    dummy, horizon = config.training.dummy_data, config.forecast_horizon()
+    begin, end = dummy.length, dummy.length + horizon
+    values = [promotions(k, begin, end, config.chronos.seed) for k in range(dummy.n_samples)]
+    times = START + np.arange(begin, end) * np.timedelta64(1, "h")
+    return pa.table(
+        {
+            "item_id": np.repeat([path_id(k, dummy.n_series) for k in range(dummy.n_samples)], horizon),
+            "timestamp": np.tile(times, dummy.n_samples),
+            PROMOTION: np.concatenate(values),
+        }
+    )
 
 
 def _write_shards(config: Config) -> Path:

@@ -2,6 +2,9 @@
 
 A process fixes the trend, the seasons with their harmonics, and the distribution of the noise. A path is one series of
 a process, with its own start time and noise. Path k depends on (seed, k) only.
+
+With the pattern `promotion`, a series has a covariate that is 1 during promotions, which raise the target. It is known
+ahead.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +15,8 @@ import numpy as np
 from scipy.signal import lfilter
 
 from pipeline.core.processes import WorkerPool
-from pipeline.core.series import Series
+from pipeline.core.errors import UserError
+from pipeline.core.series import Series, Variates
 
 FREQ = "h"
 START = np.datetime64("2020-01-01T00:00:00", "s")
@@ -22,6 +26,13 @@ _PATHS_PER_CHUNK = 256
 """Paths that a worker draws at a time: enough that passing tasks and results takes little of the time."""
 _BURN_IN = 200
 """Steps before the first value of autoregressive noise. Memory is at most 0.95, and 0.95^200 is below 1e-4."""
+
+PROMOTION = "promotion"
+_PROMOTED = Variates(known=(PROMOTION,))
+_PROMOTION_STEPS = (6, 25)
+"""Shortest promotion in steps, and the steps that no promotion reaches."""
+_PROMOTION_RATE = 1 / 72
+"""Probability that a promotion begins at a step."""
 
 Rng = np.random.Generator
 Component = Callable[[np.ndarray, Rng], np.ndarray]
@@ -44,15 +55,42 @@ def dummy_series(
 
 
 def dummy_array(n_samples: int, n_series: int, length: int, patterns: Sequence[str], seed: int) -> np.ndarray:
-    """Return the series of `dummy_series` as an array: float32, [n_samples, length]."""
+    """Return the series of `dummy_series` as an array: float32, [n_samples, length].
+
+    Raises:
+        UserError: the series have a covariate, for which an array has no place.
+    """
+    if PROMOTION in patterns:
+        raise UserError(
+            "training.dummy_data.patterns: an array has no covariates; leave out promotion, or write the series with "
+            "generate_data.py"
+        )
     return np.stack([series.target for series in dummy_series(n_samples, n_series, length, patterns, seed)])
 
 
+def promotions(k: int, begin: int, end: int, seed: int) -> np.ndarray:
+    """Return the covariate of path k from step `begin` up to `end`, which may be after the series: [end - begin]."""
+    rng = np.random.default_rng([seed, 2, k])
+    # Numbers are drawn step by step, so that a longer series begins with the promotions of a shorter one.
+    starts, length = rng.random((end, 2)).T
+    n_steps = _PROMOTION_STEPS[0] + np.floor(length * (_PROMOTION_STEPS[1] - _PROMOTION_STEPS[0]))
+    last = np.maximum.accumulate(np.where(starts < _PROMOTION_RATE, np.arange(end) + n_steps, 0))
+    return (np.arange(end) < last)[begin:].astype(np.float32)
+
+
+def path_id(k: int, n_series: int) -> str:
+    """Return the item ID of path k of `n_series` processes."""
+    return f"process{k % n_series}_path{k}"
+
+
 def _paths(chunk: range, n_series: int, length: int, patterns: tuple[str, ...], seed: int) -> list[Series]:
-    return [
-        Series(f"process{k % n_series}_path{k}", START, FREQ, _path(k, k % n_series, length, patterns, seed))
-        for k in chunk
-    ]
+    series = []
+    for k in chunk:
+        values, variates = _path(k, k % n_series, length, patterns, seed), Variates()
+        if PROMOTION in patterns:
+            values, variates = np.stack([values, promotions(k, 0, length, seed)]), _PROMOTED
+        series.append(Series(path_id(k, n_series), START, FREQ, values, variates))
+    return series
 
 
 def _path(k: int, process: int, length: int, patterns: tuple[str, ...], seed: int) -> np.ndarray:
@@ -63,7 +101,8 @@ def _path(k: int, process: int, length: int, patterns: tuple[str, ...], seed: in
         "seasonal": _seasonal(process_rng, length),
         "noise": _noise(process_rng),
     }
-    level, scale = process_rng.normal(0, 20), process_rng.lognormal(1, 1)
+    level, scale, lift = process_rng.normal(0, 20), process_rng.lognormal(1, 1), process_rng.uniform(0.5, 2)
+    components[PROMOTION] = lambda time, _: lift * promotions(k, 0, len(time), seed)
     rng = np.random.default_rng([seed, 1, k])
     time = np.arange(length) + rng.integers(0, max(_PERIODS))
     values = np.sum([components[name](time, rng) for name in patterns], axis=0)

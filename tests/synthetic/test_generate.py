@@ -2,12 +2,15 @@
 
 import json
 
+import numpy as np
+import pandas as pd
 import pytest
 from support.series import long_frame, parse_config
 
 from pipeline.data.arrow_store import open_store
 from pipeline.synthetic.bank import open_bank
 from pipeline.synthetic.generate import generate
+from pipeline.synthetic.patterns import promotions
 
 SIZES = ["--synthetic.n_series", "5", "--synthetic.shard_size", "3", "--synthetic.length", "30"]
 
@@ -28,6 +31,22 @@ def test_the_dummy_series_are_one_file(tmp_path, monkeypatch):
     path = generate(parse_config(["--training.dummy_data.n_samples", "4", "--training.dummy_data.length", "20"]))
     store = open_store(path)
     assert str(path) == "data/dummy/dummy.arrow" and store.lengths.tolist() == [20] * 4
+
+
+def test_promotions_after_the_series_are_a_future_table(run_script, tmp_path, tiny):
+    options = ["--training.dummy_data.n_samples", 4, "--training.dummy_data.length", 200, "--horizon", 30]
+    promoted = [*options, "--training.dummy_data.patterns", "[seasonal, promotion]"]
+    assert run_script("generate_data", *promoted)[0] == 0
+    path = tmp_path / "data/dummy/dummy_future.parquet"
+    future = pd.read_parquet(path)
+    expected = [promotions(k, 200, 230, seed=0) for k in range(4)]
+    np.testing.assert_array_equal(future.promotion, np.concatenate(expected))
+    given = ["--inference.model_path", tiny["chronos-2"], "--inference.future_path", path, "--horizon", 30]
+    code, _, err = run_script("forecast", *given)
+    assert code == 0, err
+    forecasts = pd.read_parquet(tmp_path / "data/predictions/predictions.parquet")
+    assert forecasts[["item_id", "timestamp"]].equals(future[["item_id", "timestamp"]].astype(forecasts.dtypes[:2]))
+    assert run_script("generate_data", *options)[0] == 0 and not path.exists()
 
 
 def test_mixtures_are_drawn_from_the_training_data(tmp_path, monkeypatch):

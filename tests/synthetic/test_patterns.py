@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from pipeline.core.errors import UserError
 from pipeline.synthetic import dummy_array, dummy_series
+from pipeline.synthetic.patterns import promotions
 
 ALL = ("trend", "seasonal", "noise")
 
@@ -108,3 +110,33 @@ def test_patterns_are_added():
     trend, season = (dummy_array(6, 6, 100, [name], 5).astype(float) for name in ("trend", "seasonal"))
     both = dummy_array(6, 6, 100, ["trend", "seasonal"], 5).astype(float)
     np.testing.assert_allclose(np.diff(both), np.diff(trend) + np.diff(season), atol=1e-3 * both.std())
+
+
+def test_promotions_raise_the_target_by_the_same_amount_in_every_path_of_a_process():
+    patterns = [*ALL, "promotion"]
+    plain = dummy_array(60, 3, 400, ALL, seed=1)
+    lifts = []
+    for k, series in enumerate(dummy_series(60, 3, 400, patterns, seed=1)):
+        target, promotion = series.target
+        assert series.variates.known == ("promotion",) and set(np.unique(promotion)) == {0.0, 1.0}
+        np.testing.assert_array_equal(promotion, promotions(k, 0, 400, seed=1))
+        np.testing.assert_array_equal(target[promotion == 0], plain[k][promotion == 0])
+        raised = (target - plain[k])[promotion == 1]
+        np.testing.assert_allclose(raised, raised[0], rtol=1e-2, atol=1e-3)
+        lifts.append(raised.mean())
+    np.testing.assert_allclose(lifts[3:], np.tile(lifts[:3], 19), rtol=1e-3)
+    assert min(lifts) > 0 and len(set(np.round(lifts, 3))) == 3
+
+
+def test_promotions_go_on_after_the_series():
+    whole = promotions(5, 0, 500, seed=2)
+    np.testing.assert_array_equal(promotions(5, 400, 500, seed=2), whole[400:])
+    changes = np.flatnonzero(np.diff(whole))
+    lengths = np.diff(changes)[int(whole[0]) :: 2]  # of the promotions that begin and end within the series
+    assert 0.05 < whole.mean() < 0.4 and len(lengths) and lengths.min() >= 6
+    assert not np.array_equal(whole, promotions(6, 0, 500, seed=2))
+
+
+def test_arrays_with_promotions_are_refused():
+    with pytest.raises(UserError, match="training.dummy_data.patterns"):
+        dummy_array(5, 2, 50, ["trend", "promotion"], 0)
