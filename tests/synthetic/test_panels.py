@@ -8,7 +8,7 @@ from pipeline.synthetic.draws import make_keys
 from pipeline.synthetic.panels import KNOWN, PAST, TARGET, draw_panels
 
 WHITE = Bank({"fractal": 1.0}, {}, {"fractal": {"exponent": (0.0, 0.0)}}, blend=0.0)
-WIDTH, LAGS = 2000, range(-8, 65)
+WIDTH, LAGS = 2000, range(-30, 65)
 
 
 def draw(n, n_variates, bank=WHITE, width=WIDTH, **settings):
@@ -20,17 +20,22 @@ def target_of(panel):
     return np.log(panel[0]) if panel[0].min() > 0 else panel[0]
 
 
-def explained(y, x):
-    """Return the greatest R^2 over the lags of regressions of y on the bins of x."""
+def explained_by_lag(y, x):
+    """Return the R^2 of regressions of y on the bins of x at each of the lags."""
     edges = np.unique(np.quantile(x, np.linspace(0, 1, 21)[1:-1]))
     bins = np.searchsorted(edges, x, side="right") if len(np.unique(x)) > 20 else np.unique(x, return_inverse=True)[1]
     shares = []
     for lag in LAGS:
-        code, part = bins[64 - lag : WIDTH - 8 - lag], y[64 : WIDTH - 8]
+        code, part = bins[64 - lag : WIDTH - 30 - lag], y[64 : WIDTH - 30]
         count = np.bincount(code)
         means = np.bincount(code, part) / np.maximum(count, 1)
         shares.append((count * (means - part.mean()) ** 2).sum() / ((part - part.mean()) ** 2).sum())
-    return max(shares)
+    return np.array(shares)
+
+
+def explained(y, x):
+    """Return the greatest R^2 over the lags."""
+    return explained_by_lag(y, x).max()
 
 
 @pytest.mark.parametrize("n_variates", [1, 2, 5])
@@ -105,3 +110,14 @@ def test_pairs_of_random_walks_are_cointegrated():
     gaps = [a - np.sign(np.corrcoef(a, b)[0, 1]) * b for a, b in pairs]
     wandering = [abs(gap[: WIDTH // 2].mean() - gap[WIDTH // 2 :].mean()) for gap in gaps]
     assert len(pairs) > 15 and np.quantile(wandering, 0.8) < 0.3
+
+
+def test_a_covariate_acts_from_eight_steps_before_to_64_after_its_time():
+    panels = draw(300, 2, shared=(0, 0), explained=(0.9, 0.9), acting=1.0)
+    best = {PAST: [], KNOWN: []}
+    for values, roles, acts in zip(panels.values, panels.roles, panels.acts):
+        if acts[1] and len(np.unique(values[1])) > 20:  # categories and holidays may be periodic
+            shares = explained_by_lag(target_of(values), values[1])
+            if shares.max() > 0.5:
+                best[roles[1]].append(LAGS[shares.argmax()])
+    assert -8 <= min(best[KNOWN]) < 0 and 0 == min(best[PAST]) and max(best[PAST] + best[KNOWN]) > 32
