@@ -65,8 +65,8 @@ def draw_panels(
     n_variates: int,
     *,
     shared: Share = (0.0, 0.98),
-    explained: Share = (0.1, 0.95),
-    acting: float = 0.7,
+    explained: Share = (0.2, 0.98),
+    acting: float = 0.8,
 ) -> Panels:
     """Draw one panel for each key.
 
@@ -104,8 +104,10 @@ def draw_panels(
         Draws(stream.keys[drivers]), own[drivers], kind[drivers]
     )
     acts = is_driver & rows.chance(acting)
+    # In half of the panels drivers act at once: a model learns to read covariates from these first.
+    acts_later = np.repeat(draws.chance(0.5), n_variates, axis=0)
     lag = _draw_lags(rows, past)
-    lag = np.where((role == KNOWN) & rows.chance(0.15), -np.floor(rows.uniform(0, ahead + 1)), lag)
+    lag = np.where((role == KNOWN) & rows.chance(0.15), -np.floor(rows.uniform(0, ahead + 1)), lag) * acts_later
     acting_rows = np.flatnonzero(acts)
     lagged = np.zeros((len(rows), width), np.float32)
     lagged[acting_rows] = _standardize(
@@ -131,10 +133,11 @@ def draw_panels(
 
 def _draw_roles(draws: Draws, n_variates: int) -> np.ndarray:
     """Draw panels of targets only, of one target, and of several with covariates: int64, [n, n_variates]."""
-    kind = draws.choice(np.arange(3), np.array([3, 5, 2]))
+    kind = draws.choice(np.arange(3), np.array([2, 6, 2]))
     several = 1 + np.floor(draws.uniform() * n_variates)
     n_targets = np.select([kind == 0, kind == 1], [np.full(several.shape, n_variates), np.ones_like(several)], several)
-    n_known = np.floor(draws.uniform() * (n_variates - n_targets + 1))
+    n_covariates = n_variates - n_targets
+    n_known = np.where(draws.chance(0.5), n_covariates, np.floor(draws.uniform() * (n_covariates + 1)))
     position = np.arange(n_variates)
     return np.where(position < n_targets, TARGET, np.where(position >= n_variates - n_known, KNOWN, PAST))
 

@@ -78,7 +78,7 @@ class PanelSampler(SyntheticSampler, TogetherSampler):
     longer than the context of its batch.
     """
 
-    panel_share = 0.35
+    panel_share = 0.4
     """Share of the batches with panels."""
     max_variates = 6
 
