@@ -40,7 +40,7 @@ def weather(rng: Rng, n: int, length: int) -> Pair:
 
 def price(rng: Rng, n: int, length: int) -> Pair:
     """Return prices, and sales that fall with their power."""
-    change = np.cumsum(rng.random((n, length)) < 1 / 12, axis=1)
+    change = np.cumsum(rng.random((n, length)) < 1 / 12, axis=1, dtype=np.int64)
     levels = np.exp(0.2 * rng.normal(size=(n, length)))
     prices = np.take_along_axis(levels, change, axis=1)
     return prices, prices ** -rng.uniform(1, 3, (n, 1))

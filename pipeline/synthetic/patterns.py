@@ -14,8 +14,8 @@ from itertools import chain
 import numpy as np
 from scipy.signal import lfilter
 
-from pipeline.core.processes import WorkerPool
 from pipeline.core.errors import UserError
+from pipeline.core.processes import WorkerPool
 from pipeline.core.series import Series, Variates
 
 FREQ = "h"

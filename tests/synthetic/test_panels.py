@@ -114,7 +114,7 @@ def test_pairs_of_random_walks_are_cointegrated():
 
 def test_a_covariate_acts_from_eight_steps_before_to_64_after_its_time():
     panels = draw(300, 2, shared=(0, 0), explained=(0.9, 0.9), acting=1.0)
-    best = {PAST: [], KNOWN: []}
+    best: dict[int, list[int]] = {PAST: [], KNOWN: []}
     for values, roles, acts in zip(panels.values, panels.roles, panels.acts):
         if acts[1] and len(np.unique(values[1])) > 20:  # categories and holidays may be periodic
             shares = explained_by_lag(target_of(values), values[1])
