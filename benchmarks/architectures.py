@@ -3,8 +3,9 @@
     python benchmarks/architectures.py bolt-128x4 --seconds 2400 --output data/architectures
     python benchmarks/architectures.py chronos2-128x4 --seconds 2400 --rate 1e-3
 
-Each training has the same batches, schedule and seconds of one process, counted over its threads. The loss of the
-validation windows is printed as training goes on, and the model is saved for `copying.py` and `evaluate.py`.
+Each training has the same series, schedule and processor time, summed over its threads. Chronos-2 forecasts a random
+number of patches, as it must when it is used. The loss of the validation windows is printed as training goes on. The
+model is saved for `copying.py` and `evaluate.py`.
 """
 
 import argparse
@@ -126,7 +127,10 @@ def report(model: Any, held_out: TrainingWindows, share: float, step: int, used:
 
 
 def validate(model: Any, held_out: TrainingWindows) -> float:
-    """Return the quantile loss at nine levels over the deviation of the context, the mean over 1,024 windows."""
+    """Return twice the quantile loss over the deviation of the context: the mean over levels, steps and 1,024 windows.
+
+    The loss of a step is at most `MAX_LOSS`.
+    """
     model.eval()
     losses = []
     for first in range(0, 8 * BATCH, BATCH):

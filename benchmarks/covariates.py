@@ -1,17 +1,17 @@
-"""Measure how much a known covariate lowers the error of models that were not trained on it.
+"""Measure how much a known covariate lowers the error of models that were not trained on such a response.
 
-    python benchmarks/covariates.py builtin:chronos2-synth
     python benchmarks/covariates.py MODEL... --series 200
 
-A model is a Chronos-2 that `Forecaster.load` takes. The target is the sum of a series and the response to a covariate,
-each with half of the variance. The responses are not among those of the synthetic panels:
+A model is a Chronos-2 that `Forecaster.load` takes. The target is the sum of autoregressive noise and the response to a
+covariate, each with half of the variance. The synthetic panels have no response of exactly these forms:
 
-- weather: the square of a daily cycle with autoregressive deviations
+- weather: the square of the distance of a temperature from a comfortable one (panels have its absolute value)
 - price: a power of a price that changes at random steps
 - advertising: the effect of events, which fades away exponentially
 - nothing: a covariate that does not act
 
-Prints WQL with the covariate and without it. The best ratio is that of forecasts that know the response: about 0.71.
+Prints WQL with the covariate and without it. If nothing else could be forecast, the best ratio would be 0.71, the root
+of one half; for `nothing` it is 1.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def advertising(rng: Rng, n: int, length: int) -> Pair:
 
 
 def nothing(rng: Rng, n: int, length: int) -> Pair:
-    """Return temperatures, and the response to others."""
+    """Return temperatures, and the response to independent temperatures."""
     return weather(rng, n, length)[0], weather(rng, n, length)[1]
 
 

@@ -17,8 +17,8 @@ from pipeline.windows.gather import last_windows
 from pipeline.windows.samplers import Together, TogetherSampler
 
 _CONTEXT_LENGTH, _LAYOUT, _FIRST_PANEL = 2, 3, 1 << 32
-"""Counters of a batch key's hash for the context length of the batch, for the layout of its panels, and for the panels
-from the first on."""
+"""Counters of a batch key's hash: for the context length, for the layout of the panels, and for the first panel; the
+others follow."""
 _FULL_CONTEXT_SHARE = 1 / 3
 """Share of the synthetic batches with the full context length. Set by hand: more of them cost time, fewer of them teach
 less about long contexts."""
@@ -28,7 +28,7 @@ class SyntheticSampler:
     """Windows of synthetic series: each is the end of a new series.
 
     A third of the batches have the full context length. The others have a context length that is log-uniform between
-    `min_past` and the full one, the same for the whole batch, so that a batch has no padding.
+    `min_past` and the full one. It is the same for the whole batch, so that `TrainingWindows` can cut the padding off.
     """
 
     n_series = n_steps = 0
@@ -73,9 +73,9 @@ class SyntheticSampler:
 class PanelSampler(SyntheticSampler, TogetherSampler):
     """Windows of synthetic series, and batches of synthetic panels.
 
-    The panels of a batch have the same number of rows, and every row is a window. Half of the batches have a horizon
-    that is uniform up to the full one, so that a model learns to forecast few steps as well as many. No horizon is
-    longer than the context of its batch.
+    The panels of a batch have the same number of rows, except that the last one may be cut off. Every row is a window.
+    Half of the batches have a horizon that is uniform up to the full one, so that a model learns to forecast few steps
+    as well as many. No horizon is longer than the context of its batch.
     """
 
     panel_share = 0.4
@@ -92,7 +92,7 @@ class PanelSampler(SyntheticSampler, TogetherSampler):
     ) -> Together:
         """Draw one window for each slot of a batch, as `TogetherSampler.draw_together` does.
 
-        Targets after the horizon of the batch are NaN.
+        Values after the horizon of the batch are NaN in every row.
         """
         draws = Draws(hash_words(batch_keys, _LAYOUT))
         is_panel = draws.chance(self.panel_share)[:, 0]
@@ -133,7 +133,9 @@ class PanelSampler(SyntheticSampler, TogetherSampler):
 
 
 def encode_panel_categories(panels: Panels, is_past: np.ndarray) -> np.ndarray:
-    """Return the values of panels with numbers for categories, as `encode_categories` makes them.
+    """Replace categories by smoothed means of the past target in panels with one, as `encode_categories` does.
+
+    With several targets, categories stay positions. Returns values [n, n_variates, width].
 
     Args:
         is_past: whether a step is before the forecast start, bool, [n, width].
@@ -149,7 +151,7 @@ def encode_panel_categories(panels: Panels, is_past: np.ndarray) -> np.ndarray:
 
 
 def _by_width(lengths: np.ndarray, width: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield the series of up to a quarter of the width, and the others: their positions, and the width of both.
+    """Yield positions and width: of the series of at most a quarter of the width, then of the longer ones.
 
     The bank computes every row at full width, so that short series are drawn faster by themselves.
     """
