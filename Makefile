@@ -6,7 +6,7 @@
 # make lint               black, isort, flake8 and mypy
 # make docs               the documentation as a site: build/site/index.html
 # make format             let black and isort rewrite the code
-# make pretrain           train the next model inside, chronos2-synth; hours on two cores; continues where it was stopped
+# make pretrain           train the next model inside, chronos2-synth; 18 hours on two cores; continues where it was stopped
 
 PYTHON ?= python3
 HORIZON ?= 48

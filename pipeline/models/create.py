@@ -25,7 +25,7 @@ class Shape:
 
     @property
     def is_small(self) -> bool:
-        """True for the sizes that the Chronos authors did not publish: nano and micro."""
+        """True for widths below those that the Chronos authors published, such as nano and micro."""
         return self.d_model < 256
 
 

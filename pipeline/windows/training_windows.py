@@ -119,9 +119,8 @@ class TrainingWindows:
         batch_keys = make_keys(self.seed, numbers // self.batch_size)
         # A window is drawn again by the same sampler, so that samplers keep their weights.
         chosen = self._choose_samplers(window_keys)
-        slots = (
-            self._slots(numbers, chosen) if any(isinstance(each, TogetherSampler) for each in self.samplers) else None
-        )
+        draws_together = any(isinstance(each, TogetherSampler) for each in self.samplers)
+        slots = self._slots(numbers, chosen) if draws_together else None
         has_panels = any(isinstance(each, PanelSampler) for each in self.samplers)
         n_targets = len(self.variates.targets)
         pending = np.arange(len(window_keys))
