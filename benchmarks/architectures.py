@@ -1,14 +1,15 @@
 """Train small models of several architectures from random weights for the same processor time, on the data bank.
 
     python benchmarks/architectures.py bolt-128x4 --seconds 2400 --output data/architectures
-    python benchmarks/architectures.py chronos2-128x4 --seconds 2400 --rate 1e-3
+    python benchmarks/architectures.py chronos2-128x4 --seconds 420 --panels 0.4 --optimizer muon --rate 4e-3
 
-Each training has the same series, schedule and processor time, summed over its threads. Chronos-2 forecasts a random
-number of patches, as it must when it is used. The loss of the validation windows is printed as training goes on. The
-model is saved for `copying.py` and `evaluate.py`.
+Each training has the same series, schedule and processor time, summed over its threads. Chronos-2 is given horizons of
+all lengths, as when it is used, and panels if asked. The loss of the validation windows, which are single series, is
+printed as training goes on. The model is saved for `copying.py`, `covariates.py` and `evaluate.py`.
 """
 
 import argparse
+import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,12 +17,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from chronos import Chronos2Model
+from transformers import TrainingArguments
 
 from pipeline.models.checkpoint import Family
 from pipeline.models.cpu import use_cpu_layers
 from pipeline.models.create import Shape, random_model
 from pipeline.synthetic.bank import default_bank
-from pipeline.windows.synthetic_samplers import SyntheticSampler
+from pipeline.training.muon import MuonWithAdamW
+from pipeline.windows.inputs import WindowDataset, input_function
+from pipeline.windows.synthetic_samplers import PanelSampler, SyntheticSampler
 from pipeline.windows.training_windows import TrainingWindows
 
 CONTEXT, HORIZON, BATCH, MIN_PAST = 1024, 64, 128, 12
@@ -62,20 +66,22 @@ def create(candidate: Candidate, seed: int) -> Any:
     return random_model(family, shape, seed, **settings)
 
 
-def loss(model: Any, context: np.ndarray, target: np.ndarray) -> torch.Tensor:
-    """Return the loss of context [n, c] and target [n, h]."""
-    past, future = torch.from_numpy(context), torch.from_numpy(target)
-    if isinstance(model, Chronos2Model):
-        n_patches = -(-target.shape[1] // model.chronos_config.output_patch_size)
-        return model(context=past, future_target=future, num_output_patches=n_patches).loss
-    return model(context=past, target=future).loss
-
-
-def windows(seed: int) -> TrainingWindows:
-    """Return windows of the data bank."""
+def windows(seed: int, panel_share: float | None = None) -> TrainingWindows:
+    """Return windows of the data bank; with a share of panels, the horizons have all lengths."""
     sampler = SyntheticSampler(default_bank(), MIN_PAST)
+    if panel_share is not None:
+        sampler = PanelSampler(default_bank(), MIN_PAST)
+        sampler.panel_share = panel_share
     lengths = {"context_length": CONTEXT, "prediction_length": HORIZON}
     return TrainingWindows([sampler], [1.0], **lengths, drop_prob=0.0, seed=seed, batch_size=BATCH)
+
+
+def make_optimizer(model: Any, name: str, rate: float) -> torch.optim.Optimizer:
+    """Return AdamW or Muon for a model."""
+    if name == "adamw":
+        return torch.optim.AdamW(model.parameters(), lr=rate, betas=BETAS, weight_decay=0.0)
+    arguments = TrainingArguments(learning_rate=rate, adam_beta1=BETAS[0], adam_beta2=BETAS[1], use_cpu=True)
+    return MuonWithAdamW.of(model, arguments)
 
 
 def main() -> None:
@@ -84,6 +90,8 @@ def main() -> None:
     parser.add_argument("candidate", choices=CANDIDATES)
     parser.add_argument("--seconds", type=float, default=2400, help="processor time of the training")
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw")
+    parser.add_argument("--panels", type=float, default=0.0, help="share of the batches with panels, for Chronos-2")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
@@ -91,20 +99,20 @@ def main() -> None:
     candidate = CANDIDATES[arguments.candidate]
     model = create(candidate, seed=0)
     use_cpu_layers(model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.rate, betas=BETAS, weight_decay=0.0)
-    drawn, held_out = windows(seed=1), windows(seed=2)
-    rng = np.random.default_rng(0)
+    optimizer = make_optimizer(model, arguments.optimizer, arguments.rate)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    drawn = windows(seed=1, panel_share=arguments.panels if candidate.family == "chronos-2" else None)
+    to_inputs = input_function(candidate.family, model.config.chronos_config, HORIZON)
+    dataset, held_out = WindowDataset(drawn, sys.maxsize, to_inputs), windows(seed=2)
     begin, used, step, next_report = time.process_time(), 0.0, 0, 0.0
     while used < arguments.seconds:
         share = used / arguments.seconds
-        for group in optimizer.param_groups:
-            group["lr"] = arguments.rate * min(share / WARMUP, 1.0) * (1 - share)
-        context, target = drawn.batch(range(step * BATCH, (step + 1) * BATCH))
-        if candidate.family == "chronos-2":  # forecasts fewer patches if the horizon is shorter
-            target = np.ascontiguousarray(target[:, : 16 * rng.integers(1, HORIZON // 16 + 1)])
+        for group, rate in zip(optimizer.param_groups, rates):
+            group["lr"] = rate * min(share / WARMUP, 1.0) * (1 - share)
+        inputs = dataset.__getitems__(range(step * BATCH, (step + 1) * BATCH))
         model.train()
         with torch.autocast("cpu", torch.bfloat16):
-            value = loss(model, context, target)
+            value = model(**inputs).loss
         optimizer.zero_grad()
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM)

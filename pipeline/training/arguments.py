@@ -11,7 +11,7 @@ from accelerate.utils import str_to_bool
 from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
-from pipeline.config import Config
+from pipeline.config import Config, TrainingConfig
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.files import to_serializable
 from pipeline.core.processes import Processes
@@ -136,7 +136,7 @@ def training_arguments(
         raise UserError(f"training.trainer: {to_one_line(error)}") from error
     # Without this the Trainer would use the precision that `accelerate launch` was started with.
     arguments.mixed_precision = "bf16" if arguments.bf16 else "no"
-    _check_machine(arguments, device, training.method)
+    _check_machine(arguments, device, training)
     return arguments
 
 
@@ -159,7 +159,7 @@ def _count_shares(batch_size: int, accumulated: Any) -> int:
     return shares
 
 
-def _check_machine(arguments: TrainingArguments, device: str, method: str) -> None:
+def _check_machine(arguments: TrainingArguments, device: str, training: TrainingConfig) -> None:
     """Refuse a device, a tracker or a way of sharding that this process cannot use.
 
     Raises:
@@ -175,7 +175,9 @@ def _check_machine(arguments: TrainingArguments, device: str, method: str) -> No
         raise UserError(
             f"training.trainer.report_to: {', '.join(missing)} is not installed; install it with pip, or remove it"
         )
-    if is_sharded(arguments) and method == "lora":
+    if is_sharded(arguments) and training.optimizer == "muon":
+        raise UserError("training.optimizer muon needs whole matrices, which FSDP splits; use DDP, or adamw")
+    if is_sharded(arguments) and training.method == "lora":
         raise UserError("training.method lora does not work with FSDP; low-rank adapters are small enough for DDP")
     if arguments.n_gpu > 1:
         raise UserError(

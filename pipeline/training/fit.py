@@ -125,6 +125,7 @@ def build_trainer(run: TrainingRun, phase: Phase, arguments: TrainingArguments) 
                 scheduled_steps=run.recipe.steps,
                 will_refit=phase.scored and run.all_windows is not None,
                 flip=run.config.inference.flip is True,
+                muon=run.config.training.optimizer == "muon",
             )
             trainer.check_settings()
     except (TypeError, ValueError, ImportError, KeyError, AttributeError) as error:

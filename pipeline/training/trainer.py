@@ -31,6 +31,7 @@ from pipeline.core.series import History, target_rows
 from pipeline.evaluation.backtest import backtest
 from pipeline.forecasting.forecaster import Forecaster
 from pipeline.forecasting.plots import LEVELS_DRAWN, DrawnForecast, drawn_forecast
+from pipeline.training.muon import MuonWithAdamW
 from pipeline.training.selection import candidates_from_log, checkpoint_to_keep
 from pipeline.windows.inputs import WindowDataset
 from pipeline.windows.validation_windows import ValidationWindows
@@ -53,6 +54,7 @@ class ScoringTrainer(Trainer):
         scheduled_steps: int,
         will_refit: bool,
         flip: bool,
+        muon: bool,
         **kwargs: Any,
     ) -> None:
         """Take the arguments of the Trainer, and beside them:
@@ -62,12 +64,14 @@ class ScoringTrainer(Trainer):
             scheduled_steps: steps that the learning rate is scheduled over, however early training ends.
             will_refit: whether the winner is retrained on all data.
             flip: whether scored forecasts are averaged with those of the negated series.
+            muon: whether the optimizer is Muon, not that of the arguments.
         """
         super().__init__(*args, **kwargs)
         self.validation = validation
         self.flip = flip
         self.scheduled_steps = scheduled_steps
         self.will_refit = will_refit
+        self.muon = muon
         # T5's forward takes any keyword, so the Trainer would leave it to T5 to divide the loss by accumulation steps
         # and processes, which T5 does not do. `compute_loss` does.
         self.model_accepts_loss_kwargs = False
@@ -172,6 +176,14 @@ class ScoringTrainer(Trainer):
         if self._clock is None:
             self.restart_clock()
         return super().training_step(*args, **kwargs)
+
+    def create_optimizer(self, *_: Any, **__: Any) -> torch.optim.Optimizer:
+        """Make the optimizer of the arguments, or Muon."""
+        if not self.muon:
+            return super().create_optimizer()
+        if self.optimizer is None:
+            self.optimizer = MuonWithAdamW.of(cast(torch.nn.Module, self.model), self.args)
+        return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Schedule the learning rate over `scheduled_steps`, however early training is to end."""
