@@ -20,14 +20,12 @@ from pipeline.models.bolt_attention import ZeroGradients
 
 
 def use_chronos2_attention(model: Chronos2Model) -> None:
-    """Replace the group attention of a model, and its attention over time where that has no low-rank adapters."""
+    """Replace both attentions of a model."""
     model.encoder.__class__ = _Encoder
     for block in model.encoder.block:
         over_time, over_groups, _ = cast(nn.ModuleList, block.layer)
         over_groups.__class__ = FastGroupAttention
-        attention = cast(MHA, over_time.self_attention)
-        if all(type(layer) is nn.Linear for layer in (attention.q, attention.k, attention.v)):
-            attention.__class__ = FusedTimeAttention
+        over_time.self_attention.__class__ = FusedTimeAttention
 
 
 class GroupLayout(NamedTuple):
@@ -39,6 +37,8 @@ class GroupLayout(NamedTuple):
     """Position of each row of the batch in the flat `rows`: int64, [rows]."""
     mask: torch.Tensor
     """Additive attention mask: float, [groups, time, 1, 1, size]."""
+    is_batch: bool
+    """Whether `rows` are all rows of the batch in their order."""
 
 
 class _Encoder(Chronos2Encoder):
@@ -64,7 +64,8 @@ class _Encoder(Chronos2Encoder):
         # The stock layer adds the smallest number to the scores of a patch without values.
         mask = (1 - attention_mask[rows]) * torch.finfo(floating_type).min
         mask = mask.masked_fill(~is_row[:, None], -torch.inf).unflatten(0, (-1, size)).transpose(1, 2)
-        return GroupLayout(rows.view(-1, size), place, mask[:, :, None, None])
+        is_batch = torch.equal(rows, torch.arange(len(order)))
+        return GroupLayout(rows.view(-1, size), place, mask[:, :, None, None], is_batch)
 
 
 class FusedTimeAttention(MHA):
@@ -81,8 +82,7 @@ class FusedTimeAttention(MHA):
         """Attend within x [rows, time, d_model], with a mask [rows, 1, 1, time]."""
         if output_attentions or encoder_states is not None or self.config._attn_implementation != "sdpa":
             return super().forward(hidden_states, mask, encoder_states, position_ids, output_attentions)
-        product = nn.functional.linear(hidden_states, torch.cat([self.q.weight, self.k.weight, self.v.weight]))
-        product = product.unflatten(-1, (3, self.n_heads, -1))
+        product = _query_key_value(self, hidden_states).unflatten(-1, (3, self.n_heads, -1))
         cosine, sine = self.rope_embed(mask, position_ids)
         query, key = Rotation.apply(product[:, :, :2], cosine, sine).permute(2, 0, 3, 1, 4)
         value = product[:, :, 2].transpose(1, 2).to(mask.dtype)
@@ -137,6 +137,14 @@ class FastGroupAttention(GroupSelfAttention):
         return AttentionOutput(hidden_states=hidden_states + self.dropout(attention.o(value)))
 
 
+def _query_key_value(attention: MHA, hidden_states: torch.Tensor) -> torch.Tensor:
+    """Return query, key and value side by side: [rows, time, 3 d]."""
+    layers = attention.q, attention.k, attention.v
+    if all(type(layer) is nn.Linear for layer in layers):  # none has a low-rank adapter
+        return nn.functional.linear(hidden_states, torch.cat([layer.weight for layer in layers]))
+    return torch.cat([layer(hidden_states) for layer in layers], dim=-1)
+
+
 def _attend_to_self(attention: MHA, hidden_states: torch.Tensor) -> torch.Tensor:
     """Return v(x); query and key get zero gradients, as in the stock layer."""
     unused = [*attention.q.parameters(), *attention.k.parameters()]
@@ -149,12 +157,15 @@ def _attend_to_self(attention: MHA, hidden_states: torch.Tensor) -> torch.Tensor
 
 def _attend_within_groups(attention: MHA, hidden_states: torch.Tensor, layout: GroupLayout) -> torch.Tensor:
     """Return the attended values [rows, time, d]."""
-    query, key, value = (
-        layer(hidden_states)[layout.rows].unflatten(-1, (attention.n_heads, -1)).permute(0, 2, 3, 1, 4)
-        for layer in (attention.q, attention.k, attention.v)
-    )  # [groups, time, heads, size, d]
+    product = _query_key_value(attention, hidden_states)
+    if not layout.is_batch:
+        product = product[layout.rows.view(-1)]
+    product = product.view(*layout.rows.shape, hidden_states.shape[1], 3, attention.n_heads, -1)
+    # [3, groups, time, heads, size, d]
+    product = product.permute(3, 0, 2, 4, 1, 5).to(torch.float32, memory_format=torch.contiguous_format)
+    query, key, value = product.unbind()
     with torch.autocast(hidden_states.device.type, enabled=False):
-        scores = torch.matmul(query.float(), key.float().transpose(3, 4)) + layout.mask
+        scores = torch.matmul(query, key.transpose(3, 4)) + layout.mask
         weights = nn.functional.dropout(scores.softmax(dim=-1), attention.dropout, attention.training)
-        attended = torch.matmul(weights, value.float()).permute(0, 3, 1, 2, 4).flatten(-2)  # [groups, size, time, d]
-    return attended.flatten(0, 1)[layout.place]
+        attended = torch.matmul(weights, value).permute(0, 3, 1, 2, 4).flatten(-2).flatten(0, 1)
+    return attended if layout.is_batch else attended[layout.place]
