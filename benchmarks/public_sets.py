@@ -70,7 +70,7 @@ class PublicSet:
     @property
     def stratum(self) -> str:
         """Frequency of the set, with hours and minutes in one stratum."""
-        return _stratum(self.freq)
+        return stratum(self.freq)
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,8 @@ def _build(public: PublicSet, repository: Repository, mirror: Path | None) -> tu
     }
 
 
-def _stratum(freq: str) -> str:
+def stratum(freq: str) -> str:
+    """Return the name of a frequency in `STRATA`; hours and minutes are hourly."""
     return _STRATUM_OF_OFFSET.get(freq.split("-")[0], "hourly")
 
 
@@ -225,7 +226,7 @@ def _fetch(name: str, repository: Repository, path: str, mirror: Path | None) ->
 def _to_grid(values: pd.Series, freq: str) -> pd.Series:
     """Return the newest steps of a series on the grid of its frequency, without missing values at its end."""
     values = values[values.notna()].sort_index()
-    if _stratum(freq) == "hourly":
+    if stratum(freq) == "hourly":
         values = values.groupby(values.index.floor(freq)).mean()
     gridded = values.asfreq(freq)
     if gridded.count() != len(values):
@@ -320,7 +321,7 @@ def _parse_time(times: pd.Series | pd.DataFrame, freq: str) -> pd.Series:
         return pd.to_datetime(times, utc=True, format="mixed").dt.tz_localize(None)
     if freq == "YS":
         return pd.to_datetime(times.astype(int).astype(str), format="%Y")
-    return pd.to_datetime(times, unit="s" if _stratum(freq) == "hourly" else "D")
+    return pd.to_datetime(times, unit="s" if stratum(freq) == "hourly" else "D")
 
 
 def _date(values: np.ndarray, freq: str, start: float = 2000) -> pd.Series:
