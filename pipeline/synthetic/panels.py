@@ -65,7 +65,7 @@ def draw_panels(
     n_variates: int,
     *,
     shared: Share = (0.0, 0.98),
-    explained: Share = (0.2, 0.98),
+    explained: Share = (0.2, 0.99),
     acting: float = 0.8,
 ) -> Panels:
     """Draw one panel for each key.
@@ -79,6 +79,7 @@ def draw_panels(
         width: columns of the result, at least the greatest length.
         shared: range of the share of the variance of related rows that is the factor's; a third of the panels has none.
         explained: range of the share of the variance of the targets that is due to acting drivers, if there are any.
+            Large shares are drawn more often: a model learns to read covariates from such panels first.
         acting: probability that a driver acts.
     """
     draws = Draws(keys)
@@ -104,7 +105,7 @@ def draw_panels(
         Draws(stream.keys[drivers]), own[drivers], kind[drivers]
     )
     acts = is_driver & rows.chance(acting)
-    # In half of the panels drivers act at once: a model learns to read covariates from these first.
+    # In half of the panels drivers act at once: a model learns from these first, too.
     acts_later = np.repeat(draws.chance(0.5), n_variates, axis=0)
     lag = _draw_lags(rows, past)
     lag = np.where((role == KNOWN) & rows.chance(0.15), -np.floor(rows.uniform(0, ahead + 1)), lag) * acts_later
@@ -116,7 +117,8 @@ def draw_panels(
     weights = (rows.normal(n_variates) * (role == TARGET)).reshape(*shape, n_variates) * acts.reshape(*shape)[:, None]
     weights /= np.maximum(np.sqrt(np.square(weights).sum(axis=2, keepdims=True)), 1e-9)
     effect = np.matmul(weights.astype(np.float32), lagged.reshape(*shape, width)).reshape(-1, width)
-    effect_share = np.repeat(draws.uniform(*explained), n_variates, axis=0) * np.any(weights, axis=2).reshape(-1, 1)
+    effect_share = explained[0] + (explained[1] - explained[0]) * draws.uniform() ** 0.4
+    effect_share = np.repeat(effect_share, n_variates, axis=0) * np.any(weights, axis=2).reshape(-1, 1)
     size = np.repeat(draws.chance(0.25) * draws.log_uniform(0.2, 1), n_variates, axis=0)
 
     values = series[:, past : past + width]
@@ -133,7 +135,7 @@ def draw_panels(
 
 def _draw_roles(draws: Draws, n_variates: int) -> np.ndarray:
     """Draw panels of targets only, of one target, and of several with covariates: int64, [n, n_variates]."""
-    kind = draws.choice(np.arange(3), np.array([2, 6, 2]))
+    kind = draws.choice(np.arange(3), np.array([1, 7, 2]))
     several = 1 + np.floor(draws.uniform() * n_variates)
     n_targets = np.select([kind == 0, kind == 1], [np.full(several.shape, n_variates), np.ones_like(several)], several)
     n_covariates = n_variates - n_targets

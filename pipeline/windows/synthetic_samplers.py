@@ -96,7 +96,8 @@ class PanelSampler(SyntheticSampler, TogetherSampler):
         """
         draws = Draws(hash_words(batch_keys, _LAYOUT))
         is_panel = draws.chance(self.panel_share)[:, 0]
-        n_variates = np.where(is_panel, draws.log_uniform(2, self.max_variates + 1).astype(np.int64)[:, 0], 1)
+        several = np.where(draws.chance(0.25), 2, draws.log_uniform(2, self.max_variates + 1).astype(np.int64))
+        n_variates = np.where(is_panel, several[:, 0], 1)
         horizon = np.where(draws.chance(0.5), 1 + np.floor(draws.uniform() * prediction_length), prediction_length)
         horizon = np.minimum(horizon, self._context_lengths(batch_keys, context_length)[:, None])
         context = np.empty((len(keys), context_length), np.float32)
