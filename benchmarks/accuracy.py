@@ -1,4 +1,4 @@
-"""Accuracy, time and memory of fine-tuning one base with the same number of windows, by this pipeline and others.
+"""Accuracy, time and memory of fine-tuning a base by this pipeline and by others, with the same number of steps.
 
     python benchmarks/accuracy.py builtin:bolt-synth data/public/index.json data/accuracy --windows 3 \
         --programs pipeline plain autogluon --autogluon VENV/bin/python --steps 300 --seeds 0 1 2 3 4
@@ -8,14 +8,18 @@
 
 Programs:
 
-- pipeline: this one with its automatic settings
-- plain: this one without a holdout: one training on all data, nothing selected
-- autogluon: AutoGluon with its defaults; with --rate, at that rate too
-- fit: `Chronos2Pipeline.fit` with its default rate, and at ten and a hundred times that
-- random weights: this pipeline from random weights, of --scratch
+- pipeline: this pipeline with its automatic settings. It retrains the winner, which takes up to as many steps again.
+- plain: this pipeline without a holdout. It trains once on all data and compares nothing.
+- autogluon: one fine-tuned model of AutoGluon at its default rate, without ensemble or model selection; with --rate,
+  another one at that rate
+- fit: `Chronos2Pipeline.fit` at 1e-6, its default, 1e-5 and 1e-4, if the base is a Chronos-2
 
-Models are trained without the last --windows horizons of each series, which are scored. Every run is kept in the
-folder; one that is there already is not repeated. Seconds and memory are those of the whole training process.
+`--variant NAME KEY=VALUE` adds this pipeline with these settings, `--scratch SIZE` this pipeline from random weights.
+
+The last --windows horizons of each series are scored and not trained on. Results are saved in the folder; those that
+are there are not computed again. Seconds and memory are those of the training process, with AutoGluon's forecasts. The
+spread is the range of WQL over seeds, divided by its mean. A program is worse than another on a set if the interval of
+the ratio of their WQL or MASE is above 1.
 """
 
 from __future__ import annotations
@@ -40,9 +44,9 @@ BATCH = 32
 """Windows per optimizer step, the default of this pipeline and of AutoGluon."""
 SEASONAL_NAIVE, BASE, OWN = "seasonal naive", "base", "pipeline"
 _MAX_HORIZON = 64
-"""Maximum horizon in training, that of the built-in models; longer horizons are forecast in several passes."""
+"""Maximum training horizon of this pipeline, that of the built-in models; longer horizons take several passes."""
 _FIT_RATES = {"fit": 1e-6, "fit at 1e-5": 1e-5, "fit at 1e-4": 1e-4}
-"""The default of `Chronos2Pipeline.fit`, and two rates for a small model."""
+"""The default of `Chronos2Pipeline.fit`, and two higher rates for a small model, set by hand."""
 _LEVELS = [level / 10 for level in range(1, 10)]
 AUTOGLUON = """
 import json, sys, warnings
@@ -81,17 +85,17 @@ pipeline.fit(
 
 
 class Run(NamedTuple):
-    """The scores of a trained model on one data set, and what its training took."""
+    """The scores of a trained model on one data set, and the time and memory of its training."""
 
     evaluation: Any
     """An `Evaluation`."""
     seconds: float
     megabytes: float
-    """Peak memory of the training process or of a child of it."""
+    """Peak memory of the training process or of its largest child."""
 
 
 def main() -> None:
-    """Train the programs on the data sets, or print the table of a folder."""
+    """Fine-tune with each program on each data set, or print the tables of a folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base", nargs="?")
     parser.add_argument("index", nargs="?")
@@ -99,8 +103,8 @@ def main() -> None:
     parser.add_argument("--programs", nargs="+", default=[], choices=[OWN, "plain", "autogluon", "fit"])
     parser.add_argument("--variant", nargs="+", action="append", default=[], metavar="NAME KEY=VALUE ...")
     parser.add_argument("--autogluon", help="Python interpreter of an environment with AutoGluon")
-    parser.add_argument("--rate", type=float, help="learning rate of a second training by AutoGluon")
-    parser.add_argument("--scratch", help="size of random weights to train too: bolt-micro, ...")
+    parser.add_argument("--rate", type=float, help="learning rate of a second run of AutoGluon")
+    parser.add_argument("--scratch", help="size of a model to train from random weights: bolt-micro, ...")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--windows", type=int, default=1, help="number of scored rolling origins of each series")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -114,7 +118,7 @@ def main() -> None:
 
 
 def run_all(arguments: argparse.Namespace) -> None:
-    """Train every program on every data set with every seed."""
+    """Fine-tune with every program on every data set with every seed."""
     from pipeline.config import Config
     from pipeline.evaluation.backtest import evaluate_task
     from pipeline.evaluation.baselines import naive_forecast
@@ -141,7 +145,7 @@ def run_all(arguments: argparse.Namespace) -> None:
 
 
 def make_programs(arguments: argparse.Namespace, base: Path) -> dict[str, Callable[[Any, int], Run]]:
-    """Return functions of a task and a seed to a run, by name."""
+    """Return the training functions, (task, seed) to run, by the name of the program."""
     family = json.loads((base / "config.json").read_text())["architectures"][0]
     own = partial(train_own, base=base, steps=arguments.steps)
     programs: dict[str, Callable[[Any, int], Run]] = {}
@@ -171,14 +175,14 @@ def make_programs(arguments: argparse.Namespace, base: Path) -> dict[str, Callab
 
 
 def base_folder(name: str) -> Path:
-    """Return the folder of a base that is a folder or inside the package."""
+    """Return the folder of a base, given as a path or as `builtin:NAME`."""
     from pipeline.models.builtin import BUILTIN, builtin_folder
 
     return builtin_folder(name) if name.startswith(BUILTIN) else Path(name).resolve()
 
 
 def train_own(task: Any, seed: int, base: Path, steps: int, keys: dict[str, Any]) -> Run:
-    """Train this pipeline with some keys of the configuration."""
+    """Train with this pipeline; `keys` replace settings of its configuration."""
     with tempfile.TemporaryDirectory() as folder:
         settings = {
             "chronos.seed": seed,
@@ -200,7 +204,7 @@ def train_own(task: Any, seed: int, base: Path, steps: int, keys: dict[str, Any]
 def train_autogluon(
     task: Any, seed: int, base: Path, steps: int, model: str, interpreter: str, rate: float | None
 ) -> Run:
-    """Train AutoGluon and forecast every window with it; the forecasts are part of its time."""
+    """Train with AutoGluon and forecast the scored windows; its time includes the forecasts."""
     from pipeline.evaluation.backtest import evaluate_task
 
     with tempfile.TemporaryDirectory() as name:
@@ -220,7 +224,7 @@ def train_autogluon(
 
 
 def train_by_fit(task: Any, seed: int, base: Path, steps: int, rate: float) -> Run:
-    """Train by `Chronos2Pipeline.fit`."""
+    """Train with `Chronos2Pipeline.fit`."""
     with tempfile.TemporaryDirectory() as folder:
         used = _run_script(FIT, sys.executable, task, Path(folder), seed, base, steps, rate, {})
         return Run(_evaluate(task, f"{folder}/output"), *used)
@@ -260,7 +264,7 @@ def _run_script(
 
 
 def _frame(store: Any, index: int, target: np.ndarray, number: int | None = None) -> pd.DataFrame:
-    """Return the beginning of a series in the format of AutoGluon, named by its index or by `number`."""
+    """Return values of a series in the format of AutoGluon; the item ID is `number`, or else the index."""
     from pipeline.data.frequency import timestamps
 
     stamps = timestamps(store.starts[index : index + 1], store.freq, np.arange(len(target))[None])[0]
@@ -302,7 +306,7 @@ def _run(command: list[str]) -> tuple[float, float]:
 
 
 def _keep(path: Path, make: Callable[[], Run]) -> None:
-    """Write a run to a file, unless it is there."""
+    """Make a run and save it, unless the file exists."""
     if path.exists():
         return
     evaluation, seconds, megabytes = make()
@@ -345,7 +349,7 @@ def print_tables(folder: Path) -> None:
 
 
 def set_rows(folder: Path) -> list[dict[str, Any]]:
-    """Return the scores of each program on a data set over all seeds, relative to seasonal naive and to others."""
+    """Return the scores of each program on a data set, relative to seasonal naive, to the base and to AutoGluon."""
     from pipeline.evaluation.ranking import relative_scores
 
     runs = {
@@ -353,7 +357,7 @@ def set_rows(folder: Path) -> list[dict[str, Any]]:
         for path in folder.iterdir()
     }
     n_seeds = max(map(len, runs.values()))
-    # Bootstraps compare the same windows, so a program without seeds counts once for each seed.
+    # The bootstrap needs the same windows for all programs, so programs with fewer runs are repeated.
     joined = {name: _join([run.evaluation for run in (each * n_seeds)[:n_seeds]]) for name, each in runs.items()}
     naive = joined[SEASONAL_NAIVE].scores()
     rows = []
@@ -374,7 +378,7 @@ def set_rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def program_row(name: object, rows: pd.DataFrame) -> dict[str, Any]:
-    """Return the means of a program over the data sets."""
+    """Return the means, medians and counts of a program over the data sets."""
     from pipeline.evaluation.ranking import geometric_mean
 
     ratios = ["WQL", "MASE", *(f"{score} over {other}" for other in (BASE, "autogluon") for score in ("WQL", "MASE"))]
@@ -405,7 +409,7 @@ def _join(evaluations: Sequence[Any]) -> Any:
 
 
 def _text(row: dict[str, Any]) -> dict[str, str]:
-    """Return a row with numbers as text: shares and ratios have three digits."""
+    """Return a row with numbers as text: fractions and ratios have three decimals."""
     whole = ("seconds", "MB", "seeds", "sets")
     return {
         key: value if isinstance(value, str) else "" if np.isnan(value) else f"{value:.{0 if key in whole else 3}f}"

@@ -1,11 +1,12 @@
-"""Train small models of several architectures from random weights for the same processor time, on the data bank.
+"""Train a small model of one of several architectures from random weights on the data bank, for a given processor time.
 
     python benchmarks/architectures.py bolt-128x4 --seconds 2400 --output data/architectures
     python benchmarks/architectures.py chronos2-128x4 --seconds 420 --panels 0.4 --optimizer muon --rate 4e-3
 
-Each training has the same series, schedule and processor time, summed over its threads. Chronos-2 is given horizons of
-all lengths, as when it is used, and panels if asked. The loss of the validation windows, which are single series, is
-printed as training goes on. The model is saved for `copying.py`, `covariates.py` and `evaluate.py`.
+With the same options, candidates train on the same series, with the same schedule and for the same processor time,
+summed over threads. Half of the batches of Chronos-2 have a random horizon of 1 to 64 steps, and a share --panels
+contains panels. The loss on validation windows, which are single series, is printed at every tenth of the time. With
+--output the model is saved, for `copying.py`, `covariates.py` and `evaluate.py`.
 """
 
 import argparse
@@ -31,13 +32,14 @@ from pipeline.windows.training_windows import TrainingWindows
 CONTEXT, HORIZON, BATCH, MIN_PAST = 1024, 64, 128, 12
 WARMUP, BETAS, MAX_NORM = 0.03, (0.9, 0.98), 1.0
 MAX_LOSS = 10.0
-"""Maximum loss of a step in validation, in standard deviations: a few exploding series would outweigh the rest."""
+"""Validation losses of forecast steps are clipped at this value, in standard deviations of the context: a few exploding
+series would outweigh the rest."""
 NINE = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 THIRTEEN = [0.01, 0.05, *NINE, 0.95, 0.99]
 
 
 class Candidate(NamedTuple):
-    """Size of a model."""
+    """Family, size, patch length and quantile levels of a model."""
 
     family: Family
     shape: Shape
@@ -67,7 +69,7 @@ def create(candidate: Candidate, seed: int) -> Any:
 
 
 def windows(seed: int, panel_share: float | None = None) -> TrainingWindows:
-    """Return windows of the data bank; with a share of panels, the horizons have all lengths."""
+    """Return windows of the data bank; with a share of panels, even 0, horizons vary."""
     sampler = SyntheticSampler(default_bank(), MIN_PAST)
     if panel_share is not None:
         sampler = PanelSampler(default_bank(), MIN_PAST)

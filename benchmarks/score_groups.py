@@ -1,11 +1,11 @@
-"""Average the scores of a report over public data sets of the same frequency and of the same length.
+"""Average the scores of a report over public data sets: over all, by frequency and by length.
 
     chronos-native evaluate --evaluation.data_path data/public/index.json --evaluation.baselines '[]' \
         --evaluation.models '[builtin:bolt-synth]' --evaluation.report_path data/public/report
     python -m benchmarks.score_groups data/public/report/scores.csv data/public/index.json
 
-WQL and MASE are relative to seasonal naive: geometric means over the sets. The coverage is that of the 80% intervals:
-the mean over the sets. The length of a set is that of its longest series.
+WQL and MASE are geometric means of the scores relative to seasonal naive. The coverage is the mean coverage of the 80%
+intervals. The length of a set is that of its longest series. Minutes count as hourly.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def group_row(model: object, name: str, scores: pd.DataFrame) -> dict[str, object]:
-    """Return the means over data sets."""
+    """Return the mean scores of a model over some data sets, and on how many it is better than seasonal naive."""
     wql, mase = geometric_mean(scores[SCORES].to_numpy())
     return {
         "model": model,

@@ -339,8 +339,8 @@ class TrainingConfig:
     1e-6 for Chronos-2, and 5 to 10 times that for lora; from random weights 1e-3 (nano sizes 3e-3) after a warm-up
     over 5% of the steps."""
     optimizer: Literal["adamw", "muon"] = "adamw"
-    """How weights follow from gradients. muon makes orthogonal steps for the matrices of the layers, and those of
-    AdamW for other weights. It learns from fewer windows if training starts from random weights."""
+    """Optimizer. muon trains the matrices of the layers by Muon at twice the learning rate, and other weights by AdamW.
+    Only the matrices decay. From random weights it needs fewer windows. It does not work with FSDP."""
     validation_split: float = 0.2
     """Fraction of every series, at its end, that candidates are scored on: at least one horizon, at most half the
     series, and no more steps than validation_windows needs. 0 holds nothing out and compares nothing."""

@@ -1,13 +1,13 @@
-"""Synthetic panels: targets that share factors, and covariates that act on them or do not.
+"""Synthetic panels: targets that share a factor, and covariates that may act on the targets.
 
-A panel has the same number of rows for every key, and its own structure. Every row begins with a series of the bank:
+All panels of a call have the same number of rows. The structure is drawn for each panel. A row is related or a driver:
 
-- Targets, and some covariates that are known up to the present only, are related: they load on a factor of the panel,
-  a series of the bank or a random walk, each with its own lag. If the factor is a random walk and the rest of the rows
-  is stationary, the rows are co-integrated (Engle and Granger, 1987).
-- The other covariates are drivers: series of the bank, weather-like noise, categories, promotions or holidays. A driver
-  acts on the targets through a response (linear, a threshold, heating and cooling, saturation, a level for each
-  category) with a delay, or does not act at all. A driver that is known ahead may also act some steps early.
+- Targets and some past covariates are related. They load on the factor of the panel, each with its own lag. The factor
+  is a series of the bank or a random walk. If it is a random walk and the rows without it are stationary, the rows are
+  co-integrated (Engle and Granger, 1987).
+- The other covariates are drivers: series of the bank, autoregressive noise, categories, promotions or holidays. A
+  driver may act on the targets, through a response and possibly with a delay. Responses are linear, a threshold, a
+  step, V-shaped, saturating, or a level for each category. A driver that is known ahead may act some steps early.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from pipeline.synthetic.draws import Draws, hash_words
 from pipeline.synthetic.ranges import Share
 
 _MAX_LAG = 64
-"""Maximum lag of a factor or a driver in steps: more than two days of hours."""
+"""Maximum lag of a factor or a driver in steps: for hours, more than two days."""
 _MAX_LEAD = 8
-"""Maximum number of steps that a driver that is known ahead acts before its time."""
+"""Maximum number of steps between the effect of a known driver and a later value of it."""
 _MAX_CATEGORIES = 8
 _NUMBER, _CATEGORY, _PROMOTION, _HOLIDAY = range(4)
 _DRIVER_WEIGHTS = np.array([5, 2, 2, 1])
-"""Weights of the kinds of drivers, set by hand: most covariates of public data sets are numbers."""
+"""Weights of the kinds of drivers, in this order, set by hand."""
 _LINEAR, _THRESHOLD, _STEP, _COMFORT, _SATURATING = range(5)
 _RESPONSE_WEIGHTS = np.array([4, 2, 1, 2, 1])
 
 
 @dataclass(frozen=True)
 class PanelBank:
-    """A bank whose series are drawn alone and as panels."""
+    """A bank that is sampled both as single series and as panels."""
 
     bank: Bank
 
@@ -47,8 +47,8 @@ class Panels(NamedTuple):
     """Synthetic panels; the rows of a panel are targets, past covariates and known covariates, in this order."""
 
     values: np.ndarray
-    """float32, [n, n_variates, width]; NaN if missing. A category is its position. Values after a panel's length have
-    no meaning."""
+    """float32, [n, n_variates, width]; NaN if missing. A category is an integer. Values after a panel's length are
+    undefined."""
     roles: np.ndarray
     """TARGET, PAST or KNOWN: int64, [n, n_variates]."""
     n_categories: np.ndarray
@@ -70,22 +70,22 @@ def draw_panels(
 ) -> Panels:
     """Draw one panel for each key.
 
-    A panel depends on its key, its length, the width and `n_variates`, not on the other panels. The bank's effects act
-    on targets and numbers.
+    A panel depends on its key, its length, the width and `n_variates`, not on the other panels. The bank's observation
+    effects are applied to targets and to covariates that are numbers.
 
     Args:
         keys: uint64, [n].
         lengths: steps of each panel, integers [n].
         width: columns of the result, at least the greatest length.
-        shared: range of the share of the variance of related rows that is the factor's; a third of the panels has none.
-        explained: range of the share of the variance of the targets that is due to acting drivers, if there are any.
-            Large shares are drawn more often: a model learns to read covariates from such panels first.
+        shared: range of the fraction of a related row's variance that the factor gives; a third of the panels has none.
+        explained: range of the fraction of a target's variance that drivers give, if any acts. Large ones are drawn
+            more often: a model learns from strong covariates first (docs/experiments/architectures.md).
         acting: probability that a driver acts.
     """
     draws = Draws(keys)
     rows = Draws(hash_words(draws.fork().keys[:, None], np.arange(n_variates)).ravel())
     shape, row_lengths = (len(keys), n_variates), np.repeat(lengths.astype(np.int64), n_variates)[:, None]
-    # Steps before and after the series, for lags and leads.
+    # Steps that are drawn before the series for lags, and after it for leads.
     past, ahead = min(_MAX_LAG, width // 2), min(_MAX_LEAD, width // 8)
     full_width = width + past + ahead
 
@@ -105,7 +105,7 @@ def draw_panels(
         Draws(stream.keys[drivers]), own[drivers], kind[drivers]
     )
     acts = is_driver & rows.chance(acting)
-    # In half of the panels drivers act at once: a model learns from these first, too.
+    # In half of the panels all drivers act without delay, which is easier to learn.
     acts_later = np.repeat(draws.chance(0.5), n_variates, axis=0)
     lag = _draw_lags(rows, past)
     lag = np.where((role == KNOWN) & rows.chance(0.15), -np.floor(rows.uniform(0, ahead + 1)), lag) * acts_later
@@ -134,7 +134,7 @@ def draw_panels(
 
 
 def _draw_roles(draws: Draws, n_variates: int) -> np.ndarray:
-    """Draw panels of targets only, of one target, and of several with covariates: int64, [n, n_variates]."""
+    """Draw the role of each row; all rows are targets, one is, or a random number of them: int64, [n, n_variates]."""
     kind = draws.choice(np.arange(3), np.array([1, 7, 2]))
     several = 1 + np.floor(draws.uniform() * n_variates)
     n_targets = np.select([kind == 0, kind == 1], [np.full(several.shape, n_variates), np.ones_like(several)], several)
@@ -171,7 +171,7 @@ def _draw_series(
     share = np.repeat(is_related * draws.uniform(*shared), n_variates, axis=0)
     is_stationary = np.repeat(draws.chance(np.where(is_walk, 0.6, 0.2)), n_variates, axis=0)
     is_noise = np.where(is_driver, rows.chance(0.5), is_stationary)
-    # The last series are the factors of the panels; one call of the bank is faster than two.
+    # Rows and factors are drawn in one call of the bank, which is faster than two; the factors come last.
     streams = np.concatenate([rows.fork().keys, draws.fork().keys])
     from_bank = np.concatenate([~is_noise & (kind == _NUMBER), is_related & ~is_walk])
     steps = np.concatenate([lengths, lengths[::n_variates]])
@@ -188,12 +188,12 @@ def _draw_series(
 
 
 def _draw_lags(rows: Draws, maximum: int) -> np.ndarray:
-    """Draw lags in steps, 0 for most rows: float64, [n, 1]."""
+    """Draw lags in steps, 0 with probability 0.6: float64, [n, 1]."""
     return np.where(rows.chance(0.4), np.floor(rows.log_uniform(1, maximum + 1)), 0)
 
 
 def _draw_drivers(rows: Draws, own: np.ndarray, kind: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw covariates, their numbers of categories (0 for numbers) and the responses of the targets to them.
+    """Draw drivers, the number of categories of each (0 for numbers), and the responses of the targets.
 
     Args:
         own: standardized, [n, width]: the covariates that are numbers.

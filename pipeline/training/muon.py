@@ -1,4 +1,4 @@
-"""Muon for the matrices of a model's layers, and AdamW for its other weights, as one optimizer."""
+"""An optimizer that trains the matrices of a model's layers by Muon, and its other weights by AdamW."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from transformers import TrainingArguments
 from transformers.pytorch_utils import Conv1D
 
 _BLOCKS = ("encoder.block.", "decoder.block.", "transformer.h.")
-"""Parts of the names of layers: T5, Bolt and Chronos-2 have blocks, GPT-2 has `h`."""
+"""Parts of the names of layer weights: `block` in T5, Bolt and Chronos-2, `h` in GPT-2."""
 _RATE_OF_MATRICES = 2.0
-"""Learning rate of the matrices relative to that of other weights (docs/experiments/architectures.md)."""
+"""Learning rate of the matrices relative to that of other weights: the ratio of a good run in
+docs/experiments/architectures.md."""
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
     """Takes a step of Muon on some weights and one of AdamW on the others.
 
-    Muon (https://kellerjordan.github.io/posts/muon) makes the momentum of a matrix orthogonal, so that all its
-    directions change alike. Its steps are scaled to the size of AdamW's (arXiv 2502.16982).
+    Muon (https://kellerjordan.github.io/posts/muon) orthogonalizes the momentum of a matrix. Its steps are scaled to
+    the root mean square of AdamW's (arXiv 2502.16982).
     """
 
     def __init__(
         self, matrices: list[nn.Parameter], others: list[nn.Parameter], weight_decay: float = 0.0, **adamw: Any
     ) -> None:
-        """Take the arguments of AdamW. Only matrices decay."""
+        """Take the weights and the arguments of AdamW, with `lr`. The matrices decay, and nothing else."""
         self._parts: list[torch.optim.Optimizer] = []
-        if others:  # first: the learning rate of the first group is logged
+        if others:  # first, since the Trainer logs the learning rate of the first group
             self._parts.append(torch.optim.AdamW(others, weight_decay=0.0, **adamw))
         if matrices:
             rate = _RATE_OF_MATRICES * adamw["lr"]
@@ -38,7 +39,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
 
     @classmethod
     def of(cls, model: nn.Module, arguments: TrainingArguments) -> MuonWithAdamW:
-        """Return the optimizer of a model: Muon is for the matrices of its layers."""
+        """Return the optimizer of a model. Embeddings, norms and biases are no matrices of its layers."""
         layers = [module for name, module in model.named_modules() if any(part in name for part in _BLOCKS)]
         in_layers = {id(layer.weight) for layer in layers if isinstance(layer, (nn.Linear, Conv1D))}
         trained = [weight for weight in model.parameters() if weight.requires_grad]
@@ -55,7 +56,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take a step on every weight that has a gradient."""
         loss = None if closure is None else closure()
-        # A checkpoint that is loaded replaces the groups and the state.
+        # Loading a checkpoint replaces the groups and the state, so they are passed on at every step.
         for part, group in zip(self._parts, self.param_groups):
             part.param_groups, part.state = [group], self.state
             part.step()

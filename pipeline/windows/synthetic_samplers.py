@@ -1,4 +1,4 @@
-"""Samplers of synthetic series and panels, which are drawn while training."""
+"""Samplers that draw synthetic series and panels during training."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from pipeline.windows.gather import last_windows
 from pipeline.windows.samplers import Together, TogetherSampler
 
 _CONTEXT_LENGTH, _LAYOUT, _FIRST_PANEL = 2, 3, 1 << 32
-"""Counters of a batch key's hash: for the context length, for the layout of the panels, and for the first panel; the
-others follow."""
+"""Counters that are hashed with the key of a batch. They give its context length, its layout, and the key of its first
+panel; panel i has the counter `_FIRST_PANEL` + i."""
 _FULL_CONTEXT_SHARE = 1 / 3
-"""Share of the synthetic batches with the full context length. Set by hand: more of them cost time, fewer of them teach
-less about long contexts."""
+"""Share of the synthetic batches with the full context length. Set by hand: a larger one costs time, a smaller one
+teaches less about long contexts."""
 
 
 class SyntheticSampler:
-    """Windows of synthetic series: each is the end of a new series.
+    """Windows of synthetic series: each is the last part of a newly drawn series.
 
     A third of the batches have the full context length. The others have a context length that is log-uniform between
     `min_past` and the full one. It is the same for the whole batch, so that `TrainingWindows` can cut the padding off.
@@ -71,11 +71,11 @@ class SyntheticSampler:
 
 
 class PanelSampler(SyntheticSampler, TogetherSampler):
-    """Windows of synthetic series, and batches of synthetic panels.
+    """Batches of single synthetic series, and batches of synthetic panels.
 
-    The panels of a batch have the same number of rows, except that the last one may be cut off. Every row is a window.
-    Half of the batches have a horizon that is uniform up to the full one, so that a model learns to forecast few steps
-    as well as many. No horizon is longer than the context of its batch.
+    All panels of a batch have the same number of rows, but the last one is cut off where the batch ends. Every row is a
+    window. Half of the batches have a horizon that is uniform between 1 and the full one, so that short horizons are
+    trained too. No horizon is longer than the context of its batch.
     """
 
     panel_share = 0.4
@@ -116,7 +116,7 @@ class PanelSampler(SyntheticSampler, TogetherSampler):
     def _draw_panels(
         self, batch_keys: np.ndarray, slots: np.ndarray, n_variates: int, context_length: int, prediction_length: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return context, target and role of the row in each slot of batches of panels."""
+        """Return context, target and role of the panel row in each slot."""
         keys = hash_words(batch_keys, _FIRST_PANEL + slots // n_variates)
         _, first, panel = np.unique(keys, return_index=True, return_inverse=True)
         lengths = self._context_lengths(batch_keys[first], context_length) + prediction_length
@@ -134,9 +134,9 @@ class PanelSampler(SyntheticSampler, TogetherSampler):
 
 
 def encode_panel_categories(panels: Panels, is_past: np.ndarray) -> np.ndarray:
-    """Replace categories by smoothed means of the past target in panels with one, as `encode_categories` does.
+    """Replace categories by smoothed means of the past target, as `encode_categories` does, in panels with one target.
 
-    With several targets, categories stay positions. Returns values [n, n_variates, width].
+    With several targets, categories stay integers. Returns values [n, n_variates, width].
 
     Args:
         is_past: whether a step is before the forecast start, bool, [n, width].
@@ -152,9 +152,9 @@ def encode_panel_categories(panels: Panels, is_past: np.ndarray) -> np.ndarray:
 
 
 def _by_width(lengths: np.ndarray, width: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield positions and width: of the series of at most a quarter of the width, then of the longer ones.
+    """Yield positions and width of the series of at most a quarter of the width, then those of the others.
 
-    The bank computes every row at full width, so that short series are drawn faster by themselves.
+    The bank draws all rows of a call at one width, so two calls are faster.
     """
     is_short = lengths <= width // 4
     for rows, drawn_width in ((np.flatnonzero(is_short), width // 4), (np.flatnonzero(~is_short), width)):
