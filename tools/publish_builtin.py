@@ -99,8 +99,9 @@ def _describe_steps(info: dict[str, Any]) -> str:
     steps, training = info["steps"], info["config"]["training"]
     is_constant = training["trainer"].get("lr_scheduler_type") == "constant_with_warmup"
     return (
-        f"{steps:,} of {training['batch_size']} windows ({steps * training['batch_size']:,} windows) at a learning "
-        f"rate of {info['learning_rate']:g}{'' if is_constant else ', linearly to 0'}"
+        f"{steps:,} of {training['batch_size']} windows ({steps * training['batch_size']:,} windows)"
+        f"{' by Muon' if training.get('optimizer') == 'muon' else ''} at a learning rate of {info['learning_rate']:g}"
+        f"{'' if is_constant else ', linearly to 0'}"
     )
 
 

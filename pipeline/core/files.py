@@ -265,16 +265,15 @@ def fingerprint(paths: Iterable[Path], *options: object) -> str:
     return digest.hexdigest()
 
 
-def check_stream_end(path: Path) -> None:
+def check_stream_end(stream: Any, name: object) -> None:
     """Check that an Arrow stream has its end-of-stream mark; pyarrow reads a truncated stream without an error.
 
     Raises:
         UserError: the file is truncated.
     """
-    with open(path, "rb") as file:
-        file.seek(max(0, path.stat().st_size - len(_END_OF_STREAM)))
-        if file.read() != _END_OF_STREAM:
-            raise UserError(f"{path} is truncated: its end-of-stream mark is missing; create the file again")
+    stream.seek(max(0, stream.seek(0, os.SEEK_END) - len(_END_OF_STREAM)))
+    if stream.read() != _END_OF_STREAM:
+        raise UserError(f"{name} is truncated: its end-of-stream mark is missing; create the file again")
 
 
 def _umask() -> int:

@@ -235,7 +235,7 @@ def open_store(path: str | Path) -> Store:
         with open(path, "rb") as file:
             if file.read(len(_STREAM_START)) != _STREAM_START:
                 raise NotAStore(f"{path} is not an Arrow stream")
-        check_stream_end(path)
+            check_stream_end(file, path)
         return _open(path)
     except (pa.ArrowException, OSError, _Damaged) as error:
         raise UserError(f"{path} is not a complete Arrow file ({to_one_line(error)}); create it again") from error

@@ -19,7 +19,7 @@ from pipeline.data.date_styles import FORMS
 from pipeline.data.dates import TimeEvidence, TimeFormat
 from pipeline.data.frequency import parse_freq
 from pipeline.data.numbers import CURRENCIES, MISSING, NumberEvidence, NumberFormat, decide_numbers, parse_numbers
-from pipeline.data.rows import ROW, SourceLocation, is_text, to_text
+from pipeline.data.rows import ROW, SourceLocation, is_text
 
 _BOOLEANS = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
 _NOT_CATEGORIES = ("nan", "NaN", "NAN", "null", "Null", "NULL", "<NA>")
@@ -134,22 +134,16 @@ class FormatEvidence:
             if name not in remembered.values  # otherwise the remembered format applies
         }
 
-    def add(self, table: pa.Table, columns: Mapping[str, str]) -> None:
-        """Add the values of a table.
-
-        Args:
-            columns: the column of the table for each name of `format_names`.
-        """
+    def add(self, table: pa.Table) -> None:
+        """Add a table with the column `value NAME` for each name of `format_names`."""
         rows = table[ROW].to_numpy()
         if "timestamp" in table.column_names:
             self._has_timestamps = True
             self._time.add(table["timestamp"], rows)
         for name, evidence in self._numbers.items():
-            column = table[columns[name]]
-            if is_text(column.type):
-                evidence.add(column, rows)
+            evidence.add(table[f"value {name}"], rows)
         for name, labels in self._labels.items():
-            labels.add(table[columns[name]])
+            labels.add(table[f"value {name}"])
 
     def decide(self, decimal: Literal["auto", ".", ","]) -> ColumnFormats:
         """Return the format of each column.
@@ -158,18 +152,13 @@ class FormatEvidence:
             UserError: a column is ambiguous, or contradicts its remembered format.
         """
         remembered = self._remembered
-        values: dict[str, ValueFormat] = {}
-        for name in self._numbers:
-            known = remembered.values.get(name)
-            if isinstance(known, LabelFormat):
-                values[name] = known
-            elif name in self._labels and (kind := self._labels[name].decide()):
-                values[name] = LabelFormat(kind)
-        numbers = {name: evidence for name, evidence in self._numbers.items() if name not in values}
-        known_numbers = {name: known for name, known in remembered.values.items() if isinstance(known, NumberFormat)}
-        decided = decide_numbers(numbers, decimal, known_numbers, self._location)
-        values = {name: values[name] if name in values else decided[name] for name in self._numbers}
-        return ColumnFormats(self._time.decide() if self._has_timestamps else None, values)
+        known = {name: found for name, found in remembered.values.items() if isinstance(found, LabelFormat)}
+        labels = {name: LabelFormat(kind) for name, found in self._labels.items() if (kind := found.decide())} | known
+        numbers = {name: evidence for name, evidence in self._numbers.items() if name not in labels}
+        known_numbers = {name: found for name, found in remembered.values.items() if isinstance(found, NumberFormat)}
+        values = labels | decide_numbers(numbers, decimal, known_numbers, self._location)
+        time = self._time.decide() if self._has_timestamps else None
+        return ColumnFormats(time, {name: values[name] for name in self._numbers})
 
 
 def format_names(variates: Variates) -> list[str]:
@@ -275,6 +264,6 @@ def _label_texts(column: pa.ChunkedArray, missing: Collection[str]) -> pa.Chunke
         known = values[~np.isnan(values)]
         if (known == np.round(known)).all() and (np.abs(known) < 2**53).all():
             column = pa.chunked_array([pa.array(values, from_pandas=True).cast(pa.int64())])
-    texts = to_text(column)
+    texts = column.cast(pa.string())
     is_missing = pc.is_in(texts, pa.array([*missing, *_NOT_CATEGORIES], pa.string()))
     return pc.if_else(is_missing, pa.scalar(None, pa.string()), texts)

@@ -76,34 +76,26 @@ def select_columns(names: list[str], columns: Columns, file: object, location: S
         UserError: a column is missing or appears twice.
     """
     counts = Counter(names)
-    for name in (
-        counts if columns.wide else (*columns.item_ids, *columns.timestamps, *columns.variates.names, *columns.group)
-    ):
+    named = (*columns.item_ids, *columns.timestamps, *columns.variates.names, *columns.group)
+    for name in counts if columns.wide else named:
         if counts[name] > 1:
             raise UserError(f"{file} has {counts[name]} columns named {name!r}; keep one of them")
     if columns.wide:
         return _select_wide_columns(names, columns, file, location)
-    for name in _required_columns(columns):
+    # The values, and every column with a name that the user chose.
+    required, default = [*columns.variates.names, *columns.group], Columns()
+    required += columns.item_ids if columns.item_ids != default.item_ids else ()
+    required += columns.timestamps if columns.timestamps != default.timestamps else ()
+    for name in required:
         if name not in counts:
             hint = "; its header looks like that of a wide table" if len(step_columns(names)) > 2 else ""
             raise UserError(
                 f"{file} has no column {name!r}, only {first_few(names, 20)}{hint}; set the column names with {_KEYS}, "
                 "or set data.wide: true for a table with one column per series or per time step"
             )
-    wanted = dict.fromkeys(
-        (*columns.item_ids, *columns.timestamps, "start", "freq", *columns.variates.names, *columns.group)
-    )
+    wanted = dict.fromkeys((*named, "start", "freq"))
     location.unused_columns = [name for name in names if name not in wanted]
     return [name for name in wanted if name in counts]
-
-
-def _required_columns(columns: Columns) -> list[str]:
-    """Return the columns that a long table must have: the values, and every column with a name that the user chose."""
-    default = Columns()
-    required = [*columns.variates.names, *columns.group]
-    required += columns.item_ids if columns.item_ids != default.item_ids else []
-    required += columns.timestamps if columns.timestamps != default.timestamps else []
-    return required
 
 
 def _select_wide_columns(names: list[str], columns: Columns, file: object, location: SourceLocation) -> list[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -21,14 +21,14 @@ import pyarrow.compute as pc
 
 from pipeline.core.errors import UserError, first_few, to_one_line
 from pipeline.core.progress import prefetch, progress
-from pipeline.core.series import UNIVARIATE, Series, Variates
+from pipeline.core.series import UNIVARIATE, Series
 from pipeline.data.column_formats import ColumnFormats, FormatEvidence, format_names, parse_values
 from pipeline.data.columns import Columns
 from pipeline.data.dates import TimeEvidence, TimeFormat, parse_times
 from pipeline.data.frequency import UNKNOWN, align_starts, parse_freq
 from pipeline.data.grid import EPOCH, SeriesChecks, build_series
 from pipeline.data.numbers import NumberEvidence, decide_numbers, parse_numbers
-from pipeline.data.rows import ROW, SourceLocation, checked_types, is_list, is_text, refuse_rows, to_text
+from pipeline.data.rows import ROW, SourceLocation, checked_types, distinct, is_list, refuse_rows
 from pipeline.data.sorting import Rows, RowSorter
 from pipeline.data.spool import Spool
 from pipeline.data.wide import stack_series_columns, stack_step_columns
@@ -92,12 +92,9 @@ def convert(
         if header[0].style == "steps" and formats.timestamp != TimeFormat("timestamp"):
             raise UserError(f"{location}: some files have numbered columns and others dates; write files alike")
         formats = replace(formats, timestamp=header[0])
-    variates = columns.variates
-    if len(variates) == len(variates.targets) == 1:
-        variates = UNIVARIATE
-    else:
-        known = {name: tuple(positions) for name, positions in categories.items() if positions}
-        variates = Variates(variates.targets, variates.past, variates.known, known)
+    known = {name: tuple(positions) for name, positions in categories.items() if positions}
+    is_single = len(columns.variates) == len(columns.variates.targets) == 1
+    variates = UNIVARIATE if is_single else replace(columns.variates, categories=known)
     kind = "none" if formats.timestamp is None else "steps" if formats.timestamp.style == "steps" else "dates"
     if kind == "none" and not location.has_item_ids and location.unused_columns:
         location.warn_once(
@@ -105,7 +102,8 @@ def convert(
             "several series, name it with data.id_column"
         )
     series = build_series(sorter, list(items.codes), columns, location, freq, kind, variates, remembered.freq)
-    return formats, (replace(item, group=items.group_of(item.item_id)) for item in series) if columns.group else series
+    groups = items.groups()
+    return formats, (replace(item, group=groups[item.item_id]) for item in series) if columns.group else series
 
 
 def _show_progress(tables: Iterable[pa.Table], location: SourceLocation) -> Generator[pa.Table, None, None]:
@@ -153,7 +151,7 @@ def _stack(
 
 
 def _standardize(table: pa.Table, columns: Columns, items: _ItemIds) -> pa.Table:
-    """Return a long table with the columns `code`, `ROW`, `timestamp` if there is one, and `value 0`, `value 1`, ..."""
+    """Return a long table with the columns `code`, `ROW`, `timestamp` if there is one, and `value NAME` per variate."""
     codes = items.encode(table, columns.item_ids)
     if columns.group:
         items.add_groups(table, columns.group, codes)
@@ -167,14 +165,14 @@ def _standardize(table: pa.Table, columns: Columns, items: _ItemIds) -> pa.Table
             except ValueError as error:
                 raise UserError(f"{items.location}: a period cannot be a date: {to_one_line(error)}") from error
         result["timestamp"] = column.dictionary_encode() if pa.types.is_string(column.type) else column
-    for position, name in enumerate(columns.variates.names):
-        result[f"value {position}"] = table[name]
+    for name, column in zip(format_names(columns.variates), columns.variates.names):
+        result[f"value {name}"] = table[column]
     return pa.table(result)
 
 
 def _join_timestamps(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
     """Return the texts of several columns, joined by a space. A midnight in the first column is left out."""
-    date, *others = map(to_text, columns)
+    date, *others = (column.cast(pa.string()) for column in columns)
     date = pc.replace_substring_regex(date, r"[ T]00:00:00(\.0+)?$", "")
     return pc.binary_join_element_wise(date, *others, " ")
 
@@ -196,20 +194,14 @@ def _encode_ids(
         missing = np.logical_and.reduce([part.is_null().to_numpy() for part in parts])
         refuse_rows(missing, table[ROW].to_numpy(), location, f"has no {kind}")
         if len(parts) > 1:
-            texts = [pc.fill_null(to_text(part), "") for part in parts]
+            texts = [pc.fill_null(part.cast(pa.string()), "") for part in parts]
             texts = [pc.replace_substring_regex(text, r"[\\/]", r"\\\0") for text in texts]
             parts = [pc.binary_join_element_wise(*texts, "/")]
-        encoded = parts[0].combine_chunks()
-        if not pa.types.is_dictionary(encoded.type):
-            encoded = encoded.dictionary_encode()
-        used = encoded.indices.unique()  # a dictionary may have any order, and names without rows
-        names = to_text(encoded.dictionary.take(used)).to_pylist()
+        names, positions = distinct(parts[0])
+        return names.cast(pa.string()).to_pylist(), positions
     except pa.ArrowException as error:
         kinds = " and ".join(str(table.schema.field(name).type) for name in columns if name in table.column_names)
         raise UserError(f"{location}: the {kind} has the type {kinds}; convert it to text") from error
-    positions = np.empty(len(encoded.dictionary), np.int64)
-    positions[used.to_numpy()] = np.arange(len(used))
-    return names, positions[encoded.indices.to_numpy()]
 
 
 class _ItemIds:
@@ -264,13 +256,10 @@ class _ItemIds:
                 "series one group, or name another column with data.group_column"
             )
 
-    def group_of(self, item_id: str) -> str:
-        """Return the name of the group of a series."""
-        return self._group_names[self._groups[self.codes[item_id]]]
-
-    @cached_property
-    def _group_names(self) -> list[str]:
-        return list(self._group_codes)
+    def groups(self) -> dict[str, str]:
+        """Return the name of the group of each series, none if there are no groups."""
+        names = list(self._group_codes)
+        return {item_id: names[group] for item_id, group in zip(self.codes, self._groups.tolist())}
 
     def check_names(self) -> None:
         """Warn about names that differ only by spaces."""
@@ -291,17 +280,15 @@ def _decide_formats(
     folder: Path | None,
 ) -> tuple[ColumnFormats, Iterator[pa.Table]]:
     """Return the formats of the columns, and the tables."""
-    names = format_names(columns.variates)
-    value_columns = {name: f"value {position}" for position, name in enumerate(names)}
     evidence = FormatEvidence(columns.variates, location, columns.timestamp_format, columns.missing_values, remembered)
     first = next(tables)
-    evidence.add(first, value_columns)
+    evidence.add(first)
     if location.has_types and not _needs_evidence(first.schema):
         return evidence.decide(columns.decimal), _require_types(chain([first], tables), location)
     spool = Spool(folder)
     spool.append(first)
     for table in tables:
-        evidence.add(table, value_columns)
+        evidence.add(table)
         spool.append(table)
     return evidence.decide(columns.decimal), prefetch(spool.drain())
 
@@ -350,7 +337,7 @@ def _parse_rows(
         stamps = parse_times(table["timestamp"], formats.timestamp, numbers, location).astype(np.int64)
     values = np.empty((len(numbers), len(formats.values)))
     for position, (name, value_format) in enumerate(formats.values.items()):
-        column = table[f"value {position}"]
+        column = table[f"value {name}"]
         parsed = parse_values(column, value_format, categories[name], numbers, location, name, columns.missing_values)
         values[:, position] = parsed
     return Rows(table["code"].to_numpy(), stamps, numbers, values)
@@ -360,16 +347,17 @@ def _build_nested_series(
     tables: Iterator[pa.Table],
     columns: Columns,
     location: SourceLocation,
-    freq: str | None,
+    configured: str | None,
     remembered: TimeFormat | None,
 ) -> Iterator[Series]:
     """Yield the series of nested tables, each with a start or without timestamps."""
     checks = SeriesChecks(columns, UNIVARIATE, location)
-    configured, first = freq, None
+    chunks: list[pa.Array] = []  # of item IDs; a million take about 20 MB
+    first, freq = None, UNKNOWN
     for table in tables:
         rows = table[ROW].to_numpy()
         table_freq = configured or (table.schema.metadata or {}).get(b"freq", b"").decode()
-        table_freq = table_freq or _read_freq_column(table, location) or UNKNOWN
+        table_freq = table_freq or _read_freq_column(table, location)
         if table_freq != UNKNOWN:
             try:
                 parse_freq(table_freq)
@@ -382,14 +370,13 @@ def _build_nested_series(
                 f"{location}: {location.describe_row(int(rows[0]))} has the frequency {table_freq!r}, and the rows "
                 f"before it have {first!r}; write a separate file for each frequency, or set data.freq"
             )
-        freq = freq or UNKNOWN
         start_column = next((name for name in ("start", "timestamp") if name in table.column_names), None)
+        starts = np.full(len(table), EPOCH)
         if start_column is not None and freq == UNKNOWN:
             location.warn_once(
                 f"the column {start_column} is ignored, because the rows have no frequency; set data.freq"
             )
-        starts = np.full(len(table), EPOCH)
-        if start_column is not None and freq != UNKNOWN:
+        elif start_column is not None:
             if remembered is None:
                 evidence = TimeEvidence(location, columns.timestamp_format)
                 evidence.add(table[start_column], rows)
@@ -398,12 +385,17 @@ def _build_nested_series(
         lengths = pc.list_value_length(table["target"]).to_numpy()
         value_rows, values = np.repeat(rows, lengths), pc.list_flatten(table["target"])
         parsed = _parse_list_values(values, value_rows, columns, location)
-        ends, names = np.cumsum(lengths), to_text(table["item_id"]).to_pylist()
+        ends, names = np.cumsum(lengths), table["item_id"].cast(pa.string()).to_pylist()
+        chunks.append(pa.array(names, pa.string()))
         checks.check_values(names, parsed[:, None], ends - lengths, ends)
         single = parsed.astype(np.float32)[None]
         for name, start, end, length in zip(names, starts, ends.tolist(), lengths.tolist()):
             yield Series(name, start, freq, checks.fill_missing(single[:, end - length : end]))
-    checks.report(freq or UNKNOWN)
+    checks.report(freq)
+    ids = pa.chunked_array(chunks)
+    if pc.count_distinct(ids).as_py() < len(ids):
+        repeated = next(found for found in pc.value_counts(ids).to_pylist() if found["counts"] > 1)
+        raise UserError(f"{location}: two series have the item ID {repeated['values']}; rename one of them")
 
 
 def _parse_list_values(
@@ -411,8 +403,7 @@ def _parse_list_values(
 ) -> np.ndarray:
     """Return the values of lists as float64; the decimal separator is decided for each table."""
     evidence = NumberEvidence("target", columns.missing_values)
-    if is_text(values.type):
-        evidence.add(values, rows)
+    evidence.add(values, rows)
     number_format = decide_numbers({"target": evidence}, columns.decimal, {}, location)["target"]
     return parse_numbers(values, number_format, rows, location, "target", columns.missing_values)
 
@@ -421,7 +412,7 @@ def _read_freq_column(table: pa.Table, location: SourceLocation) -> str:
     """Return the frequency in the column `freq` of a nested table, `UNKNOWN` if there is none."""
     if "freq" not in table.column_names:
         return UNKNOWN
-    freqs = to_text(table["freq"])
+    freqs = table["freq"].cast(pa.string())
     different = pc.not_equal(pc.fill_null(freqs, ""), freqs[0].as_py() or "").to_numpy()
     problem = f"has a freq other than {freqs[0]}, that of the first row"
     advice = "write a separate file for each frequency"

@@ -108,10 +108,6 @@ def read_texts(texts: pa.Array, style: str) -> Times:
     return times
 
 
-def _flags(values: pa.Array) -> np.ndarray:
-    return values.to_numpy(zero_copy_only=False)
-
-
 def _no_times(n: int) -> Times:
     return Times(np.full(n, "NaT", "M8[s]"), np.zeros(n, "m8[s]"), np.zeros(n, bool), np.zeros(n, bool))
 
@@ -162,7 +158,7 @@ def _compose(fields: pa.StructArray, style: str) -> Times:
     def number(name: str, default: int = 0) -> np.ndarray:
         return pc.if_else(pc.equal(text(name), ""), str(default), text(name)).cast(pa.int64()).to_numpy()
 
-    finer = _flags(pc.match_substring_regex(text("fraction"), "[1-9]"))
+    finer = np.asarray(pc.match_substring_regex(text("fraction"), "[1-9]"))
     if "number" in names:
         count = number("number")
         seconds = {"unix_ms": count // 1000, "excel": (count - _EXCEL_EPOCH) * 86400}.get(style, count)
@@ -180,10 +176,10 @@ def _compose(fields: pa.StructArray, style: str) -> Times:
         date = fourth - (fourth.astype(np.int64) + 3) % 7 + 7 * (number("week") - 1)
         is_date = (date + 3).astype("M8[Y]").astype(np.int64) == year
     hour, half, zone = number("hour"), text("half"), text("zone")
-    has_half, zoned = _flags(pc.not_equal(half, "")), _flags(pc.not_equal(zone, ""))
+    has_half, zoned = np.asarray(pc.not_equal(half, "")), np.asarray(pc.not_equal(zone, ""))
     is_date &= ~has_half | ((hour >= 1) & (hour <= 12))
-    is_date &= ~zoned | _flags(pc.not_equal(text("minute"), ""))  # 13-05 may be 13:05
-    hour = np.where(has_half, hour % 12 + 12 * _flags(pc.equal(half, "p")), hour)
+    is_date &= ~zoned | np.asarray(pc.not_equal(text("minute"), ""))  # 13-05 may be 13:05
+    hour = np.where(has_half, hour % 12 + 12 * np.asarray(pc.equal(half, "p")), hour)
     seconds = 3600 * hour + 60 * number("minute") + number("second")
     offset = (3600 * number("zone_hour") + 60 * number("zone_minute")) * np.where(pc.equal(text("sign"), "-"), -1, 1)
     local = np.where(is_date, date.astype("M8[s]") + seconds, np.datetime64("NaT", "s"))

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from pipeline.core.errors import UserError
 from pipeline.data.date_styles import DAY_PATTERNS, FORMS, PERIOD_PATTERN, Times, read_texts, read_typed, suggest_format
-from pipeline.data.rows import SourceLocation, is_text, refuse_rows
+from pipeline.data.rows import SourceLocation, distinct, is_text, refuse_rows
 
 __all__ = ["DAY_PATTERNS", "PERIOD_PATTERN", "TimeEvidence", "TimeFormat", "parse_times"]
 
@@ -279,12 +279,7 @@ def _distinct_texts(column: pa.ChunkedArray, location: SourceLocation) -> tuple[
     kind, is_number = column.type, pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)
     if not (is_number or pa.types.is_integer(kind) or is_text(kind)):
         raise UserError(f"{location}: the timestamp column has the type {kind}, not dates; set data.timestamp_column")
-    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    encoded = encoded.unify_dictionaries().combine_chunks()
-    used = encoded.indices.unique()  # a slice or a pandas categorical has values of other rows
-    positions = np.empty(len(encoded.dictionary), np.int64)
-    positions[used.to_numpy()] = np.arange(len(used))
-    values = encoded.dictionary.take(used)
+    values, positions = distinct(column)
     if is_number:
         numbers = values.cast(pa.float64(), safe=False).to_numpy()
         is_whole = (numbers == np.trunc(numbers)) & (np.abs(numbers) < 2**53)
@@ -292,4 +287,4 @@ def _distinct_texts(column: pa.ChunkedArray, location: SourceLocation) -> tuple[
     texts = pc.utf8_trim_whitespace(values.cast(pa.string()))
     if pc.any(pc.ends_with(texts, ".0")).as_py():
         texts = pc.replace_substring_regex(texts, r"^(-?\d+)\.0$", r"\1")
-    return texts, positions[encoded.indices.to_numpy()]
+    return texts, positions

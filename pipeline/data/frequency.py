@@ -11,18 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-from pandas.tseries.offsets import (
-    BusinessDay,
-    Day,
-    MonthBegin,
-    MonthEnd,
-    QuarterBegin,
-    QuarterEnd,
-    Tick,
-    Week,
-    YearBegin,
-    YearEnd,
-)
+from pandas.tseries.offsets import BusinessDay, MonthEnd, QuarterEnd, Tick, Week, YearEnd
 
 from pipeline.core.errors import UserError
 
@@ -33,6 +22,7 @@ _WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _DAY, _WEEK, _YEAR = 86400, 7 * 86400, 52 * 7 * 86400
 _BUSINESS_DAYS_A_WEEK = 5
+_UNITS = (("D", _DAY), ("h", 3600), ("min", 60), ("s", 1))
 
 
 @lru_cache
@@ -77,11 +67,8 @@ def seasonality(freq: str) -> int:
         return _steps_per_season(12, months)
     if seconds is None:
         return _BUSINESS_DAYS_A_WEEK if isinstance(offset, BusinessDay) else 1
-    if seconds >= _WEEK:
-        return _steps_per_season(_YEAR, seconds)
-    if seconds >= _DAY:
-        return _steps_per_season(_WEEK, seconds)
-    return _steps_per_season(_DAY if seconds >= 60 else 3600, seconds)
+    season = _YEAR if seconds >= _WEEK else _WEEK if seconds >= _DAY else _DAY if seconds >= 60 else 3600
+    return _steps_per_season(season, seconds)
 
 
 def timestamps(starts: np.ndarray, freq: str, steps: np.ndarray) -> np.ndarray:
@@ -223,11 +210,8 @@ def infer_series_freq(stamps: np.ndarray) -> str:
         return "B"
     if step == 7 * 86400:
         return f"W-{_WEEKDAYS[weekday[0]]}"
-    for unit, seconds in (("D", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        if step % seconds == 0:
-            count = step // seconds
-            return unit if count == 1 else f"{count}{unit}"
-    raise AssertionError("a step of whole seconds is a multiple of one second")
+    unit, seconds = next(pair for pair in _UNITS if step % pair[1] == 0)
+    return unit if step == seconds else f"{step // seconds}{unit}"
 
 
 def _month_freq(step: int, first_month: int, edge: str) -> str:
@@ -242,16 +226,14 @@ def _month_freq(step: int, first_month: int, edge: str) -> str:
 
 
 def _months_per_step(offset: pd.offsets.BaseOffset) -> int | None:
-    per_step = {MonthBegin: 1, MonthEnd: 1, QuarterBegin: 3, QuarterEnd: 3, YearBegin: 12, YearEnd: 12}
-    months = per_step.get(type(offset))
+    per_step = {"MonthBegin": 1, "MonthEnd": 1, "QuarterBegin": 3, "QuarterEnd": 3, "YearBegin": 12, "YearEnd": 12}
+    months = per_step.get(type(offset).__name__)
     return None if months is None else months * offset.n
 
 
 def _seconds_per_step(offset: pd.offsets.BaseOffset) -> int | None:
     if isinstance(offset, Week):
         return 7 * 86400 * offset.n
-    if isinstance(offset, Day):
-        return 86400 * offset.n
     return int(offset.nanos // 10**9) if isinstance(offset, Tick) else None
 
 

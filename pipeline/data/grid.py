@@ -60,41 +60,34 @@ def build_series(
     """
     checks = SeriesChecks(columns, variates, location)
     may_differ = False
-    if kind == "dates":
-        if freq is not None:
-            parse_freq(freq)
-        else:
-            freq, may_differ = _infer_common_freq(sorter), True
-            if freq is None and remembered_freq:
-                freq, may_differ = remembered_freq, False
-            elif freq is not None and remembered_freq and freq != remembered_freq:
-                location.warn_once(
-                    f"the series have the frequency {freq!r}, and the model was trained on {remembered_freq!r}"
-                )
-            if freq is None:
-                for rows in sorter.partitions():
-                    _merge_duplicates(rows, names, columns, location)  # repeated rows are a more likely fault
-                raise UserError(
-                    f"{location}: no series has three timestamps to infer the frequency from; set data.freq"
-                )
-    elif kind == "steps":
+    if kind == "steps":
         _check_numbered_steps(sorter, freq, location)
         freq = UNKNOWN
+    elif kind == "dates" and freq is not None:
+        parse_freq(freq)
+    elif kind == "dates":
+        inferred = _infer_common_freq(sorter)
+        freq, may_differ = inferred or remembered_freq, inferred is not None
+        if not freq:
+            for rows in sorter.partitions():
+                _merge_duplicates(rows, names, columns, location)  # repeated rows are a more likely fault
+            raise UserError(f"{location}: no series has three timestamps to infer the frequency from; set data.freq")
+        if remembered_freq and freq != remembered_freq:
+            trained = f"the model was trained on {remembered_freq!r}"
+            location.warn_once(f"the series have the frequency {freq!r}, and {trained}")
     freq = freq or UNKNOWN
+    n_kept = 0
     for rows in sorter.partitions():
-        if not len(rows.codes):
-            continue
+        rows = rows if kind == "none" else _merge_duplicates(rows, names, columns, location)
+        begins = np.flatnonzero(np.diff(rows.codes, prepend=-1))
+        ends = np.append(begins[1:], len(rows.codes))
         if kind == "none":
-            begins = np.flatnonzero(np.diff(rows.codes, prepend=-1))
-            steps = np.arange(len(rows.codes)) - np.repeat(begins, np.diff([*begins, len(rows.codes)]))
-            starts = np.full(len(begins), EPOCH)
+            starts, steps = np.full(len(begins), EPOCH), np.arange(len(rows.codes)) - np.repeat(begins, ends - begins)
         else:
-            rows = _merge_duplicates(rows, names, columns, location)
-            begins = np.flatnonzero(np.diff(rows.codes, prepend=-1))
             starts = rows.stamps[begins].view("M8[s]")
-            steps = _grid_steps(rows, begins, freq, names, location)
-        ends = np.append(begins[1:], len(steps))
+            steps = _grid_steps(rows, np.repeat(starts, ends - begins), freq, names, location)
         lengths = steps[ends - 1] + 1
+        n_kept += len(steps)
         series_names = [names[code] for code in rows.codes[begins].tolist()]
         checks.check_lengths(series_names, ends - begins, lengths, sorter.n_rows, freq)
         checks.check_values(series_names, rows.values, begins, ends)
@@ -112,6 +105,9 @@ def build_series(
                 start, target = timestamps(np.array([start]), freq, np.array([[first]]))[0, 0], target[:, first:]
             yield Series(name, start, freq, checks.fill_missing(target), variates)
     checks.report(freq)
+    if n_kept < sorter.n_rows:
+        merged = f"{sorter.n_rows - n_kept:,} rows with a repeated timestamp are merged"
+        location.warn_once(f"{merged} (data.duplicates {columns.duplicates})")
 
 
 class SeriesChecks:
@@ -265,9 +261,7 @@ def _infer_common_freq(sorter: RowSorter) -> str | None:
             n_voting += len(stamps) >= 3
             groups.append(stamps)
             if n_voting >= _MAX_SERIES_FOR_FREQ:
-                break
-        if n_voting >= _MAX_SERIES_FOR_FREQ:
-            break
+                return infer_freq(groups)
     return infer_freq(groups)
 
 
@@ -307,7 +301,6 @@ def _merge_duplicates(rows: Rows, names: Sequence[str], columns: Columns, locati
         sums = np.add.reduceat(np.nan_to_num(targets), first)
         total = sums if columns.duplicates == "sum" else sums / np.maximum(n_known, 1)
         values[:, :n_targets] = np.where(n_known > 0, total, np.nan)
-    location.count(f"rows with a repeated timestamp are merged (data.duplicates {columns.duplicates})", is_repeated)
     return Rows(rows.codes[first], rows.stamps[first], rows.numbers[first], values)
 
 
@@ -331,12 +324,10 @@ def _refuse_duplicate(rows: Rows, index: int, names: Sequence[str], columns: Col
 
 
 def _grid_steps(
-    rows: Rows, begins: np.ndarray, freq: str, names: Sequence[str], location: SourceLocation
+    rows: Rows, starts: np.ndarray, freq: str, names: Sequence[str], location: SourceLocation
 ) -> np.ndarray:
     """Return the number of steps of each row from the start of its series: int64, [n]."""
-    counts = np.diff([*begins, len(rows.codes)])
-    starts = np.repeat(rows.stamps[begins], counts)
-    steps = steps_between(starts.view("M8[s]"), rows.stamps.view("M8[s]"), freq)
+    steps = steps_between(starts, rows.stamps.view("M8[s]"), freq)
     if (steps < 0).any():
         index = int((steps < 0).argmax())
         code, stamps = rows.codes[index], rows.stamps.view("M8[s]")

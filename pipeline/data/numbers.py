@@ -198,9 +198,7 @@ def _parse_texts(
     if invalid.any():
         advice = _advise(texts[int(invalid.argmax())].as_py(), mark)
         refuse_rows(invalid, rows, location, f"has a {name} that is not a number", texts, advice)
-    for sign in _OTHER[mark] + _SPACES + _QUOTES:
-        if _any(texts, sign):
-            texts = pc.replace_substring(texts, sign, "")
+    texts = pc.replace_substring_regex(texts, f"[{_OTHER[mark]}{_SPACES}{_QUOTES}]", "")
     return pc.replace_substring(texts, mark, ".").cast(pa.float64()).to_numpy()
 
 

@@ -24,7 +24,6 @@ class SourceLocation:
         """Whether a column has the same type in all its tables."""
         self.has_item_ids = True
         """Whether the source has the columns of the item ID."""
-        self._counts: dict[str, int] = {}
 
     def __str__(self) -> str:
         return self._name
@@ -47,21 +46,12 @@ class SourceLocation:
 
     @property
     def warnings(self) -> list[str]:
-        """The warnings so far, with those of `count`."""
-        return [*self._warnings, *(f"{number:,} {problem}" for problem, number in self._counts.items())]
+        """The warnings so far."""
+        return list(self._warnings)
 
     def warn_once(self, message: str) -> None:
         """Keep a warning about the source, once even if it is given again."""
         self._warnings.setdefault(message)
-
-    def count(self, problem: str, rows: np.ndarray) -> None:
-        """Count rows for one warning about all of them.
-
-        Args:
-            problem: predicate of the warning after the number of rows.
-            rows: bool, [n].
-        """
-        self._counts[problem] = self._counts.get(problem, 0) + int(np.count_nonzero(rows))
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -112,9 +102,11 @@ def _is_supported(kind: pa.DataType) -> bool:
     return any(check(kind) for check in checks)
 
 
-def to_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column cast to strings."""
-    return column if pa.types.is_string(column.type) else column.cast(pa.string())
+def distinct(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
+    """Return the distinct values of a column without nulls, in order of appearance, and the position of each row's."""
+    encoded = column.dictionary_encode().unify_dictionaries().combine_chunks()
+    used = encoded.indices.dictionary_encode()  # a dictionary may have any order, and values of other rows
+    return encoded.dictionary.take(used.dictionary), used.indices.to_numpy()
 
 
 def refuse_rows(

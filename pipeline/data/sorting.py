@@ -172,30 +172,26 @@ def _divide_codes(n_rows: np.ndarray, max_rows: int) -> np.ndarray:
 
 
 def _sort_rows(rows: Rows) -> Rows:
-    order = _order(rows) if len(rows.codes) else None
+    order = _order(rows.codes, rows.stamps)
     return rows if order is None else Rows(*(field.take(order, axis=0) for field in rows))
 
 
-def _order(rows: Rows) -> np.ndarray | None:
-    """Return the positions of rows in the order of code, stamp and number, or None if they are in this order."""
-    codes, stamps, numbers, _ = rows
+def _order(codes: np.ndarray, stamps: np.ndarray) -> np.ndarray | None:
+    """Return the positions of rows in the order of code and stamp, or None if they are in it; equal ones stay put."""
     is_same = codes[1:] == codes[:-1]
-    if ((codes[1:] > codes[:-1]) | is_same & (stamps[1:] > stamps[:-1])).all():
+    if ((codes[1:] > codes[:-1]) | is_same & (stamps[1:] >= stamps[:-1])).all():
         return None
     keys, offsets = codes.astype(np.int64), stamps - stamps.min()
     keys -= keys.min()
     offsets //= np.gcd.reduce(offsets) or 1
     stamp_bits = int(offsets.max()).bit_length()
     fits = int(keys.max()).bit_length() + stamp_bits + len(keys).bit_length() < 64
-    if fits and offsets.min() >= 0:  # it is negative if the difference of two stamps overflows
-        keys <<= stamp_bits
-        keys |= offsets
-        del offsets
-        order = _sort_keys(keys)
-        is_tied = keys[1:] == keys[:-1]
-        if not is_tied.any() or (np.diff(numbers if order is None else numbers[order])[is_tied] >= 0).all():
-            return order
-    return np.lexsort((numbers, stamps, codes))
+    if not fits or offsets.min() < 0:  # it is negative if the difference of two stamps overflows
+        return np.lexsort((stamps, codes))
+    keys <<= stamp_bits
+    keys |= offsets
+    del offsets
+    return _sort_keys(keys)
 
 
 def _sort_keys(keys: np.ndarray) -> np.ndarray | None:

@@ -1,7 +1,7 @@
 """Opening of any source as an Arrow store. A file is converted once and cached. Data in memory stay in memory."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.arguments import name_arguments
 from pipeline.config import Config, DataConfig, Source, SqlSource, listed, source_name
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.files import fingerprint
 from pipeline.core.processes import Processes
-from pipeline.core.series import UNIVARIATE, Series
+from pipeline.core.series import UNIVARIATE
 from pipeline.data.arrow_store import NotAStore, Store, open_store, store_from_arrays, store_from_series
 from pipeline.data.cache import Cache
 from pipeline.data.column_formats import ColumnFormats
@@ -33,7 +32,6 @@ _MAX_CHECKED_SERIES = 10_000
 _MAX_CHECKED_STEPS = 1 << 24
 _LAYOUT = 11  # increase it when the result of a conversion changes, so that cached ones are not used
 _ROWS_FOR_THREADS = 100_000
-_NAMES_PER_CHUNK = 65_536  # an Arrow array takes less memory than a list of strings
 logger = logging.getLogger(__name__)
 
 
@@ -155,7 +153,7 @@ def _open(source: Any, cache: Cache, columns: Columns, freq: str | None, formats
         table = _to_table(source)
         table = table.select(select_columns(table.column_names, columns, location, location))
         found, series = convert([table], columns, location, freq, formats)
-        store = store_from_series(_refuse_duplicate_ids(series, location), found)
+        store = store_from_series(series, found)
         _log_findings(store, str(location), location.warnings)
         return store
 
@@ -231,7 +229,8 @@ def _open_path(
         if "://" in source:
             from pipeline.data.readers import remote
 
-            freq, identity = freq or remote.gluonts_freq(source), remote.identity(source)
+            listing = remote.list_files(source)
+            freq, identity = freq or listing.gluonts_freq(), listing.identity()
         elif not files:
             identity = hub_commit(source)
         freq = freq or gluonts_freq(source)
@@ -244,26 +243,10 @@ def _open_path(
     if opened is None:
         logger.info("converting %s", location)
         found, series = convert(tables, columns, location, freq, formats, cache.folder)
-        opened = cache.write(key, _refuse_duplicate_ids(series, location), found, location)
+        opened = cache.write(key, series, found, location)
     store, warnings = opened
     _log_findings(store, str(location), warnings)
     return store
-
-
-def _refuse_duplicate_ids(series: Iterable[Series], location: SourceLocation) -> Iterator[Series]:
-    """Yield the series, and refuse duplicate item IDs at the end; a million IDs take about 20 MB until then."""
-    names: list[str] = []
-    chunks = []
-    for item in series:
-        names.append(item.item_id)
-        if len(names) == _NAMES_PER_CHUNK:
-            chunks.append(pa.array(names))
-            names = []
-        yield item
-    ids = pa.chunked_array([*chunks, pa.array(names, pa.string())])
-    if pc.count_distinct(ids).as_py() < len(ids):
-        repeated = next(found for found in pc.value_counts(ids).to_pylist() if found["counts"] > 1)
-        raise UserError(f"{location}: two series have the item ID {repeated['values']}; rename one of them")
 
 
 def _log_findings(store: Store, source: str, warnings: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from decimal import Decimal
+from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
@@ -25,16 +26,9 @@ def step_columns(names: list[str]) -> list[str]:
 
 def _numbered_columns(names: list[str]) -> list[str]:
     """Return the longest run of names with the same prefix and consecutive numbers."""
-    runs: list[list[str]] = []
-    last = None
-    for name in names:
-        match = _NUMBERED.fullmatch(name)
-        current = (match[1], int(match[2])) if match else None
-        if current and last and current == (last[0], last[1] + 1):
-            runs[-1].append(name)
-        elif current:
-            runs.append([name])
-        last = current
+    found = ((position, _NUMBERED.fullmatch(name)) for position, name in enumerate(names))
+    keys = [(match[1], int(match[2]) - position) if match else None for position, match in found]
+    runs = ([names[position] for position in run] for key, run in groupby(range(len(names)), keys.__getitem__) if key)
     longest = max(runs, key=len, default=[])
     return longest if len(longest) >= _MIN_NUMBERED else []
 
@@ -50,10 +44,9 @@ def stack_series_columns(table: pa.Table, timestamps: tuple[str, ...]) -> pa.Tab
         The columns `item_id`, those of the timestamps, `target` and `row`.
     """
     series = [name for name in table.column_names if name not in (*timestamps, ROW)]
-    cell_rows = np.tile(np.arange(len(table)), len(series))
     names = pa.DictionaryArray.from_arrays(np.repeat(np.arange(len(series)), len(table)), pa.array(series, pa.string()))
-    columns = {name: table[name].combine_chunks().take(pa.array(cell_rows)) for name in (*timestamps, ROW)}
-    return pa.table({"item_id": names, "target": _concat_columns(table, series), **columns})
+    repeated = pa.concat_tables([table.select([*timestamps, ROW])] * len(series)).combine_chunks()
+    return repeated.append_column("item_id", names).append_column("target", _concat_columns(table, series))
 
 
 def stack_step_columns(
@@ -93,10 +86,9 @@ def stack_step_columns(
     if (repeated := np.flatnonzero(stamps[order][1:] == stamps[order][:-1])).size:
         first, second = (steps[int(index)] for index in order[repeated[0] : repeated[0] + 2])
         raise UserError(f"{location}: its columns {first!r} and {second!r} have the same date; keep one of them")
-    cell_rows = np.tile(np.arange(len(table)), len(steps))
-    columns = {name: table[name].combine_chunks().take(pa.array(cell_rows)) for name in (*item_ids, ROW)}
     values = _concat_columns(table, steps)
-    stacked = pa.table({**columns, "timestamp": pa.array(stamps.repeat(len(table))), "target": values})
+    stacked = pa.concat_tables([table.select([*item_ids, ROW])] * len(steps)).combine_chunks()
+    stacked = stacked.append_column("timestamp", pa.array(stamps.repeat(len(table)))).append_column("target", values)
     if time_format.style != "steps":
         return stacked, time_format
     known = values.is_valid().to_numpy(zero_copy_only=False).reshape(len(steps), len(table))

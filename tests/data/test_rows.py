@@ -21,9 +21,8 @@ def test_an_error_has_the_first_invalid_row_its_value_and_the_number_of_others()
     refuse_rows(np.zeros(4, bool), rows, SourceLocation("s.csv"), "is wrong")
 
 
-def test_warnings_are_kept_once_and_rows_are_counted():
+def test_warnings_are_kept_once():
     location = SourceLocation("s.csv")
     for _ in range(2):
         location.warn_once("7 columns")
-        location.count("rows are merged", np.array([True, False, True]))
-    assert location.warnings == ["7 columns", "4 rows are merged"]
+    assert location.warnings == ["7 columns"]

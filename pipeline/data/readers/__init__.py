@@ -60,11 +60,11 @@ def read_tables(
 def _read_remote(source: str, columns: Columns, location: SourceLocation, folder: Path | None) -> Iterator[pa.Table]:
     from pipeline.data.readers import remote
 
-    sizes = [size or 0 for _, size in remote.list_files(source)]
+    listing = remote.list_files(source)
     folder = folder or Path(tempfile.gettempdir())
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with temporary_path(folder / "remote", is_folder=True) as downloads:
-        files = remote.local_files(source, downloads)
+        files, sizes = listing.download(downloads), listing.sizes()
         yield from _read_files(files, len(sizes), sum(sizes), downloads, columns, location, remove=True)
 
 
@@ -97,18 +97,14 @@ def _read_files(
 def _read_file(file: DataFile, relative: Path, columns: Columns, location: SourceLocation) -> Iterator[pa.Table]:
     """Yield the tables of a file."""
     folders = (part.partition("=") for part in relative.parent.parts)
-    partition = {
+    file.partition = {
         unquote(name): None if value == _NULL_PARTITION else unquote(value) for name, equals, value in folders if equals
     }
-    if partition and file.format != "parquet":
+    if file.partition and file.format != "parquet":
         raise UserError(f"{file} is in a folder with partitions, named COLUMN=VALUE; write partitions as Parquet files")
     location.has_types = file.format != "json"
     with report_parse_errors(file, columns.encoding if file.format in _TEXT_FORMATS else None):
-        if partition:
-            tables = read_parquet(file, columns, location, partition)
-        else:
-            tables = _READERS[file.format](file, columns, location)
-        for table in tables:
+        for table in _READERS[file.format](file, columns, location):
             if columns.wide and (lists := [field.name for field in table.schema if is_list(field.type)]):
                 raise UserError(f"{file}: the column {lists[0]!r} has lists, one row per series; remove data.wide")
             yield table

@@ -5,11 +5,12 @@ every table is validated here. For Feather 1, which was replaced in 2020, they d
 pyarrow crashes at one in ten damaged files. Therefore another process reads it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
 from pipeline.core.errors import UserError
+from pipeline.core.files import check_stream_end
 from pipeline.data.columns import Columns, select_columns
 from pipeline.data.readers.files import DataFile
 from pipeline.data.readers.isolated import run_isolated
@@ -19,7 +20,6 @@ NESTED_ROWS = 1024
 """Number of rows of nested tables that are read at a time; one such row has the values of many long rows."""
 _LONG_ROWS = 65_536  # 262,144 rows are not faster
 _VALUES = 1 << 23  # of a wide table; bounds memory
-_END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 _FEATHER_1_TO_STREAM = """
 import pyarrow as pa, pyarrow.feather
 table = pa.feather.read_table(pa.BufferReader(sys.stdin.buffer.read()))
@@ -29,16 +29,11 @@ with pa.ipc.new_stream(sys.stdout.buffer, table.schema) as writer:
 """
 
 
-def read_parquet(
-    file: DataFile, columns: Columns, location: SourceLocation, partition: Mapping[str, str | None] = {}
-) -> Iterator[pa.Table]:
-    """Yield the rows of a Parquet file, a bounded number at a time.
-
-    Args:
-        partition: values of further columns, from the names of the file's folders.
-    """
+def read_parquet(file: DataFile, columns: Columns, location: SourceLocation) -> Iterator[pa.Table]:
+    """Yield the rows of a Parquet file, a bounded number at a time."""
     import pyarrow.parquet as pq
 
+    partition = file.partition
     with file.open_random_access() as source:
         metadata, n_read = pq.read_metadata(source), 0
         schema = metadata.schema.to_arrow_schema()
@@ -83,12 +78,13 @@ def read_arrow(file: DataFile, columns: Columns, location: SourceLocation) -> It
         position = {name: index for index, name in enumerate(schema.names)}
         options = pa.ipc.IpcReadOptions(included_fields=[position[name] for name in names])
         n_rows = _batch_size(schema, names)
+        if magic != b"ARROW1":
+            check_stream_end(source, file)
         source.seek(0)
         reader = open_reader(source, options=options)
         batches = _file_batches(file, reader) if magic == b"ARROW1" else _stream_batches(file, source, reader)
         for some in _join_small(batches, n_rows):
-            table = validated(pa.Table.from_batches(some)).select(names)
-            table = table.combine_chunks() if len(some) > 1 else table
+            table = validated(pa.Table.from_batches(some)).select(names).combine_chunks()
             yield from (table.slice(start, n_rows) for start in range(0, len(table), n_rows))
 
 
@@ -115,12 +111,7 @@ def _file_batches(file: DataFile, reader: pa.RecordBatchFileReader) -> Iterator[
 def _stream_batches(
     file: DataFile, source: pa.NativeFile, reader: pa.RecordBatchStreamReader
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the batches of a stream; pyarrow reads one that is truncated between two batches without an error."""
-    n_bytes, position = source.size(), source.tell()
-    source.seek(max(0, n_bytes - len(_END_OF_STREAM)))
-    if source.read() != _END_OF_STREAM:
-        raise UserError(f"{file} is truncated: its end-of-stream mark is missing; create the file again")
-    source.seek(position)
+    n_bytes = source.size()
     file.fraction_read = lambda: source.tell() / n_bytes
     yield from reader
     if source.tell() != n_bytes:

@@ -10,9 +10,9 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
@@ -70,6 +70,8 @@ class DataFile:
     compression: str | None = None
     member: str | None = None
     """Name of the data in a zip archive."""
+    partition: Mapping[str, str | None] = field(default_factory=dict)
+    """Values of further columns, from the names of its folders."""
     fraction_read: Callable[[], float] = lambda: 0.0
     """Returns the share of the file that has been read, from 0 to 1."""
 

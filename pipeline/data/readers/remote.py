@@ -30,69 +30,60 @@ _CONNECT_SECONDS, _READ_SECONDS = 30, 60
 """Maximum waits for a connection and for the next block of a file."""
 
 
-class _Listing(NamedTuple):
+class Listing(NamedTuple):
+    """The files of a remote file, folder or glob, by the rules for local folders, in order of their names."""
+
+    source: str
     filesystem: Any
     files: dict[str, dict[str, Any]]
-    """fsspec's information on each file by its name."""
+    """fsspec's information on each file by its path below the source, or by its name if it is the only one."""
     metadata: str | None = None
     """Path of the metadata of a GluonTS folder."""
 
+    def sizes(self) -> list[int]:
+        """Return the size of each file, 0 if the server does not report it."""
+        return [info.get("size") or 0 for info in self.files.values()]
 
-def list_files(source: str) -> list[tuple[str, int | None]]:
-    """Return the files of a remote file, folder or glob, by the rules for local folders, in order of their names.
+    def identity(self) -> list[str] | None:
+        """Return the name, size and checksum or time of change of each file; None if one has neither."""
+        stamps = [next((info[key] for key in _STAMPS if info.get(key)), None) for info in self.files.values()]
+        if None in stamps:
+            return None
+        return [f"{name} {info.get('size')} {stamp}" for (name, info), stamp in zip(self.files.items(), stamps)]
 
-    A file is its path below the source, or its name if it is the only one, and its size if the server reports it.
+    def gluonts_freq(self) -> str | None:
+        """Return the frequency in the metadata of a GluonTS folder, None for any other source.
+
+        Raises:
+            UserError: the metadata are invalid or cannot be read.
+        """
+        with _report_errors(self.source):
+            return json.loads(self.filesystem.cat_file(self.metadata)).get("freq") if self.metadata else None
+
+    def download(self, folder: Path) -> Iterator[Path]:
+        """Download the files into a folder under their names, and yield each when it is complete.
+
+        The next file is downloaded after the caller has read, and removed, the one before.
+
+        Raises:
+            UserError: a download breaks off or the disk is full.
+        """
+        for name, info in self.files.items():
+            with _report_errors(self.source), atomic_write(folder / name) as temporary:
+                self.filesystem.get_file(info["name"], str(temporary))
+                if info.get("size") not in (None, size := temporary.stat().st_size):
+                    raise UserError(
+                        f"{redact(self.source)}: {size} of {info['size']} bytes of {name} arrived; try again"
+                    )
+            yield folder / name
+
+
+def list_files(source: str) -> Listing:
+    """Return the files of a remote file, folder or glob.
 
     Raises:
         UserError: the source does not exist, cannot be reached, or has no file of a known format.
     """
-    return [(name, info.get("size")) for name, info in _list(source).files.items()]
-
-
-def identity(source: str) -> list[str] | None:
-    """Return the name, size and checksum or time of change of each file; None if one has neither.
-
-    Raises:
-        UserError: as for `list_files`.
-    """
-    files = _list(source).files
-    stamps = [next((info[key] for key in _STAMPS if info.get(key)), None) for info in files.values()]
-    if None in stamps:
-        return None
-    return [f"{name} {info.get('size')} {stamp}" for (name, info), stamp in zip(files.items(), stamps)]
-
-
-def gluonts_freq(source: str) -> str | None:
-    """Return the frequency in the metadata of a remote GluonTS folder, None for any other source.
-
-    Raises:
-        UserError: as for `list_files`, or the metadata are invalid.
-    """
-    listing = _list(source)
-    if listing.metadata is None:
-        return None
-    with _report_errors(source):
-        return json.loads(listing.filesystem.cat_file(listing.metadata)).get("freq")
-
-
-def local_files(source: str, folder: Path) -> Iterator[Path]:
-    """Download the files of a source into a folder under their names, and yield each when it is complete.
-
-    The next file is downloaded after the caller has read, and removed, the one before.
-
-    Raises:
-        UserError: as for `list_files`, or a download breaks off or the disk is full.
-    """
-    listing = _list(source)
-    for name, info in listing.files.items():
-        with _report_errors(source), atomic_write(folder / name) as temporary:
-            listing.filesystem.get_file(info["name"], str(temporary))
-            if info.get("size") not in (None, size := temporary.stat().st_size):
-                raise UserError(f"{redact(source)}: {size} of {info['size']} bytes of {name} arrived; try again")
-        yield folder / name
-
-
-def _list(source: str) -> _Listing:
     if has_password(source):
         raise UserError(f"{redact(source)}: the URL has a password or token; remove it, and set {_credentials(source)}")
     with _report_errors(source):
@@ -103,7 +94,7 @@ def _list(source: str) -> _Listing:
             folder, metadata = wildcard[0].rpartition("/")[0], None
             infos = filesystem.glob(path, detail=True).values()
         elif not (is_web and path.endswith("/")) and (info := filesystem.info(path))["type"] == "file":
-            return _Listing(filesystem, {_file_name(path, info): info})
+            return Listing(source, filesystem, {_file_name(path, info): info})
         else:
             folder, infos, metadata = _list_folder(filesystem, path, source)
         infos_by_path = {PurePosixPath(_name_below(folder, info["name"])): info for info in infos}
@@ -117,7 +108,7 @@ def _list(source: str) -> _Listing:
     if not files:
         problem = "no data file matches" if wildcard else "has no data file, and its subfolders are not read"
         raise UserError(f"{redact(source)}: {problem}; known formats are {', '.join(SUFFIXES)}")
-    return _Listing(filesystem, files, metadata)
+    return Listing(source, filesystem, files, metadata)
 
 
 def _connect(source: str) -> tuple[Any, str]:
@@ -194,12 +185,10 @@ def _explain(source: str, error: Exception) -> str:
         error = error.__cause__  # type: ignore[assignment]  # fsspec calls every error of a web server a missing file
     name, message = type(error).__name__, redact_text(to_one_line(error))
     status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, ImportError) and protocol in _EXTRAS:
+        return f"a package is missing: pip install 'chronos-native[{_EXTRAS[protocol]}]'"
     if isinstance(error, ImportError):
-        return (
-            f"a package is missing: pip install 'chronos-native[{_EXTRAS[protocol]}]'"
-            if protocol in _EXTRAS
-            else message
-        )
+        return message
     if status in (401, 403) or isinstance(error, PermissionError) or "Credentials" in name:
         return f"access is denied; check the path, and set {_credentials(source)}"
     if status == 404 or isinstance(error, FileNotFoundError):

@@ -103,10 +103,9 @@ def _to_array(values: Sequence[Any], name: str, known: dict[str, pa.DataType], l
     if len(kinds) > 1 and not kinds <= _NUMBERS:
         raise _refusal(name, " and ".join(sorted(kind.__name__ for kind in kinds)), location)
     try:
-        if kinds <= _NUMBERS | _ARROW_TYPES:
-            array = pa.array(values)
-        else:
-            array = pa.array([None if value is None else str(value) for value in values])
+        if not kinds <= _NUMBERS | _ARROW_TYPES:
+            values = [None if value is None else str(value) for value in values]
+        array = pa.array(values)
     except (TypeError, ValueError, OverflowError):  # a Decimal NaN, or an integer beyond 64 bits
         if not kinds <= _NUMBERS:
             raise _refusal(name, "that Arrow lacks", location) from None

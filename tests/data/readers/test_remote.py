@@ -10,7 +10,7 @@ from support.servers import S3Handler, serve
 from support.source_files import refused
 
 from pipeline.core.urls import has_password, redact
-from pipeline.data.readers.remote import gluonts_freq, identity, list_files, local_files
+from pipeline.data.readers.remote import list_files
 
 fsspec = pytest.importorskip("fsspec")
 ROWS = b"item_id,timestamp,target\nA,2024-01-01,1\n"
@@ -60,19 +60,19 @@ def write(folder, *names):
 
 def stamps(source):
     """The identity of a source whose server says when a file changed."""
-    lines = identity(source)
+    lines = list_files(source).identity()
     assert lines is not None
     return lines
 
 
 def names(source):
-    return [name for name, _ in list_files(source)]
+    return list(list_files(source).files)
 
 
 def read_all(source, folder):
     """Content of each downloaded file by its name; each is removed, as a reader does."""
     contents = {}
-    for path in local_files(source, folder):
+    for path in list_files(source).download(folder):
         assert [file for file in folder.rglob("*") if file.is_file()] == [path]  # one at a time
         contents[str(path.relative_to(folder))] = path.read_bytes()
         path.unlink()
@@ -124,9 +124,13 @@ def test_a_single_file_has_its_name_and_size(server, folder, memory, bucket):
     write(bucket[0], "b.csv")
     memory.pipe("/a/c.csv", ROWS)
     size = len(ROWS) + len("b.csv")
-    assert list_files(f"{server.address}/sales%201.csv") == [("sales 1.csv", len(ROWS) + len("sales 1.csv"))]
-    assert list_files("s3://bucket/b.csv") == [("b.csv", size)]
-    assert list_files("memory://a/c.csv") == [("c.csv", len(ROWS))]
+    for source, name, expected in (
+        (f"{server.address}/sales%201.csv", "sales 1.csv", len(ROWS) + len("sales 1.csv")),
+        ("s3://bucket/b.csv", "b.csv", size),
+        ("memory://a/c.csv", "c.csv", len(ROWS)),
+    ):
+        listing = list_files(source)
+        assert (list(listing.files), listing.sizes()) == ([name], [expected])
 
 
 @pytest.mark.parametrize("pattern, expected", [("*.csv", ["a1.csv", "a2.csv"]), ("a[13].*", ["a1.csv"])])
@@ -142,8 +146,8 @@ def test_the_frequency_of_a_remote_gluonts_folder_is_read(server, folder):
     write(folder, "plain/a.csv", "x/train/data.json")
     (folder / "x" / "metadata").mkdir()
     (folder / "x" / "metadata" / "metadata.json").write_text('{"freq": "15min"}')
-    assert gluonts_freq(f"{server.address}/x/") == "15min"
-    assert gluonts_freq(f"{server.address}/plain/") is gluonts_freq(f"{server.address}/plain/a.csv") is None
+    found = [list_files(f"{server.address}/{path}").gluonts_freq() for path in ("x/", "plain/", "plain/a.csv")]
+    assert found == ["15min", None, None]
 
 
 def test_files_of_a_data_set_on_the_hub_are_read(tmp_path, monkeypatch, folder):
@@ -175,7 +179,7 @@ def test_the_identity_changes_with_the_content_only(server, folder, bucket, memo
     sources = [f"{server.address}/a.csv", "s3://bucket", "memory://a.csv"]
     before = [stamps(source) for source in sources]
     assert [stamps(source) for source in sources] == before
-    assert identity(f"{sources[0]}?token=secret&expires=1") == before[0]
+    assert list_files(f"{sources[0]}?token=secret&expires=1").identity() == before[0]
     server.faults["headers"] = {"ETag": '"2"'}
     (bucket[0] / "a.csv").write_bytes(ROWS + b"b.csv")  # of the same size
     memory.pipe("/a.csv", ROWS)
@@ -185,7 +189,7 @@ def test_the_identity_changes_with_the_content_only(server, folder, bucket, memo
 def test_a_server_without_checksum_and_time_gives_no_identity(server, folder):
     write(folder, "a.csv")
     server.faults["without"] = ["Last-Modified"]
-    assert identity(f"{server.address}/a.csv") is None
+    assert list_files(f"{server.address}/a.csv").identity() is None
 
 
 def test_signed_addresses_are_read_without_head_requests_and_sent_unchanged(server, folder, tmp_path):
