@@ -6,7 +6,7 @@
 # make lint               black, isort, flake8 and mypy
 # make docs               the documentation as a site: build/site/index.html
 # make format             let black and isort rewrite the code
-# make pretrain           train the next model inside, chronos2-synth; 18 hours on two cores; continues where it was stopped
+# make pretrain           train builtin:chronos2-synth again: 1.5 hours on two cores; continues where it was stopped
 
 PYTHON ?= python3
 HORIZON ?= 48
@@ -14,11 +14,15 @@ DATA ?=
 TORCH ?= $(shell sed -n 's/^torch==//p' requirements.lock)
 BIN := .venv/bin
 DEMO := data/demo
+# Two processes of one thread are faster than one process of two.
+PRETRAIN := OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc_per_node 2 scripts/train.py
 # The model in the package forecasts 64 steps at once, and longer horizons from its own forecasts.
 TRAINED := $(shell test $(HORIZON) -lt 64 && echo $(HORIZON) || echo 64)
 FLAGS := --config config/demo.yaml --inference.prediction_length $(HORIZON) --data.test_length $(HORIZON) \
 	--training.prediction_length $(TRAINED)
-ifneq ($(DATA),)
+ifeq ($(DATA),)
+FLAGS += --inference.future_path $(DEMO)/dummy/dummy_future.parquet
+else
 FLAGS += --data.train $(DATA) --inference.data_path $(DATA)
 endif
 
@@ -52,8 +56,8 @@ endif
 
 pretrain: .venv/installed
 	test -d data/pretrain/random || $(BIN)/python scripts/base_model.py --config config/pretrain.yaml
-	test -f data/pretrain/constant/training_info.json || $(BIN)/python scripts/train.py --config config/pretrain.yaml
-	test -f data/pretrain/trained/training_info.json || $(BIN)/python scripts/train.py --config config/pretrain_decay.yaml
+	test -f data/pretrain/constant/training_info.json || $(PRETRAIN) --config config/pretrain.yaml
+	test -f data/pretrain/trained/training_info.json || $(PRETRAIN) --config config/pretrain_decay.yaml
 	$(BIN)/python tools/publish_builtin.py chronos2-synth data/pretrain/trained
 
 test: lint

@@ -33,11 +33,10 @@ def main() -> None:
     scores = pd.read_csv(arguments.scores).join(sets[["freq", "max_length"]], on="data set", how="inner")
     rows = []
     for model, of_model in scores[scores["model"] != "seasonal naive"].groupby("model", sort=False):
-        rows.append(group_row(model, "all", of_model))
-        frequency = of_model["freq"].map(stratum)
-        rows += [group_row(model, name, of_model[frequency == name]) for name in STRATA]
-        for name, (least, above) in LENGTHS.items():
-            rows.append(group_row(model, name, of_model[of_model["max_length"].between(least, above, "left")]))
+        frequency, length = of_model["freq"].map(stratum), of_model["max_length"]
+        groups = {"all": of_model, **{name: of_model[frequency == name] for name in STRATA}}
+        groups |= {name: of_model[length.between(*limits, "left")] for name, limits in LENGTHS.items()}
+        rows += [group_row(model, name, group) for name, group in groups.items() if len(group)]
     print(markdown_table(rows, tuple(rows[0])))
 
 

@@ -78,7 +78,7 @@ def fine_tune(
         timestamp_column: column of the timestamps.
         known_covariates: columns that are known over the horizon too, for Chronos-2.
         past_covariates: columns that are known up to the forecast start, for Chronos-2.
-        base: a Hub ID, a folder, `builtin:bolt-synth`, or `scratch:SIZE`; `amazon/chronos-bolt-base` by default.
+        base: a Hub ID, a folder, `builtin:chronos2-synth`, or `scratch:SIZE`; `amazon/chronos-bolt-base` by default.
         method: `full` for all weights, or `lora` for low-rank adapters.
         max_steps: optimizer steps.
         time_limit: seconds that the call may take; the steps are reduced to fit.
@@ -101,7 +101,7 @@ def load(path: str | Path, *, device: str = "cpu", config: Config | None = None)
     """Load a trained model, a base, or any other Chronos model for forecasts.
 
     Args:
-        path: a checkpoint folder, a Hub ID, an s3:// prefix or `builtin:bolt-synth`.
+        path: a checkpoint folder, a Hub ID, an s3:// prefix or `builtin:chronos2-synth`.
         device: `cpu`, `cuda`, `mps`, or `auto` for a GPU if there is one.
         config: all settings; None takes columns, horizon and levels from the training of the model.
 

@@ -103,7 +103,7 @@ _HORIZON = Option("horizon", "horizon", "STEPS", "steps to forecast")
 _TARGET = Option("target", "data.target", "COLUMN", "column of the values; several with commas, for Chronos-2")
 _ID = Option("id", "data.id_column", "COLUMN", "column of the item ID that tells the series apart; several with commas")
 _TIME = Option("time", "data.timestamp_column", "COLUMN", "column of the timestamps")
-_BASE = Option("base", "base_model.model_name", "MODEL", "base model: a Hub ID, a folder, builtin:bolt-synth, ...")
+_BASE = Option("base", "base_model.model_name", "MODEL", "base model: a Hub ID, a folder, builtin:chronos2-synth, ...")
 _FREQ = Option("freq", "data.freq", "ALIAS", "frequency, such as h, D or MS; inferred from the timestamps by default")
 
 COMMANDS: dict[str, Command] = {
@@ -125,7 +125,7 @@ COMMANDS: dict[str, Command] = {
             "DATA", "data.train", "", "your series: a file, folder, URL or Hub data set; by default, generated ones"
         ),
         ("dry_run", "print what the run would do, and do nothing"),
-        "train sales.csv --horizon 28 --target sales --id store --time date --base builtin:bolt-synth",
+        "train sales.csv --horizon 28 --target sales --id store --time date --base builtin:chronos2-synth",
     ),
     "forecast": Command(
         forecast,

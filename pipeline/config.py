@@ -65,8 +65,8 @@ class BaseModelConfig:
     """The base model that training starts from."""
 
     model_name: str = "amazon/chronos-bolt-base"
-    """Hub ID, local folder or s3:// prefix of the base; builtin:bolt-synth for the model in the package;
-    scratch:SIZE for random weights (t5-tiny, bolt-small, ...)."""
+    """Hub ID, local folder or s3:// prefix of the base; builtin:chronos2-synth or builtin:bolt-synth for a model in the
+    package; scratch:SIZE for random weights (t5-tiny, bolt-small, ...)."""
     revision: str | None = None
     """Branch, tag or commit on the Hub. null is the main branch."""
     output_path: str | None = None
@@ -437,7 +437,7 @@ class InferenceConfig:
     """Forecasts."""
 
     model_path: str | None = None
-    """Checkpoint folder or Hub ID of the model, or builtin:bolt-synth. null is the trained model,
+    """Checkpoint folder or Hub ID of the model, or builtin:chronos2-synth. null is the trained model,
     training.output_path."""
     data_path: Source | None = None
     """Series to forecast: any source that data.train takes, except synthetic ones. null is the generated dummy data."""
@@ -530,7 +530,7 @@ class EvaluationConfig:
     """Series to score on: a source, a list of sources or {path, name, freq, prediction_length, seasonality}, or a JSON
     file with such a list. null is inference.data_path, or the generated dummy data."""
     models: Names | None = None
-    """Checkpoint folders, Hub IDs or builtin:bolt-synth, scored beside seasonal naive. null is the base and the
+    """Checkpoint folders, Hub IDs or builtin:NAME, scored beside seasonal naive. null is the base and the
     trained model."""
     fev_tasks: str | None = None
     """YAML file or URL of a fev benchmark. Its tasks are scored instead of data_path, by fev's metrics, with a
