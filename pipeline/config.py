@@ -335,9 +335,9 @@ class TrainingConfig:
     batch_size: int = 32
     """Global batch size: windows per optimizer step, over all processes."""
     learning_rate: float | Literal["auto"] = "auto"
-    """Peak learning rate, which falls linearly to zero. auto is 1e-4 for T5 and GPT-2, 1e-5 x 768 / width for Bolt,
-    1e-6 for Chronos-2, and 5 to 10 times that for lora; from random weights 1e-3 (nano sizes 3e-3) after a warm-up
-    over 5% of the steps."""
+    """Peak learning rate, which falls linearly to zero. auto is 1e-4 for T5 and GPT-2, 1e-5 x 768 / width for Bolt and
+    for a Chronos-2 narrower than 256, 1e-6 for a wider one, and 5 to 10 times that for lora; from random weights 1e-3
+    (nano sizes 3e-3) after a warm-up over 5% of the steps."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """Optimizer. muon trains the matrices of the layers by Muon at twice the learning rate, and other weights by AdamW.
     Only the matrices decay. From random weights it needs fewer windows. It does not work with FSDP."""

@@ -35,7 +35,8 @@ def draw_demo(picture: Path) -> None:
 
     store = open_store(DEMO / "dummy" / "dummy.arrow")
     series = [store.target(index) for index in _SERIES]
-    histories = [values[:-_HORIZON] for values in series]
+    ends = [(index, len(values)) for index, values in zip(_SERIES, series)]
+    histories = [store.history(index, end - _HORIZON, end, _HORIZON) for index, end in ends]
     forecasts = {
         name: Forecaster.load(str(DEMO / "models" / name)).quantiles(histories, _HORIZON, _LEVELS)[0]
         for name in ("base", "trained")

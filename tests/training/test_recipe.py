@@ -37,6 +37,14 @@ def test_rates_increase_from_all_weights_to_adapters_to_random_weights(family):
     assert full < lora < scratch
 
 
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_small_chronos_2_has_the_rate_of_a_bolt_of_its_width(method):
+    small, bolt = (recipe(family=family, width=128, method=method).learning_rate for family in ("chronos-2", "bolt"))
+    assert small == bolt
+    wide = recipe(family="chronos-2", width=256, method=method).learning_rate
+    assert wide == recipe(family="chronos-2", method=method).learning_rate < small / 50
+
+
 def test_the_rate_of_bolt_is_inversely_proportional_to_its_width():
     rates = [recipe(width=width).learning_rate for width in (768, 64)]
     assert rates == pytest.approx([1e-5, 1.2e-4])
