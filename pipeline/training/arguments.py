@@ -94,6 +94,8 @@ def training_arguments(
     """
     training, overrides = config.training, config.training.trainer
     _check_overrides(overrides)
+    if training.optimizer == "muon" and (unused := sorted(key for key in overrides if key.startswith("optim"))):
+        raise UserError(f"training.trainer.{unused[0]} has no effect with training.optimizer muon; remove one of them")
     shares = _count_shares(training.batch_size, overrides.get("gradient_accumulation_steps", 1))
     every = overrides.get("eval_steps", overrides.get("save_steps", max(1, recipe.steps // _EVALUATIONS)))
     device = torch_device(config.chronos.device)

@@ -17,6 +17,7 @@ from pipeline.training.arguments import uses_bf16
     ({"trainer": {"gradient_accumulation_steps": 0}}, "gradient_accumulation_steps.* 0"),
     ({"trainer": {"gradient_accumulation_steps": "2"}}, "gradient_accumulation_steps.*'2'"),
     ({"trainer": {"dataloader_num_workers": 1.5}}, "dataloader_num_workers.* 1.5"),
+    ({"trainer": {"optim": "sgd"}, "optimizer": "muon"}, "training.trainer.optim.*training.optimizer"),
     ({"trainer": {"weight_decay": "abc"}}, "weight_decay.*'abc'"),
     ({"trainer": {"max_grad_norm": None}}, "max_grad_norm.*None"),
     ({"trainer": {"torch_compile": "yes"}}, "torch_compile.*true or false.*'yes'"),
@@ -39,6 +40,16 @@ def test_bfloat16_is_chosen_for_wide_models_on_processors_with_fast_instructions
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     assert uses_bf16("auto", "cpu", 256) == fast and not uses_bf16("auto", "cpu", 64)
     assert uses_bf16("bf16", "cpu", 64) and not uses_bf16("fp32", "cpu", 768)
+
+
+@pytest.mark.parametrize(
+    "training, key", [({"optimizer": "muon"}, "training.optimizer"), ({"method": "lora"}, "training.method")]
+)
+def test_what_fsdp_cannot_train_is_refused(tiny, tmp_path, monkeypatch, training, key):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UserError, match=f"{key}.*FSDP"):
+        trained(tiny["bolt"], tmp_path / "out", **training)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_device_that_accelerate_was_not_started_for_is_refused(tiny, tmp_path, monkeypatch):
