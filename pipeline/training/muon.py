@@ -52,7 +52,6 @@ class MuonWithAdamW(torch.optim.Optimizer):
             weight_decay=arguments.weight_decay,
         )
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take a step on every weight that has a gradient."""
         loss = None if closure is None else closure()
