@@ -367,19 +367,13 @@ class TrainingConfig:
     freeze: Names = field(default_factory=list)
     """Weights that are not trained: a name, the beginning of a name, or a pattern, such as encoder or '*.wi.*'."""
     metric: Literal["wql", "mase", "loss"] = "loss"
-    """Score that candidates are compared by on the validation windows."""
-    blends: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75])
-    """Weights a of the blends base + a (checkpoint - base) that are candidates beside the checkpoints. [] tries
-    none."""
+    """Score by which the base, the trained model and the blend halfway between them are compared on the validation
+    windows."""
     refit: bool = True
     """Retrain the winner on all data, the holdout included, for the same number of steps, and save that model unless
-    it scores worse on the validation windows. More data bear more steps, so the latest checkpoint with at least 80%
-    of the best gain is retrained, or a blend of at most a half where WQL, MASE and loss disagree. It takes at most
-    twice the steps. false saves the winner as it was scored."""
+    it scores worse on the validation windows. It takes twice the steps. false saves the winner as it was scored."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of training. auto is bfloat16 if the processor supports it and the model is large enough to gain."""
-    patience: int | None = None
-    """Stop after this number of evaluations in a row without improvement. null trains to the end."""
     output_path: str | None = None
     """Folder of the trained model, with logs/ inside, and checkpoints/ and refit/ while it is trained. null is trained
     in paths.models_dir."""
@@ -417,7 +411,6 @@ class TrainingConfig:
             check_levels("training.quantiles", self.quantiles)
             if sorted(self.quantiles) != self.quantiles:
                 raise UserError(f"training.quantiles must be in ascending order, got {self.quantiles}")
-        check_between_zero_and_one("training.blends", self.blends)
         if self.method != "lora":
             names = tuple(key.name for key in fields(LoraConfig))
             check_defaults("training.lora", self.lora, names, f"training.method is {self.method}")
@@ -425,9 +418,6 @@ class TrainingConfig:
             raise UserError("training.freeze: training.method lora freezes all other weights already; remove the key")
         if self.push_to_hub is not None and self.push_to_hub.count("/") != 1:
             raise UserError(f"training.push_to_hub must have the form owner/name, got {self.push_to_hub}")
-        check_at_least("training.patience", self.patience, 1)
-        if self.patience is not None and self.validation_split == 0:
-            raise UserError("training.patience needs validation scores; set training.validation_split above 0")
         check_fraction("training.validation_split", self.validation_split)
         check_fraction("training.drop_prob", self.drop_prob)
 

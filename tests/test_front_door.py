@@ -21,7 +21,6 @@ FAST: dict[str, Any] = {
     "context_length": 32,
     "batch_size": 8,
     "validation_windows": 6,
-    "blends": [],
     "seed": 3,
 }
 

@@ -216,7 +216,7 @@ def test_a_tracking_server_that_cannot_be_reached_is_named_without_its_password(
 
 
 def test_no_function_writes_or_shows_a_secret(world, tiny, capsys):
-    fast: dict[str, Any] = {"max_steps": 2, "context_length": 32, "validation_windows": 4, "blends": []}
+    fast: dict[str, Any] = {"max_steps": 2, "context_length": 32, "validation_windows": 4}
     model = fine_tune(world.signed, 8, base=str(tiny["bolt"]), output_path="trained", **fast)
     model.predict_df(long_frame(4, 80))
     with pytest.raises(UserError) as training:

@@ -187,7 +187,7 @@ class TrainingInfo(Part):
     verdict: str = _ABSENT
     base_model: Name = _ABSENT
     horizon: Length = _ABSENT
-    steps: Count = Field(default=0, alias="steps trained")
+    steps: Count = 0
     learning_rate: float = 0
     candidates: list[Candidate] = []
     comparison: Comparison | None = None

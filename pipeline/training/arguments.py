@@ -19,11 +19,11 @@ from pipeline.core.progress import shows_bars
 from pipeline.forecasting.forecaster import torch_device
 from pipeline.models.checkpoint import Family
 from pipeline.training.checkpointing import RunFolder
-from pipeline.training.recipe import Recipe
+from pipeline.training.recipe import SCHEDULES_BY_SCORE, Recipe
 from pipeline.windows.inputs import LABELS
 
-_EVALUATIONS = 10
-"""Evaluations of a run: often enough to find the best checkpoint, and cheap beside training."""
+_SAVES, _EVALUATIONS = 10, 4
+"""Checkpoints and evaluations of a run. An evaluation only shows the course of training, and takes longer."""
 _MIN_WIDTH_FOR_BF16_ON_CPU = 128
 """Measured: below this d_model the casts cost more than the matrix products save."""
 _LOGS = 20
@@ -97,7 +97,6 @@ def training_arguments(
     if training.optimizer == "muon" and (unused := sorted(key for key in overrides if key.startswith("optim"))):
         raise UserError(f"training.trainer.{unused[0]} has no effect with training.optimizer muon; remove one of them")
     shares = _count_shares(training.batch_size, overrides.get("gradient_accumulation_steps", 1))
-    every = overrides.get("eval_steps", overrides.get("save_steps", max(1, recipe.steps // _EVALUATIONS)))
     device = torch_device(config.chronos.device)
     settings: dict[str, Any] = {
         "output_dir": str(run.checkpoints),
@@ -119,19 +118,15 @@ def training_arguments(
         "log_level_replica": "error",  # the default is louder than the first process
         "disable_tqdm": not shows_bars(),
         "save_strategy": "steps",
-        "save_steps": every,
-        "save_total_limit": 3 if with_validation else 2,  # the kept one, the last one, and one if that is torn
+        "save_steps": max(1, recipe.steps // _SAVES),
+        "save_total_limit": 2,  # the last one, and one if that is torn
     }
     if device == "cuda" and torch.cuda.get_device_capability() >= (8, 0):
         settings["tf32"] = True
     if with_validation:
-        settings |= {
-            "eval_strategy": "steps",
-            "eval_steps": every,
-            "load_best_model_at_end": True,
-            "metric_for_best_model": training.metric,
-            "greater_is_better": False,
-        }
+        settings |= {"eval_strategy": "steps", "eval_steps": max(1, recipe.steps // _EVALUATIONS)}
+        if overrides.get("lr_scheduler_type") in SCHEDULES_BY_SCORE:
+            settings |= {"metric_for_best_model": training.metric, "greater_is_better": False}
     try:
         arguments = TrainingArguments(**to_serializable({**settings, **overrides}))
     except (TypeError, ValueError, ImportError, KeyError, AttributeError) as error:
@@ -239,7 +234,3 @@ def _check_overrides(overrides: dict[str, Any]) -> None:
             continue
         if not valid:
             raise UserError(f"training.trainer.{key} must be {expected}, got {value!r}")
-    if overrides.get("eval_steps", overrides.get("save_steps")) != overrides.get(
-        "save_steps", overrides.get("eval_steps")
-    ):
-        raise UserError("training.trainer: eval_steps and save_steps must be equal, so that every scored step is saved")

@@ -55,15 +55,6 @@ class BaseCheckpoint:
         return self.name.removeprefix("scratch:") if self.name.startswith("scratch:") else None
 
     @property
-    def supports_blend_cap(self) -> bool:
-        """Whether a blend near the base may replace a checkpoint on which the metrics disagree.
-
-        Not for random weights, since a blend with them is worth nothing, and not for token models: their cross-entropy
-        gains little where WQL and MASE gain much, so their metrics always disagree.
-        """
-        return self.scratch_size is None and self.checkpoint.family in ("bolt", "chronos-2")
-
-    @property
     def context_length(self) -> int:
         """Steps of history in a training window."""
         longest = self.checkpoint.context_length

@@ -1,5 +1,4 @@
-"""Callbacks of the Trainer: log lines, the progress bar, TensorBoard pictures, sealed checkpoints and early
-stopping."""
+"""Callbacks of the Trainer: log lines, the progress bar, TensorBoard pictures, and sealed checkpoints."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from transformers.integrations import TensorBoardCallback
 from pipeline.core.progress import progress
 from pipeline.forecasting.plots import DrawnForecast, beside_base, forecast_figure
 from pipeline.training.checkpointing import seal_checkpoint
-from pipeline.training.selection import SCORES
+from pipeline.training.selection import SCORES, Candidate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,11 +38,6 @@ logger = logging.getLogger(__name__)
 def tracked_values(logs: Mapping[str, float] | None) -> dict[str, float]:
     """Return the values in a log of the Trainer that trackers show, by their names there."""
     return {_TAGS[key]: value for key, value in (logs or {}).items() if key in _TAGS}
-
-
-def log_scores(name: str, scores: Mapping[str, float]) -> None:
-    """Log the scores of a candidate on the validation windows."""
-    logger.info("%s: validation WQL %.4f, MASE %.4f, loss %.4f", name, *(scores[score] for score in SCORES))
 
 
 class ProgressBar(TrainerCallback):
@@ -95,8 +89,8 @@ class LogCallback(TrainerCallback):
         if logs is None or not state.is_world_process_zero:
             return
         if "eval_wql" in logs:
-            name = f"step {state.global_step}" if state.global_step else "base"
-            log_scores(name, {score: logs[f"eval_{score}"] for score in SCORES})
+            scores = {score: logs[f"eval_{score}"] for score in SCORES}
+            logger.info(Candidate(state.global_step, float(state.global_step > 0), scores).describe())
         elif "loss" in logs:
             assert self._begin is not None
             seconds, steps = time.monotonic() - self._begin[0], state.global_step - self._begin[1]
@@ -161,16 +155,11 @@ class MLflowMetrics(TrainerCallback):
 
 
 class CheckpointCallback(TrainerCallback):
-    """Seals every checkpoint once it is written, and finds the best one of a run that was moved."""
+    """Seals every checkpoint once it is written."""
 
     def __init__(self, after_save: Callable[[], None]) -> None:
         """Take a function to call after every save."""
         self._after_save = after_save
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Find the kept checkpoint in the folder of the run, which may have been moved, or have lost it."""
-        kept = Path(str(args.output_dir), f"checkpoint-{state.best_global_step}")
-        state.best_model_checkpoint = str(kept) if state.best_global_step and kept.is_dir() else None
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Seal the checkpoint when all processes have written their parts."""
@@ -178,21 +167,3 @@ class CheckpointCallback(TrainerCallback):
         if args.should_save:
             seal_checkpoint(Path(str(args.output_dir), f"checkpoint-{state.global_step}"))
         self._after_save()
-
-
-class EarlyStopping(TrainerCallback):
-    """Ends training after a number of evaluations in a row without improvement, counted from the log."""
-
-    def __init__(self, metric: str, patience: int) -> None:
-        self._key = f"eval_{metric}"
-        self._patience = patience
-
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Count from the best evaluation so far, which may be that of the base."""
-        if self.is_over(state):
-            control.should_training_stop = True
-
-    def is_over(self, state: TrainerState) -> bool:
-        """Return whether the logged evaluations end the training: a resumed run may have nothing left to do."""
-        scores = [entry[self._key] for entry in state.log_history if self._key in entry]
-        return len(scores) > self._patience + scores.index(min(scores)) if scores else False

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from transformers import TrainerState, TrainingArguments
@@ -25,7 +25,6 @@ from pipeline.models.json_objects import read_object
 from pipeline.training.arguments import is_compiled, is_sharded, training_arguments
 from pipeline.training.callbacks import (
     CheckpointCallback,
-    EarlyStopping,
     LogCallback,
     MLflowMetrics,
     ProgressBar,
@@ -122,8 +121,8 @@ def build_trainer(run: TrainingRun, phase: Phase, arguments: TrainingArguments) 
                 train_dataset=WindowDataset(phase.windows, n_windows, to_inputs),
                 eval_dataset=None if validation is None else WindowDataset(validation, len(validation), to_inputs),
                 validation=validation,
+                metric=run.config.training.metric,
                 scheduled_steps=run.recipe.steps,
-                will_refit=phase.scored and run.all_windows is not None,
                 flip=run.config.inference.flip is True,
                 muon=run.config.training.optimizer == "muon",
             )
@@ -147,11 +146,6 @@ def fit(run: TrainingRun, phase: Phase, trainer: ScoringTrainer) -> None:
     last = last_readable_checkpoint(phase.folder, arguments)
     # Not by evaluate() before train(): the Trainer would take the model for prepared and leave out DDP.
     arguments.eval_on_start = phase.scored and last is None
-    training = run.config.training
-    early_stopping = None
-    if training.patience is not None and phase.scored:
-        early_stopping = EarlyStopping(training.metric, training.patience)
-        trainer.add_callback(early_stopping)
     if last is not None:
         logger.info("continuing from %s", last)
         n_processes = len(list(last.glob("rng_state*.pth")))
@@ -161,11 +155,6 @@ def fit(run: TrainingRun, phase: Phase, trainer: ScoringTrainer) -> None:
                 n_processes,
                 arguments.world_size,
             )
-        state = TrainerState.load_from_json(str(last / "trainer_state.json"))
-        if early_stopping is not None and early_stopping.is_over(state):
-            # The Trainer takes a step before it compares with max_steps, so the data end there too.
-            arguments.max_steps = state.global_step
-            cast(WindowDataset, trainer.train_dataset).n_windows = state.global_step * training.batch_size
     with report_disk_errors(phase.folder.path):
         trainer.train(resume_from_checkpoint=str(last) if last else False)
 

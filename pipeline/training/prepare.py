@@ -23,7 +23,7 @@ from pipeline.synthetic.bank import Bank
 from pipeline.training.base_checkpoint import BaseCheckpoint
 from pipeline.training.checkpointing import differing_keys
 from pipeline.training.previous import previous_windows
-from pipeline.training.recipe import Recipe, make_recipe
+from pipeline.training.recipe import SCHEDULES_BY_SCORE, Recipe, make_recipe
 from pipeline.windows.prepare import data_identity, make_windows
 from pipeline.windows.training_sets import TrainingSet
 from pipeline.windows.training_windows import TrainingWindows
@@ -37,7 +37,6 @@ _NOT_IN_IDENTITY = ("resume", "overwrite", "output_path", "dummy_data", "push_to
 """Keys of the training section that the weights of the first training do not depend on."""
 _HARMLESS_ARGUMENTS = ("dataloader_", "logging_", "log_", "report_to", "run_name", "save_total_limit", "disable_tqdm")
 """Beginnings of the Trainer's arguments that may change when a run is continued."""
-_SCHEDULES_BY_SCORE = ("reduce_lr_on_plateau", "greedy")
 logger = logging.getLogger(__name__)
 
 
@@ -162,7 +161,7 @@ def prepare_run(config: Config, checkpoint: Checkpoint, windows: tuple, epochs: 
     )
     run = TrainingRun(config, base, epochs, recipe, training, validation, previous_windows(config, checkpoint.path))
     schedule = config.training.trainer.get("lr_scheduler_type")
-    if schedule in _SCHEDULES_BY_SCORE and (validation is None or run.all_windows is not None):
+    if schedule in SCHEDULES_BY_SCORE and (validation is None or run.all_windows is not None):
         raise UserError(
             f"training.trainer.lr_scheduler_type: {schedule} follows validation scores, which retraining on all data "
             "does not have; set training.refit false, and hold out data with training.validation_split"

@@ -62,4 +62,4 @@ def _earlier_config(config: Config, saved: dict[str, Any]) -> Config:
         raise UserError(f"its training_info.json has a wrong configuration ({error.error_count()} values)") from error
     names = ("validation_split", "validation_windows", "min_past")
     holdout = {name: getattr(training, name) for name in names}
-    return replace(config, data=data, training=replace(config.training, patience=None, **holdout))
+    return replace(config, data=data, training=replace(config.training, **holdout))

@@ -30,6 +30,8 @@ _MIN_STEPS, _MIN_STEPS_FROM_SCRATCH = 1000, 3000
 """The default of Chronos and AutoGluon for fine-tuning; random weights need about three times as many."""
 _WARMUP_FROM_SCRATCH = 0.05
 """A convention for training T5 from random weights."""
+SCHEDULES_BY_SCORE = ("reduce_lr_on_plateau", "greedy")
+"""Schedules of the Trainer that follow the validation score."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _LIBRARIES = ("torch", "transformers", "accelerate", "chronos-forecasting", "peft", "numpy")
 _COLUMNS = ("candidate", "WQL", "MASE", "loss")
 _CAPTIONS = {
-    "training.png": "Training loss, and the validation scores of all checkpoints relative to the base's.",
+    "training.png": "Training loss, and the validation scores during training relative to the base's.",
     "forecasts.png": "Forecasts of validation windows by the selected model and, if it is another, the base.",
 }
 _INK, _MUTED, _BLUE = "#1f2430", "#8a8f98", "#3b6fb6"
@@ -73,7 +73,6 @@ def training_info(result: TrainingResult) -> dict[str, Any]:
         "verdict": result.verdict,
         "base_model": run.base.name,
         "steps": run.recipe.steps,
-        "steps trained": result.steps_trained,
         "learning_rate": run.recipe.learning_rate,
         "candidates": [candidate.row() for candidate in result.selection.candidates] if result.selection else [],
         "comparison": result.comparison and asdict(result.comparison),
@@ -119,7 +118,7 @@ def model_card(info: dict[str, Any]) -> str:
     config = info["config"]
     facts = {
         "base model": info["base_model"],
-        "steps": info["steps trained"],
+        "steps": info["steps"],
         "learning rate": f"{info['learning_rate']:g}",
         "batch size": config["training"]["batch_size"],
         "method": config["training"]["method"],
@@ -149,11 +148,10 @@ def run_report(info: dict[str, Any], recipe: str, pictures: Sequence[str], confi
     drawn = "".join(f"![{_CAPTIONS[name]}]({name})\n\n{_CAPTIONS[name]}\n\n" for name in pictures)
     rates = [entry["windows_per_second"] for entry in info["history"] if "windows_per_second" in entry]
     speed = f"{np.median(rates):,.0f} windows a second (median)." if rates else ""
-    early = "" if info["steps trained"] == info["steps"] else f" It stopped after {info['steps trained']} steps."
     versions = [{"library": name, "version": version} for name, version in info["versions"].items()]
     return (
         f"# Training run from {escape_markdown(info['base_model'])}\n\n{info['verdict']}\n\n"
-        f"{recipe[0].upper()}{recipe[1:]}.{early} {speed}\n\n{drawn}{_candidates(info)}"
+        f"{recipe[0].upper()}{recipe[1:]}. {speed}\n\n{drawn}{_candidates(info)}"
         f"## Repeat the run\n\n```bash\nchronos-native train --config {config} --output NEW\n```\n\n"
         "Run it in the folder in which the run was started, with the same data, base and versions:\n\n"
         f"{markdown_table(versions, ('library', 'version'))}"

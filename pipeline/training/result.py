@@ -36,8 +36,6 @@ class TrainingResult:
     """Forecasts of some validation windows by the selected model, beside the base's if it is another."""
     history: list[dict[str, Any]]
     """The log of the first training."""
-    steps_trained: int
-    """Steps of the first training."""
     identity: dict[str, Any]
     """Everything that the weights depend on."""
     mlflow_run: str | None = None

@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any, cast
 from pipeline.config import Config, source_paths
 from pipeline.core.checks import check_outputs
 from pipeline.core.errors import UserError
-from pipeline.core.metrics import WindowErrors
 from pipeline.core.processes import Processes
 from pipeline.core.progress import quiet_transformers
 from pipeline.data.arrow_store import Store
 from pipeline.data.source import open_configured
-from pipeline.evaluation.comparison import Comparison, compare
+from pipeline.evaluation.comparison import compare
 from pipeline.forecasting.plots import beside_base
 from pipeline.models.base import provide_base, trained_base
 from pipeline.models.checkpoint import Checkpoint, read_formats
@@ -30,21 +29,14 @@ from pipeline.training.checkpointing import RunFolder
 from pipeline.training.forgetting import measure_forgetting
 from pipeline.training.prepare import TrainingRun, check_agreement, prepare_run, prepare_windows, warn_about_setup
 from pipeline.training.result import TrainingResult
-from pipeline.training.selection import (
-    MIN_FLIP_GAIN,
-    Candidate,
-    Refit,
-    Selection,
-    candidates_from_log,
-    select,
-)
+from pipeline.training.selection import HALF, MIN_FLIP_GAIN, Candidate, Refit, Selection, select
 from pipeline.training.time_limit import limit_steps
 from pipeline.windows.training_sets import TrainingSet, open_training_data
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
-    from pipeline.training.trainer import ScoringTrainer
+    from pipeline.training.trainer import Scored, ScoringTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -122,14 +114,18 @@ def train(run: TrainingRun, folder: RunFolder) -> TrainingResult:
     trainer = build_trainer(run, first, arguments)
     with _claimed(folder, run, identity, arguments), mlflow_run(run, arguments, folder) as tracked:
         fit(run, first, trainer)
-        history, steps_trained = trainer.state.log_history, trainer.state.global_step
-        model, selection, comparison, refit = trainer.unwrapped_model(), None, None, None
+        history = trainer.state.log_history
+        model, selection, comparison, refit, drawn = trainer.unwrapped_model(), None, None, None, []
         if run.validation is not None:
-            selection, errors = _select(run, trainer, model)
+            selection, winner, base = _select(run, trainer, model)
             if run.config.inference.flip == "auto":
-                errors = _choose_flip(run, trainer, model, selection.winner, errors)
-            comparison = _compare(run, trainer, errors) if selection.winner.alpha > 0 else None
-        drawn, flip = trainer.drawn, trainer.flip
+                winner, base = _choose_flip(run, trainer, model, winner, base)
+            drawn = winner.drawn
+            if selection.winner.alpha > 0:
+                drawn = beside_base(drawn, base.drawn) or drawn
+                dataset, series = run.validation.row_keys()
+                comparison = compare(winner.errors, base.errors, series, dataset)
+        flip = trainer.flip
         del trainer
         if run.all_windows is not None and selection is not None and selection.winner.alpha > 0:
             retrained, refit = _retrain_on_all_data(run, selection.winner, folder.refit)
@@ -139,7 +135,7 @@ def train(run: TrainingRun, folder: RunFolder) -> TrainingResult:
     forgetting = measure_forgetting(run, model, arguments.device, flip) if is_trained else None
     return TrainingResult(
         *(run, model, adapter, selection, comparison, refit, flip, forgetting),
-        *(drawn, history, steps_trained, identity, tracked),
+        *(drawn, history, identity, tracked),
     )
 
 
@@ -161,67 +157,47 @@ def _claimed(
         yield
 
 
-def _select(run: TrainingRun, trainer: ScoringTrainer, model: Any) -> tuple[Selection, WindowErrors]:
-    """Score the blends of the kept checkpoint, give the model the winner's weights, and score those once more.
+def _select(run: TrainingRun, trainer: ScoringTrainer, model: Any) -> tuple[Selection, Scored, Scored]:
+    """Score the base, the trained model and their blend, and give the model the winner's weights.
 
     Returns:
-        the selection, and the errors of the winner on every validation window.
+        the selection, the score of the winner, and that of the base.
     """
     from pipeline.training.blends import Blend
-    from pipeline.training.callbacks import log_scores
 
-    scored = candidates_from_log(trainer.state.log_history)
-    step = trainer.state.global_step
-    # The Trainer has loaded the best checkpoint. There is none if the base scored best, or if its folder was lost.
-    if trainer.state.best_model_checkpoint:
-        step = int(trainer.state.best_global_step or step)
-    kept = next(candidate for candidate in scored if candidate.step == step)  # the last step is always scored
-    blend, blends = Blend(model, run.base.model), []
-    for alpha in run.config.training.blends:
+    blend, scored = Blend(model, run.base.model), {}
+    for alpha in (0.0, HALF, 1.0):
         blend.set(alpha)
-        blends.append(Candidate(step, alpha, trainer.score(model)[0]))
-        log_scores(blends[-1].name, blends[-1].scores)
-    cap_blends = trainer.will_refit and run.base.supports_blend_cap
-    selection = select(scored, kept, blends, run.config.training.metric, cap_blends=cap_blends)
+        scored[alpha] = trainer.score(model)
+    step = trainer.state.global_step
+    candidates = [Candidate(step if alpha else 0, alpha, scored[alpha].scores) for alpha in scored]
+    logger.info(candidates[1].describe())  # the log has the others
+    selection = select(candidates, run.config.training.metric)
     blend.set(selection.winner.alpha)
-    return selection, trainer.score(model)[1]
+    return selection, scored[selection.winner.alpha], scored[0.0]
 
 
 def _choose_flip(
-    run: TrainingRun, trainer: ScoringTrainer, model: Any, winner: Candidate, errors: WindowErrors
-) -> WindowErrors:
-    """Score the winner with flip too, set `trainer.flip` to whether this is better, and return the errors with it.
+    run: TrainingRun, trainer: ScoringTrainer, model: Any, winner: Scored, base: Scored
+) -> tuple[Scored, Scored]:
+    """Score the winner with flip too, and set `trainer.flip` to whether this is better.
 
-    Args:
-        errors: of the winner without flip.
+    Returns:
+        the scores of the winner and of the base, both with flip if it is better.
     """
-    drawn, metric = trainer.drawn, "mase" if run.config.training.metric == "mase" else "wql"
+    metric = "mase" if run.config.training.metric == "mase" else "wql"
     trainer.flip = True
-    scores, flipped = trainer.score(model)
-    gain = 1 - scores[metric] / winner.scores[metric] if winner.scores[metric] else 0.0
-    values = metric.upper(), scores[metric], winner.scores[metric]
-    logger.info("%s with flip: %.4f, without: %.4f (inference.flip)", *values)
-    if gain >= MIN_FLIP_GAIN:
-        return flipped
-    trainer.flip, trainer.drawn = False, drawn
-    return errors
-
-
-def _compare(run: TrainingRun, trainer: ScoringTrainer, winner: WindowErrors) -> Comparison | None:
-    """Compare the winner with the base, window by window; None if WQL is not defined.
-
-    The base's forecasts are added to the winner's in `trainer.drawn`.
-    """
-    assert run.validation is not None
-    tuned = trainer.drawn
-    base = trainer.score(cast(Any, run.base.model).to(trainer.args.device))[1]
-    trainer.drawn = beside_base(tuned, trainer.drawn) or tuned
-    dataset, series = run.validation.row_keys()
-    return compare(winner, base, series, dataset)
+    flipped = trainer.score(model)
+    with_flip, without = flipped.scores[metric], winner.scores[metric]
+    logger.info("%s with flip: %.4f, without: %.4f (inference.flip)", metric.upper(), with_flip, without)
+    if without and 1 - with_flip / without >= MIN_FLIP_GAIN:
+        return flipped, trainer.score(cast(Any, run.base.model).to(trainer.args.device))
+    trainer.flip = False
+    return winner, base
 
 
 def _retrain_on_all_data(run: TrainingRun, winner: Candidate, folder: RunFolder) -> tuple[Any, Refit]:
-    """Train the base for the winner's steps with the holdout in the data, and blend it as the winner is blended.
+    """Train the base for as many steps with the holdout in the data, and blend it as the winner is blended.
 
     Returns:
         the retrained model, and its scores on the validation windows, which it has seen.
@@ -239,7 +215,7 @@ def _retrain_on_all_data(run: TrainingRun, winner: Candidate, folder: RunFolder)
     fit(run, phase, trainer)
     model, metric = trainer.unwrapped_model(), run.config.training.metric
     Blend(model, run.base.model).set(winner.alpha)
-    scores, _ = trainer.score(model)
+    scores = trainer.score(model).scores
     logger.info("retrained: WQL %.4f on the validation windows, which the model has seen", scores["wql"])
     return model, Refit(winner, scores, saved=bool(scores[metric] <= winner.scores[metric]))
 

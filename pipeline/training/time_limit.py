@@ -100,16 +100,17 @@ def _measure(run: TrainingRun) -> tuple[float, float, int]:
             return step_seconds, 0.0, 0
         for _ in range(2):  # the first evaluation takes longer
             begin = time.perf_counter()
-            trainer.score(model)
-            if trainer.drawn:
-                save_figure(forecast_figure(trainer.drawn), folder / "forecasts.png")  # as TensorBoard does
+            drawn = trainer.score(model).drawn
+            if drawn:
+                save_figure(forecast_figure(drawn), folder / "forecasts.png")  # as TensorBoard does
     return step_seconds, time.perf_counter() - begin, _n_evaluations(run, arguments)
 
 
 def _n_evaluations(run: TrainingRun, arguments: TrainingArguments) -> int:
-    """Return how often a run scores all validation windows: the base, the checkpoints, the blends, the winner, the base
-    for the comparison, the retrained model, and two models for `measure_forgetting`."""
+    """Return how often a run scores all validation windows: the base, the checkpoints, the three candidates, the winner
+    with flip, the retrained model, and two models for `measure_forgetting`."""
     every = float(arguments.eval_steps or 0)
     n_checkpoints = 1 / every if 0 < every < 1 else run.recipe.steps / max(every, 1)
     n_old = 0 if run.validation is None or not isinstance(run.previous, ValidationWindows) else 2
-    return round(n_checkpoints) + len(run.config.training.blends) + 3 + (run.all_windows is not None) + n_old
+    n_flipped = 4 if run.config.inference.flip == "auto" else 0  # two models, and twice the time for each
+    return round(n_checkpoints) + 4 + n_flipped + (run.all_windows is not None) + n_old

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -32,7 +32,6 @@ from pipeline.evaluation.backtest import backtest
 from pipeline.forecasting.forecaster import Forecaster
 from pipeline.forecasting.plots import LEVELS_DRAWN, DrawnForecast, drawn_forecast
 from pipeline.training.muon import MuonWithAdamW
-from pipeline.training.selection import candidates_from_log, checkpoint_to_keep
 from pipeline.windows.inputs import WindowDataset
 from pipeline.windows.validation_windows import ValidationWindows
 
@@ -44,6 +43,17 @@ _UNDEFINED = {
 }
 
 
+class Scored(NamedTuple):
+    """The score of a model on the validation windows."""
+
+    scores: dict[str, float]
+    """`loss`, `wql` and `mase`: infinite for a diverged model, NaN where no window defines them."""
+    errors: WindowErrors
+    """Errors of all windows."""
+    drawn: list[DrawnForecast]
+    """Forecasts of some windows, unless the model has diverged; on the first process only."""
+
+
 class ScoringTrainer(Trainer):
     """A stock Trainer whose evaluation gives `loss`, and `wql` and `mase` of the model's own forecasts."""
 
@@ -51,8 +61,8 @@ class ScoringTrainer(Trainer):
         self,
         *args: Any,
         validation: ValidationWindows | None,
+        metric: str,
         scheduled_steps: int,
-        will_refit: bool,
         flip: bool,
         muon: bool,
         **kwargs: Any,
@@ -60,41 +70,35 @@ class ScoringTrainer(Trainer):
         """Take the arguments of the Trainer, and beside them:
 
         Args:
-            validation: the windows that candidates are scored on.
+            validation: the windows that models are scored on.
+            metric: the score that candidates are compared by, which some window must define.
             scheduled_steps: steps that the learning rate is scheduled over, however early training ends.
-            will_refit: whether the winner is retrained on all data.
             flip: whether scored forecasts are averaged with those of the negated series.
             muon: whether the optimizer is Muon, not that of the arguments.
         """
         super().__init__(*args, **kwargs)
         self.validation = validation
+        self.metric = metric
         self.flip = flip
         self.scheduled_steps = scheduled_steps
-        self.will_refit = will_refit
         self.muon = muon
         # T5's forward takes any keyword, so the Trainer would leave it to T5 to divide the loss by accumulation steps
         # and processes, which T5 does not do. `compute_loss` does.
         self.model_accepts_loss_kwargs = False
         self.drawn: list[DrawnForecast] = []
-        """Forecasts of some validation windows by the model that was scored last, if it has not diverged; on the first
-        process only."""
+        """Those of the last evaluation."""
         self._clock: tuple[float, int] | None = None
         # FSDP keeps the weights of each module apart, and forecasts need them together.
         self._unsharded = None
-        self._best_is_loaded = False
         if self.is_fsdp_enabled:
             self._unsharded = copy.deepcopy(self.model)
             _share_embeddings(self.model)
 
-    def score(self, model: Any) -> tuple[dict[str, float], WindowErrors]:
+    def score(self, model: Any) -> Scored:
         """Score a model, which must be the same on every process, on the validation windows.
 
         The stock loop fills the last batches with windows that it has seen. Here each window counts once, and the
         batches are the same for any number of processes.
-
-        Returns:
-            `loss`, `wql` and `mase`: infinite for a diverged model, NaN where no window defines them; and the errors of
-            all windows.
         """
         assert self.validation is not None
         model.eval()
@@ -108,11 +112,11 @@ class ScoringTrainer(Trainer):
             size = self.validation.batch_size
             errors = backtest(self.validation, forecast, size, Processes(), self.args.device.type, keep)
             is_drawn = self.args.process_index == 0 and forecast is not _no_forecast
-            self.drawn = _draw(self.validation, drawn) if is_drawn else []
+            pictures = _draw(self.validation, drawn) if is_drawn else []
         datasets, group = np.unique(self.validation.row_keys()[0], return_inverse=True)
         by_dataset = errors.scores_by(group, len(datasets))
         wql, mase = (_mean_of_defined(by_dataset[name]) for name in ("WQL", "MASE"))
-        return {"loss": loss, "wql": wql, "mase": mase}, errors
+        return Scored({"loss": loss, "wql": wql, "mase": mase}, errors, pictures)
 
     def _validation_loss(self, validation: ValidationWindows, model: Any) -> float:
         """Return the mean loss over learnable windows: infinite if a batch diverged, NaN if there is no such window."""
@@ -138,10 +142,11 @@ class ScoringTrainer(Trainer):
             UserError: no validation window defines the score that candidates are compared by.
         """
         assert self.validation is not None
-        scores, metric = self.score(self.unwrapped_model())[0], str(self.args.metric_for_best_model)
-        if math.isnan(scores[metric]):
+        scored = self.score(self.unwrapped_model())
+        scores, self.drawn = scored.scores, scored.drawn
+        if math.isnan(scores[self.metric]):
             raise UserError(
-                f"training.metric {metric}: no validation window defines it ({_UNDEFINED[metric]}); "
+                f"training.metric {self.metric}: no validation window defines it ({_UNDEFINED[self.metric]}); "
                 "choose another metric, or hold out more with training.validation_split"
             )
         named = {f"{metric_key_prefix}_{name}": value for name, value in scores.items()}
@@ -215,13 +220,6 @@ class ScoringTrainer(Trainer):
         shifted = int(self._loss_shifts_labels)
         return torch.stack([batch["labels"][:, shifted:].ne(-100).sum() for batch in batches]).sum()
 
-    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        # Private: no public hook says which checkpoint is kept when older ones are deleted.
-        metric = str(self.args.metric_for_best_model)
-        kept = checkpoint_to_keep(candidates_from_log(self.state.log_history), metric, will_refit=self.will_refit)
-        self.state.best_metric, self.state.best_global_step = kept.scores[metric], kept.step or None
-        return kept.step == self.state.global_step
-
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         # Private, and only a message: a tied weight is saved under one of its names, which the Trainer takes for a
         # loss.
@@ -231,18 +229,9 @@ class ScoringTrainer(Trainer):
         """Return the model without DDP; of a sharded one a copy with all weights, on every process."""
         if self._unsharded is None:
             return self.accelerator.unwrap_model(self.model)
-        if not self._best_is_loaded:
-            options = StateDictOptions(full_state_dict=True)
-            self._unsharded.load_state_dict(get_model_state_dict(cast(torch.nn.Module, self.model), options=options))
+        options = StateDictOptions(full_state_dict=True)
+        self._unsharded.load_state_dict(get_model_state_dict(cast(torch.nn.Module, self.model), options=options))
         return self._unsharded.to(self.args.device)
-
-    def _load_best_model(self) -> None:
-        # Private: the stock way loads into the sharded model, which nobody forecasts with.
-        if self._unsharded is None:
-            super()._load_best_model()
-        elif self.state.best_model_checkpoint is not None:
-            self._unsharded.load_state_dict(_weights(self.state.best_model_checkpoint), strict=False)
-            self._best_is_loaded = True
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         # Private: under FSDP the stock way broadcasts every weight and fails on tied ones, so each process reads the

@@ -79,7 +79,7 @@ def train(run_script, tiny, csv):
     def run(*more):
         lengths = ["--training.max_steps", 1, "--training.context_length", 32, "--training.prediction_length", 8]
         base = ["--base_model.output_path", tiny["bolt"], "--data.train", csv, "--training.validation_windows", 6]
-        fast = ["--training.blends", "[]", "--training.refit", "false", "--training.trainer.report_to", "none"]
+        fast = ["--training.refit", "false", "--training.trainer.report_to", "none"]
         code, _, err = run_script("train", *base, *lengths, *fast, *more)
         assert code == 0, err
 

@@ -30,7 +30,7 @@ def model(tmp_path_factory):
 
     path = tmp_path_factory.mktemp("trained") / "model"
     columns: Any = {"id_column": "shop", "timestamp_column": "day", "target": "sold"}
-    short: Any = {"max_steps": 1, "batch_size": 8, "blends": [], "refit": False, "trainer": {"report_to": "none"}}
+    short: Any = {"max_steps": 1, "batch_size": 8, "refit": False, "trainer": {"report_to": "none"}}
     fine_tune(shops(), 16, base="builtin:bolt-synth", output_path=path, **columns, **short)
     return str(path)
 

@@ -141,7 +141,7 @@ def test_what_is_no_ordinary_file_is_refused_at_once(changed, file, make):
 def info(tmp_path):
     """Return a function that writes training_info.json with other values, and returns its folder."""
     content = {
-        "verdict": "Yes", "base_model": "someone/base", "horizon": 8, "steps trained": 4, "config": Config().as_dict(),
+        "verdict": "Yes", "base_model": "someone/base", "horizon": 8, "steps": 4, "config": Config().as_dict(),
         "formats": {"timestamp": {"style": "iso", "zone": "none"}, "values": {"target": {"decimal": "."}}, "freq": "D"},
         "candidates": [{"candidate": "base", "WQL": 0.5, "MASE": float("inf"), "loss": 1.0}],
         "comparison": {"reduction": 1.5, "low": float("nan"), "high": float("nan"), "n_better": 3, "n_series": 5},

@@ -25,12 +25,12 @@ def seasonal_store():
 
 
 def short_config(device="cpu", **training):
-    """Return the configuration of a short run: no blends, no retraining, and no TensorBoard, whose pictures are slow.
+    """Return the configuration of a short run: no retraining, and no TensorBoard, whose pictures are slow.
 
     Settings of the training section are given by name.
     """
-    fast = {"validation_windows": 6, "blends": [], "refit": False, "keep_checkpoints": True}
-    trainer = {"report_to": "none", "eval_steps": 2, **training.pop("trainer", {})}
+    fast = {"validation_windows": 6, "refit": False, "keep_checkpoints": True}
+    trainer = {"report_to": "none", "eval_steps": 2, "save_steps": 2, **training.pop("trainer", {})}
     return Config(
         chronos=GeneralConfig(device=device),
         training=TrainingConfig(**{**SHORT, **fast, **training, "trainer": trainer}),

@@ -22,17 +22,6 @@ def base(tiny, tmp_path):
     return make
 
 
-@pytest.mark.parametrize("family, name, expected", [
-    ("bolt", "builtin:bolt-synth", True),
-    ("chronos-2", "amazon/chronos-2", True),
-    ("bolt", "scratch:bolt-nano", False),  # a blend with random weights is worth nothing
-    ("t5", "amazon/chronos-t5-tiny", False),  # the loss is of tokens
-    ("gpt2", "someone/gpt2", False),
-])  # fmt: skip
-def test_a_trained_model_of_quantiles_supports_the_blend_cap(base, family, name, expected):
-    assert base(family, {"model_name": name}).supports_blend_cap == expected
-
-
 def test_the_name_is_the_source_of_the_base_or_its_folder(base, tmp_path):
     assert base(info={"model_name": "someone/model"}).name == "someone/model"
     assert base().name == str(tmp_path / "base")

@@ -56,8 +56,8 @@ def test_train_py_trains_with_covariates(run_script, tiny, tmp_path):
     ]
     paths = ["--data.train", "past.csv", "--base_model.output_path", tiny["chronos-2"], "--training.output_path", "out"]
     settings = ["--training.max_steps", 1, "--training.prediction_length", HORIZON, "--training.context_length", 32]
-    fast = ["--training.blends", "[]", "--training.refit", "false", "--training.trainer.report_to", "none"]
+    fast = ["--training.refit", "false", "--training.trainer.report_to", "none"]
     code, _, err = run_script("train", *columns, *paths, *settings, *fast)
     assert code == 0, err
     info = json.loads((tmp_path / "out" / "training_info.json").read_text())
-    assert info["variates"]["past"] == ["visits"] and info["steps trained"] == 1
+    assert info["variates"]["past"] == ["visits"] and info["steps"] == 1

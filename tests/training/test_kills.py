@@ -11,7 +11,7 @@ from support.runs import info, prepared, same, weights
 from pipeline.training.checkpointing import RunFolder
 
 WRITES = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree"}
-SETTINGS = {"refit": True, "blends": [0.5], "learning_rate": 3e-2}
+SETTINGS = {"refit": True, "learning_rate": 3e-2}
 
 
 def train(base, output, num_workers, kill_at):

@@ -11,7 +11,6 @@ from pipeline.training.checkpointing import RunFolder
 from pipeline.training.fit import Phase, build_trainer, fit, phase_arguments, widest_inputs
 from pipeline.training.memory import fit_batch, step_memory, take_step
 from pipeline.training.prepare import prepare_run
-from pipeline.training.selection import candidates_from_log
 
 
 class Product(torch.nn.Module):
@@ -94,6 +93,6 @@ def test_a_step_of_smaller_batches_is_the_same_step(tiny, tmp_path):
         assert arguments.per_device_train_batch_size == largest
         stock = build_trainer(run, phase, arguments)
         fit(run, phase, stock)
-        losses.append([candidate.scores["loss"] for candidate in candidates_from_log(stock.state.log_history)])
+        losses.append([entry["eval_loss"] for entry in stock.state.log_history if "eval_loss" in entry])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
     assert losses[0][0] != losses[0][-1]

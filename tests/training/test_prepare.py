@@ -60,9 +60,9 @@ def test_the_identity_has_the_base_the_data_and_the_seed(tiny, tmp_path):
 
 def test_the_identity_does_not_depend_on_how_a_setting_is_written(tiny, tmp_path):
     folder = RunFolder(tmp_path / "out")
-    settings = {"blends": (0.5,), "freeze": "encoder", "trainer": {"lr_scheduler_type": SchedulerType.CONSTANT}}
+    settings = {"freeze": "encoder", "trainer": {"lr_scheduler_type": SchedulerType.CONSTANT}}
     folder.claim(identity(tiny["bolt"], **settings), resume=True, overwrite=False)
-    written = {"blends": [0.5], "freeze": ["encoder"], "trainer": {"lr_scheduler_type": "constant"}}
+    written = {"freeze": ["encoder"], "trainer": {"lr_scheduler_type": "constant"}}
     folder.claim(identity(tiny["bolt"], **written), resume=True, overwrite=False)
     with pytest.raises(UserError, match="training.freeze"):
         folder.claim(identity(tiny["bolt"], **{**written, "freeze": ["decoder"]}), resume=True, overwrite=False)

@@ -19,7 +19,7 @@ from pipeline.training.previous import previous_windows
 
 COLUMNS: dict[str, Any] = {"target": "sold", "id_column": "shop", "timestamp_column": "day"}
 FAST: dict[str, Any] = {"max_steps": 4, "context_length": 32, "learning_rate": 1e-2, "validation_windows": 4}
-FAST |= {"blends": [], "batch_size": 8, "refit": False}
+FAST |= {"batch_size": 8, "refit": False}
 HORIZON = 6
 
 

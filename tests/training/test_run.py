@@ -1,54 +1,41 @@
 """Runs from the base to the saved model: selection, retraining on all data, and continuation of unfinished runs."""
 
-import json
 import shutil
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from chronos import BaseChronosPipeline
-from support.runs import info, last_checkpoint, logged, prepared, same, trained, unfinish, weights
+from support.runs import info, last_checkpoint, log_history, prepared, same, trained, unfinish, weights
 
 from pipeline.core.errors import UserError
 from pipeline.train_model import ChronosTrainer
+from pipeline.training import selection
 from pipeline.training.checkpointing import RunFolder
 
 FAMILIES = ["bolt", "t5", "gpt2", "chronos-2"]
 NO_WARMUP = {"warmup_steps": 0}
 """As for a base that has been trained; the tiny ones have random weights."""
-TOO_FAST: dict[str, Any] = {"learning_rate": 0.25, "trainer": NO_WARMUP}
-"""A rate with which step 2 of 4 has a better loss than the base but a worse WQL, and step 4 is far worse in both."""
-
-
-@pytest.fixture
-def named_base(tiny, tmp_path):
-    """Return a function that copies the tiny Bolt as if it came from a source of this name."""
-
-    def copy(name):
-        base = shutil.copytree(tiny["bolt"], tmp_path / "base")
-        (base / "model_info.json").write_text(json.dumps({"model_name": name}))
-        return base
-
-    return copy
 
 
 def winner(trainer):
-    """Return the step, the weight and the reason of the winner of a run."""
-    selection = trainer.result.selection
-    return selection.winner.step, selection.winner.alpha, selection.reason
+    """Return the weight of the winner of a run."""
+    return trainer.result.selection.winner.alpha
+
+
+def blended(base, tuned, alpha):
+    """Return tensors by name, between those of two checkpoints."""
+    return {name: base[name].lerp(tuned[name], alpha) for name in base}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_saved_model_is_stock_and_scores_as_the_winner_did(tiny, tmp_path, family):
-    settings = {"learning_rate": 3e-2, "prediction_length": 4, "blends": [0.5]}
+    settings = {"learning_rate": 3e-2, "prediction_length": 4}
     trainer = trained(tiny[family], tmp_path / "out", **settings)
-    selection = trainer.result.selection
-    base, best = selection.candidates[0], selection.winner
-    names = [candidate.name for candidate in selection.candidates]
-    assert names == ["base", "step 2", "step 4", "base + 0.5 (step 4 - base)"]
-    assert best.scores["loss"] == min(candidate.scores["loss"] for candidate in selection.candidates)
+    base, best = trainer.result.selection.candidates[0], trainer.result.selection.winner
+    names = [candidate.name for candidate in trainer.result.selection.candidates]
+    assert names == ["base", "base + 0.5 (step 4 - base)", "step 4"]
     assert best.scores["loss"] < base.scores["loss"]
     _, windows = prepared(tiny[family], **settings)
     assert trainer.evaluate_model(windows)["WQL"] == pytest.approx(best.scores["wql"], rel=1e-5)
@@ -60,20 +47,20 @@ def test_the_saved_model_is_stock_and_scores_as_the_winner_did(tiny, tmp_path, f
 @pytest.mark.parametrize("method", ["full", "lora"])
 @pytest.mark.parametrize("family", ["bolt", "t5", "chronos-2"])
 def test_a_diverged_run_saves_the_base_bit_for_bit(tiny, tmp_path, family, method):
-    settings = {"learning_rate": 1e38, "max_steps": 3, "prediction_length": 4, "blends": [0.5]}
-    trainer = trained(tiny[family], tmp_path / "out", method=method, trainer={"eval_steps": 1}, **settings)
-    _, first, *diverged = trainer.result.selection.candidates  # the rate of the first step is 0
-    assert np.isfinite(list(first.scores.values())).all() and len(diverged) == 3
+    settings = {"learning_rate": 1e38, "max_steps": 3, "prediction_length": 4}
+    trainer = trained(tiny[family], tmp_path / "out", method=method, **settings)
+    base, *diverged = trainer.result.selection.candidates
+    assert np.isfinite(list(base.scores.values())).all() and len(diverged) == 2
     assert all(score == np.inf for candidate in diverged for score in candidate.scores.values())
-    assert winner(trainer) == (0, 0.0, "base")
+    assert winner(trainer) == 0
     assert same(weights(tmp_path / "out"), weights(tiny[family]))
     assert not (tmp_path / "out" / "adapter").exists()
 
 
-@pytest.mark.parametrize("metric, rates", [("wql", (0.02, 0.2)), ("mase", (0.06, 5.0)), ("loss", (0.5, 50.0))])
+@pytest.mark.parametrize("metric, rates", [("wql", (0.02, 5.0)), ("mase", (0.06, 5.0)), ("loss", (0.5, 50.0))])
 def test_a_rate_far_too_high_saves_no_model_that_scores_worse_than_the_base(good_base, tmp_path, metric, rates):
     for rate in rates:
-        settings = {"learning_rate": rate, "max_steps": 3, "metric": metric, "blends": [0.5]}
+        settings = {"learning_rate": rate, "max_steps": 3, "metric": metric}
         trainer = trained(good_base, tmp_path / str(rate), **settings)
         base, best = trainer.result.selection.candidates[0], trainer.result.selection.winner
         assert best.scores[metric] <= base.scores[metric]
@@ -85,52 +72,30 @@ def test_a_rate_far_too_high_saves_no_model_that_scores_worse_than_the_base(good
     assert best.alpha == 0, "the highest rate ruins the model"
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
-def test_the_winner_is_retrained_on_all_data(tiny, tmp_path, method):
-    """The last step wins, so the retrained model is that of a run which holds nothing out."""
-    settings = {"method": method, "learning_rate": {"full": 1e-2, "lora": 3e-2}[method], "trainer": NO_WARMUP}
-    trainer = trained(tiny["bolt"], tmp_path / "out", refit=True, **settings)
-    trained(tiny["bolt"], tmp_path / "all", validation_split=0.0, **settings)
-    without = trained(tiny["bolt"], tmp_path / "without", **settings)
-    assert winner(trainer) == (4, 1.0, "best") and trainer.result.refit.saved and without.result.refit is None
-    assert same(weights(tmp_path / "out"), weights(tmp_path / "all"))
-    assert not same(weights(tmp_path / "out"), weights(tmp_path / "without"))
-    assert trainer.result.refit.scores["loss"] <= trainer.result.selection.winner.scores["loss"]
-
-
-def test_the_retraining_ends_at_the_step_of_the_winner_and_is_blended_like_it(tiny, named_base, tmp_path):
-    base, out = named_base("builtin:bolt-synth"), tmp_path / "out"
-    trainer = trained(base, out, blends=[0.25], refit=True, learning_rate=0.25, trainer={"logging_steps": 1})
-    assert winner(trainer) == (2, 0.25, "disagree") and trainer.result.refit.saved
-    assert (info(out)["refit"]["steps"], info(out)["refit"]["alpha"]) == (2, 0.25)
-    last = last_checkpoint(out / "refit")
-    assert last.name == "checkpoint-2"
-    retrained, base, saved = weights(last), weights(tiny["bolt"]), weights(out)
-    for name in saved:
-        torch.testing.assert_close(saved[name], base[name].lerp(retrained[name], 0.25))
-    rates = logged(out, "learning_rate")
-    assert len(rates) == 4 and logged(out / "refit", "learning_rate") == rates[:2]
+@pytest.mark.parametrize("further_gain, alpha", [(0.2, 0.5), (0.0, 1.0)])
+@pytest.mark.parametrize("method, rate", [("full", 1e-2), ("lora", 3e-2)])
+def test_the_winner_is_retrained_on_all_data(good_base, tmp_path, monkeypatch, method, rate, further_gain, alpha):
+    """The retrained model is that of a run which holds nothing out, blended as the winner is."""
+    monkeypatch.setattr(selection, "MIN_FURTHER_GAIN", further_gain)
+    settings = {"method": method, "learning_rate": rate, "trainer": NO_WARMUP}
+    trainer = trained(good_base, tmp_path / "out", refit=True, **settings)
+    trained(good_base, tmp_path / "all", validation_split=0.0, **settings)
+    without = trained(good_base, tmp_path / "without", **settings)
+    refit, saved = trainer.result.refit, weights(tmp_path / "out")
+    assert winner(trainer) == alpha and refit.saved and without.result.refit is None
+    assert refit.scores["loss"] <= trainer.result.selection.winner.scores["loss"]
+    assert (info(tmp_path / "out")["refit"]["steps"], info(tmp_path / "out")["refit"]["alpha"]) == (4, alpha)
+    torch.testing.assert_close(saved, blended(weights(good_base), weights(tmp_path / "all"), alpha))
+    assert not same(saved, weights(tmp_path / "without"))
 
 
 def test_a_retrained_model_that_scores_worse_is_not_saved(tiny, tmp_path):
-    trainer = trained(tiny["bolt"], tmp_path / "out", learning_rate=0.15, metric="mase", refit=True, trainer=NO_WARMUP)
+    trainer = trained(tiny["bolt"], tmp_path / "out", learning_rate=3e-2, refit=True, trainer=NO_WARMUP)
     selected, refit = trainer.result.selection.winner, trainer.result.refit
-    assert winner(trainer) == (2, 1.0, "best")
-    assert not refit.saved and refit.scores["mase"] > selected.scores["mase"]
+    assert not refit.saved and refit.scores["loss"] > selected.scores["loss"]
     assert info(tmp_path / "out")["refit"]["saved"] is False
-    assert same(weights(tmp_path / "out"), weights(tmp_path / "out" / "checkpoints" / "checkpoint-2"))
-
-
-@pytest.mark.parametrize("name, refit, expected", [
-    ("builtin:bolt-synth", True, (2, 0.25, "disagree")),
-    ("builtin:bolt-synth", False, (2, 1.0, "best")),
-    ("scratch:bolt-nano", True, (2, 1.0, "best")),
-])  # fmt: skip
-def test_a_retrained_model_stays_near_a_trained_base_if_the_metrics_disagree(
-    named_base, tmp_path, name, refit, expected
-):
-    trainer = trained(named_base(name), tmp_path / "out", refit=refit, blends=[0.25], **TOO_FAST)
-    assert winner(trainer) == expected
+    tuned = weights(tmp_path / "out" / "checkpoints" / "checkpoint-4")
+    torch.testing.assert_close(weights(tmp_path / "out"), blended(weights(tiny["bolt"]), tuned, selected.alpha))
 
 
 def test_without_a_holdout_the_last_step_is_saved(tiny, tmp_path):
@@ -142,14 +107,14 @@ def test_without_a_holdout_the_last_step_is_saved(tiny, tmp_path):
     assert not same(weights(tmp_path / "out"), weights(tiny["bolt"]))
 
 
-def test_the_comparison_is_that_of_the_winner_with_the_base(tiny, tmp_path):
-    trainer = trained(tiny["bolt"], tmp_path / "out", learning_rate=3e-2, metric="wql")
+def test_the_comparison_is_that_of_the_winner_with_the_base(good_base, tmp_path):
+    trainer = trained(good_base, tmp_path / "out", learning_rate=1e-2, metric="wql")
     base, best = trainer.result.selection.candidates[0], trainer.result.selection.winner
     comparison = trainer.result.comparison
     assert comparison.reduction == pytest.approx(100 * (1 - best.scores["wql"] / base.scores["wql"]))
     assert comparison.low <= comparison.reduction <= comparison.high and comparison.n_series == 6
     assert info(tmp_path / "out")["comparison"]["n_better"] == comparison.n_better
-    lost = trained(tiny["bolt"], tmp_path / "lost", learning_rate=1e38)
+    lost = trained(good_base, tmp_path / "lost", learning_rate=1e38)
     assert lost.result.comparison is None and info(tmp_path / "lost")["comparison"] is None
 
 
@@ -175,7 +140,7 @@ def test_adapters_change_only_attention_and_are_merged(tiny, tmp_path, family):
     trainer = trained(tiny[family], tmp_path / "out", method="lora", learning_rate=3e-2, prediction_length=4)
     before, after = weights(tiny[family]), weights(tmp_path / "out")
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert before.keys() == after.keys() and winner(trainer)[2] == "best"
+    assert before.keys() == after.keys() and winner(trainer) > 0
     assert any(name.endswith(".q.weight") for name in changed)
     assert not any("layer_norm" in name or name == "shared.weight" or ".wi." in name for name in changed)
     assert (last_checkpoint(tmp_path / "out") / "adapter_model.safetensors").is_file()
@@ -197,37 +162,6 @@ def test_the_seed_changes_the_windows(tiny):
     assert not np.array_equal(windows[0], windows[1], equal_nan=True)
 
 
-def test_a_moved_run_is_continued_with_its_best_checkpoint(tiny, tmp_path):
-    trained(tiny["bolt"], tmp_path / "out", **TOO_FAST)
-    unfinish(tmp_path / "out")
-    (tmp_path / "out").rename(tmp_path / "moved")
-    trainer = trained(tiny["bolt"], tmp_path / "moved", **TOO_FAST)
-    assert winner(trainer) == (2, 1.0, "best")
-    assert same(weights(tmp_path / "moved"), weights(tmp_path / "moved" / "checkpoints" / "checkpoint-2"))
-
-
-def test_a_run_that_lost_its_best_checkpoint_selects_among_the_last_step_and_its_blends(tiny, tmp_path):
-    out = tmp_path / "out"
-    assert winner(trained(tiny["bolt"], out, blends=[0.5], **TOO_FAST)) == (2, 1.0, "best")
-    unfinish(out)
-    shutil.rmtree(out / "checkpoints" / "checkpoint-2")
-    trainer = trained(tiny["bolt"], out, blends=[0.5], **TOO_FAST)
-    assert winner(trainer)[:2] == (4, 0.5)
-    tuned, base = weights(out / "checkpoints" / "checkpoint-4"), weights(tiny["bolt"])
-    torch.testing.assert_close(weights(out), {name: base[name].lerp(tuned[name], 0.5) for name in base})
-
-
-def test_a_run_killed_after_it_stopped_early_stays_stopped(good_base, tmp_path):
-    settings = {"learning_rate": 0.5, "max_steps": 10, "patience": 1, "trainer": {"eval_steps": 1}}
-    trainer = trained(good_base, tmp_path / "out", **settings)
-    saved, candidates = weights(tmp_path / "out"), info(tmp_path / "out")["candidates"]
-    assert 2 <= len(candidates) < 11 and trainer.result.steps_trained == len(candidates) - 1
-    unfinish(tmp_path / "out")
-    again = trained(good_base, tmp_path / "out", **settings)
-    assert again.result.steps_trained == trainer.result.steps_trained
-    assert same(weights(tmp_path / "out"), saved) and info(tmp_path / "out")["candidates"] == candidates
-
-
 class InterruptedWindows:
     """Training windows that record which are read, and end the run when a given one is read."""
 
@@ -245,7 +179,7 @@ class InterruptedWindows:
 
 
 def test_an_interrupted_run_reads_only_the_windows_that_it_has_not_trained_on(tiny, tmp_path):
-    settings = {"max_steps": 6, "trainer": {"eval_steps": 1}, "learning_rate": 1e-2}
+    settings = {"max_steps": 6, "trainer": {"save_steps": 1}, "learning_rate": 1e-2}
     whole = trained(tiny["bolt"], tmp_path / "whole", **settings)
     trainer, windows = prepared(tiny["bolt"], tmp_path / "out", **settings)
     InterruptedWindows(windows[0], interrupt_at=5 * 8)
@@ -380,8 +314,22 @@ def test_the_base_is_scored_before_training(tiny):
 
 
 def test_the_last_step_is_scored_whatever_the_interval(good_base, tmp_path):
-    """Blends are of the last step if no checkpoint beats the base."""
-    settings = {"learning_rate": 50.0, "max_steps": 3, "blends": [0.5], "trainer": {"eval_steps": 2}}
-    candidates = trained(good_base, tmp_path / "out", **settings).result.selection.candidates
-    assert [(candidate.step, candidate.alpha) for candidate in candidates] == [(0, 0), (2, 1), (3, 1), (3, 0.5)]
-    assert same(weights(tmp_path / "out"), weights(good_base))
+    trainer = trained(good_base, tmp_path / "out", max_steps=3)
+    scored = {
+        entry["step"]: entry["eval_loss"]
+        for entry in log_history(last_checkpoint(tmp_path / "out"))
+        if "eval_loss" in entry
+    }
+    assert list(scored) == [0, 2, 3]
+    base, _, last = trainer.result.selection.candidates
+    assert (scored[0], scored[3]) == pytest.approx((base.scores["loss"], last.scores["loss"]), rel=1e-6)
+
+
+def test_a_moved_run_is_continued(tiny, tmp_path):
+    trained(tiny["bolt"], tmp_path / "out")
+    saved = weights(tmp_path / "out")
+    unfinish(tmp_path / "out")
+    (tmp_path / "out").rename(tmp_path / "moved")
+    shutil.rmtree(tmp_path / "moved" / "checkpoints" / "checkpoint-4")
+    trained(tiny["bolt"], tmp_path / "moved")
+    assert same(weights(tmp_path / "moved"), saved)

@@ -57,11 +57,11 @@ def test_a_killed_run_keeps_the_steps_that_it_began_with(limited, tmp_path):
 
 @pytest.mark.parametrize("family", ["bolt", "t5", "chronos-2"])
 def test_a_step_and_an_evaluation_are_measured_and_leave_the_weights_alone(tiny, family):
-    trainer, windows = prepared(tiny[family], refit=True, blends=[0.5])
+    trainer, windows = prepared(tiny[family], refit=True)
     run = prepare_run(trainer.config, trainer.checkpoint, windows, "auto")
     step, evaluation, n_evaluations = time_limit._measure(run)
     assert step > 0 and evaluation > 0
-    # base and steps 2 and 4; the blend; the winner; the base for the comparison; the retrained model
-    assert n_evaluations == 3 + 1 + 1 + 1 + 1
+    # base and steps 2 and 4; the three candidates; the retrained model
+    assert n_evaluations == 3 + 3 + 1
     without = replace(run, validation=None)
     assert time_limit._measure(without)[1:] == (0.0, 0)

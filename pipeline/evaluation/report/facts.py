@@ -55,7 +55,7 @@ def training_facts(model: str) -> dict[str, str]:
             "left out": f"the last {data['test_length']} steps of each series",
             "covariates": _covariates(variates["past"], variates["known"]),
             "horizon": str(info.get("horizon", training["prediction_length"])),
-            "training": f"{info['steps trained']:,} steps of {training['batch_size']} windows, learning rate "
+            "training": f"{info['steps']:,} steps of {training['batch_size']} windows, learning rate "
             f"{info['learning_rate']:g}, method {training['method']}",
             "result": info["verdict"],
             "versions": ", ".join(f"{name} {number}" for name, number in info["versions"].items()),
