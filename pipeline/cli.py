@@ -64,7 +64,7 @@ def main(command: str | None = None) -> None:
     handler.setFormatter(VisibleFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("pipeline").setLevel(logging.INFO if processes.rank == 0 else logging.ERROR)
-    with interruptible(None if processes.rank else _INTERRUPTED):
+    with interruptible(None if processes.rank else _INTERRUPTED) as signals:
         try:
             argv = sys.argv[1:]
             if command is None:
@@ -73,6 +73,8 @@ def main(command: str | None = None) -> None:
             COMMANDS[command].run(config, **flags)
             processes.shut_down()
         except UserError as error:
+            if signals:
+                raise
             # Every process prints its error: a file may be missing on one machine only.
             process = f" in process {processes.rank}" if processes.rank else ""
             print(f"error{process}: {_name_options(to_one_line(error), command)}", file=sys.stderr)

@@ -20,14 +20,19 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextmanager
-def interruptible(message: str | None) -> Iterator[None]:
+def interruptible(message: str | None) -> Iterator[list[int]]:
     """Let SIGINT and SIGTERM raise Interrupted in the block, print the message, and exit with 130 or 143.
+
+    A library may lose the exception and raise another one, which is then taken for an interruption too.
 
     The block runs in the main thread. If the process has not ended four seconds after a signal, for example because a
     library waits for something, or if it gets a second signal, it ends at once, with its child processes.
 
     Args:
         message: None prints nothing.
+
+    Yields:
+        the list of the signals so far.
     """
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
@@ -40,12 +45,15 @@ def interruptible(message: str | None) -> Iterator[None]:
             raise Interrupted
 
     handlers = {number: signal.signal(number, stop) for number in _STOPPING}
+    hook, sys.unraisablehook = sys.unraisablehook, _report_unraisable
     wakeup = sender.detach()  # it stays open after a signal, until the process has ended
     before = signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
     Thread(target=_end_after_signal, args=(receiver, messages), daemon=True).start()
     try:
-        yield
-    except KeyboardInterrupt:
+        yield received
+    except (KeyboardInterrupt, Exception) as error:
+        if not received and not isinstance(error, KeyboardInterrupt):
+            raise
         if messages:
             print(messages.pop(), file=sys.stderr)
         sys.exit(128 + (received[0] if received else signal.SIGINT))  # pyarrow raises it without a signal
@@ -54,8 +62,15 @@ def interruptible(message: str | None) -> Iterator[None]:
             # While the interpreter ends, it would let a second signal kill the process.
             signal.signal(number, signal.SIG_IGN if received else handler)
         if not received:
+            sys.unraisablehook = hook
             signal.set_wakeup_fd(before)
             os.close(wakeup)
+
+
+def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Print an exception that nothing can catch, unless it is that of a signal."""
+    if not isinstance(unraisable.exc_value, Interrupted):
+        sys.__unraisablehook__(unraisable)
 
 
 def _end_after_signal(receiver: socket.socket, messages: list[str]) -> None:

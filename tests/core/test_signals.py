@@ -38,6 +38,15 @@ with interruptible("stopped"):
         except BaseException:
             print("ignored", flush=True)
 """
+LOSES = """
+class Library:
+    def __del__(self):
+        print("ready", flush=True)
+        time.sleep(60)
+with interruptible("stopped"):
+    Library()  # nothing can catch what its end raises
+    raise ValueError("something else")
+"""
 
 
 def start(*command):
@@ -55,6 +64,13 @@ def test_a_signal_lets_the_program_clean_up(number, code):
     assert program.stdout.readline() == "ready\n"
     program.send_signal(number)
     assert program.communicate(timeout=30) == ("cleaned up\n", "stopped\n") and program.returncode == code
+
+
+def test_a_library_that_loses_the_exception_does_not_change_the_code():
+    program = start("-c", BEGIN + LOSES)
+    assert program.stdout.readline() == "ready\n"
+    program.send_signal(signal.SIGINT)
+    assert program.communicate(timeout=30) == ("", "stopped\n") and program.returncode == 130
 
 
 def test_a_program_that_does_not_end_is_ended():
