@@ -73,7 +73,7 @@ def main(command: str | None = None) -> None:
             COMMANDS[command].run(config, **flags)
             processes.shut_down()
         except UserError as error:
-            if signals:
+            if signals:  # a library lost the interruption, and failed by it
                 raise
             # Every process prints its error: a file may be missing on one machine only.
             process = f" in process {processes.rank}" if processes.rank else ""

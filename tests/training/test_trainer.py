@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from chronos import BaseChronosPipeline
-from support.runs import prepared, seasonal_store, trained
+from support.runs import logged, prepared, seasonal_store, trained
 
 from pipeline.core.errors import UserError
 from pipeline.data.arrow_store import store_from_arrays
@@ -91,3 +91,11 @@ def test_private_hooks_of_the_library_still_exist():
     private = [name for name in vars(ScoringTrainer) if name.startswith("_") and not name.startswith("__")]
     ours = {"_validation_loss", "_batch_loss", "_count_tokens"}
     assert {name for name in private if not hasattr(Trainer, name)} == ours
+
+
+def test_a_schedule_by_validation_scores_lowers_the_rate_between_saves(tiny, tmp_path):
+    """No evaluation improves by nine tenths, so each lowers the rate to a tenth."""
+    schedule = {"lr_scheduler_type": "reduce_lr_on_plateau", "lr_scheduler_kwargs": {"patience": 0, "threshold": 0.9}}
+    trained(tiny["bolt"], tmp_path, trainer={**schedule, "eval_steps": 1, "save_steps": 4, "logging_steps": 1})
+    rates = logged(tmp_path, "learning_rate")
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-5])
