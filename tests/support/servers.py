@@ -1,6 +1,8 @@
-"""Servers on this machine: of files over HTTP, of files over S3, and PostgreSQL."""
+"""Servers on this machine: of files over HTTP, S3 and Google Cloud Storage, and PostgreSQL."""
 
+import base64
 import hashlib
+import json
 import os
 import pwd
 import subprocess
@@ -80,13 +82,9 @@ class S3Handler(SimpleHTTPRequestHandler):
         self.reply(200, self.list_objects(folder, query.get("prefix", ""), query.get("delimiter")).encode())
 
     def list_objects(self, folder, prefix, delimiter):
-        keys = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-        files, folders = "", set()
-        for key in (key for key in keys if key.startswith(prefix)):
-            rest = key.removeprefix(prefix)
-            if delimiter and delimiter in rest:
-                folders.add(prefix + rest.split(delimiter)[0] + delimiter)
-                continue
+        files = ""
+        keys, folders = objects_below(folder, prefix, delimiter)
+        for key in keys:
             content = (folder / key).read_bytes()
             files += f"<Contents><Key>{escape(key)}</Key><Size>{len(content)}</Size>"
             files += f'<ETag>"{hashlib.md5(content).hexdigest()}"</ETag>'
@@ -104,6 +102,51 @@ class S3Handler(SimpleHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+class GCSHandler(SimpleHTTPRequestHandler):
+    """Serve the folders of a folder as buckets, with the JSON lists of Google Cloud Storage."""
+
+    def do_GET(self):
+        address = urlsplit(self.path)
+        query = {name: values[0] for name, values in parse_qs(address.query).items()}
+        bucket, _, key = address.path.partition("/b/")[2].partition("/o")
+        folder, key = Path(self.directory, bucket), unquote(key.lstrip("/"))
+        if key and not (folder / key).is_file():
+            return self.reply(404, {"error": {"code": 404, "message": "no such object"}})
+        if key and query.get("alt") == "media":
+            return self.reply(200, (folder / key).read_bytes())
+        if key:
+            return self.reply(200, self.describe(folder, key))
+        keys, folders = objects_below(folder, query.get("prefix", ""), query.get("delimiter"))
+        self.reply(200, {"items": [self.describe(folder, key) for key in keys], "prefixes": sorted(folders)})
+
+    def describe(self, folder, key):
+        content = (folder / key).read_bytes()
+        checksum = base64.b64encode(hashlib.md5(content).digest()).decode()
+        return {"name": key, "bucket": folder.name, "size": str(len(content)), "md5Hash": checksum}
+
+    def reply(self, status, content):
+        content = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+def objects_below(folder, prefix, delimiter):
+    """The keys of a bucket that begin with a prefix, and those cut at the delimiter, as both stores list them."""
+    keys, folders = [], set()
+    for key in sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()):
+        rest = key.removeprefix(prefix)
+        if key.startswith(prefix) and delimiter and delimiter in rest:
+            folders.add(prefix + rest.split(delimiter)[0] + delimiter)
+        elif key.startswith(prefix):
+            keys.append(key)
+    return keys, folders
 
 
 @contextmanager

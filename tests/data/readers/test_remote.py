@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.hub import COMMIT, REPOSITORY, Hub, connect
-from support.servers import S3Handler, serve
+from support.servers import GCSHandler, S3Handler, serve
 from support.source_files import refused
 
 from pipeline.core.urls import has_password, redact
@@ -41,6 +41,18 @@ def bucket(tmp_path, monkeypatch):
         s3fs.S3FileSystem.clear_instance_cache()
         yield tmp_path / "s3" / "bucket", server
         s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def google_bucket(tmp_path, monkeypatch):
+    """A folder that is gs://bucket."""
+    gcsfs = pytest.importorskip("gcsfs")
+    (tmp_path / "gcs" / "bucket").mkdir(parents=True)
+    with serve(tmp_path / "gcs", GCSHandler) as server:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.address)
+        gcsfs.GCSFileSystem.clear_instance_cache()
+        yield tmp_path / "gcs" / "bucket"
+        gcsfs.GCSFileSystem.clear_instance_cache()
 
 
 @pytest.fixture
@@ -97,7 +109,7 @@ TREES = {
 
 
 @pytest.mark.parametrize("files, expected", TREES.values(), ids=TREES)
-@pytest.mark.parametrize("protocol", ["http", "s3", "memory", "file"])
+@pytest.mark.parametrize("protocol", ["http", "s3", "gs", "memory", "file"])
 def test_a_folder_has_the_files_that_a_local_one_has(protocol, files, expected, request, tmp_path):
     if protocol == "memory":
         filesystem = request.getfixturevalue("memory")
@@ -107,6 +119,9 @@ def test_a_folder_has_the_files_that_a_local_one_has(protocol, files, expected, 
     elif protocol == "s3":
         write(request.getfixturevalue("bucket")[0] / "x", *files)
         source = "s3://bucket/x"
+    elif protocol == "gs":
+        write(request.getfixturevalue("google_bucket") / "x", *files)
+        source = "gs://bucket/x"
     else:
         write(request.getfixturevalue("folder") / "x", *files)
         address = request.getfixturevalue("server").address
@@ -131,6 +146,11 @@ def test_a_single_file_has_its_name_and_size(server, folder, memory, bucket):
     ):
         listing = list_files(source)
         assert (list(listing.files), listing.sizes()) == ([name], [expected])
+
+
+def test_a_missing_file_of_google_cloud_storage_is_refused(google_bucket):
+    with refused("gs://bucket/none.csv", "no such file"):
+        list_files("gs://bucket/none.csv")
 
 
 @pytest.mark.parametrize("pattern, expected", [("*.csv", ["a1.csv", "a2.csv"]), ("a[13].*", ["a1.csv"])])
@@ -323,6 +343,7 @@ def test_a_folder_without_data_files_is_refused(server, folder, bucket, memory):
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "gs", raising=False)  # of a test before this one
     with refused("^gs://bucket/a.csv: ", r"pip install 'chronos-native\[gcs\]'"):
         list_files("gs://bucket/a.csv")
     with refused("^foo://bucket/a.csv: ", "foo"):
