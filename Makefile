@@ -14,6 +14,7 @@ DATA ?=
 TORCH ?= $(shell sed -n 's/^torch==//p' requirements.lock)
 BIN := .venv/bin
 DEMO := data/demo
+PARTS := data/pretrain
 # Two processes of one thread are faster than one process of two.
 PRETRAIN := OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc_per_node 2 scripts/train.py
 # The model in the package forecasts 64 steps at once, and longer horizons from its own forecasts.
@@ -54,11 +55,17 @@ endif
 	@echo "picture:      $(DEMO)/predictions/forecasts.png"
 	@echo "report:       $(DEMO)/reports/report.html"
 
+# Each part goes on from the weights of the part before it, and is skipped if it is finished.
 pretrain: .venv/installed
-	test -d data/pretrain/random || $(BIN)/python scripts/base_model.py --config config/pretrain.yaml
-	test -f data/pretrain/constant/training_info.json || $(PRETRAIN) --config config/pretrain.yaml
-	test -f data/pretrain/trained/training_info.json || $(PRETRAIN) --config config/pretrain_decay.yaml
-	$(BIN)/python tools/publish_builtin.py chronos2-synth data/pretrain/trained
+	test -d $(PARTS)/random || $(BIN)/python scripts/base_model.py --config config/pretrain.yaml
+	test -f $(PARTS)/constant/training_info.json || $(PRETRAIN) --config config/pretrain.yaml
+	test -f $(PARTS)/decayed/training_info.json || $(PRETRAIN) --config config/pretrain_decay.yaml
+	test -f $(PARTS)/constant_2/training_info.json || $(PRETRAIN) --config config/pretrain.yaml --chronos.seed 2 \
+		--base_model.output_path $(PARTS)/decayed --training.output_path $(PARTS)/constant_2 \
+		--training.max_steps 10500 --training.trainer.warmup_steps 300
+	test -f $(PARTS)/trained/training_info.json || $(PRETRAIN) --config config/pretrain_decay.yaml --chronos.seed 3 \
+		--base_model.output_path $(PARTS)/constant_2 --training.output_path $(PARTS)/trained --training.max_steps 3500
+	$(BIN)/python tools/publish_builtin.py chronos2-synth $(PARTS)/trained
 
 test: lint
 	$(BIN)/python -m pytest -m ""

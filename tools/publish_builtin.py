@@ -35,35 +35,43 @@ _CHECKPOINT_FILES = ("config.json", "model.safetensors", TRAINING_INFO)
 def publish(checkpoint: Path, name: str, parent: Path) -> Path:
     """Write a checkpoint to `parent / name` with a model card and a reference forecast, and return the folder.
 
-    If its base was trained too, the training_info.json of the base comes along as `EARLIER_INFO`.
+    If its base was trained too, `EARLIER_INFO` has the list of the trainings before.
 
     Raises:
         UserError: the weights are larger than 12 MB, or the model was trained on series that are not synthetic.
     """
     read_checkpoint(checkpoint)
-    files = {file: checkpoint / file for file in _CHECKPOINT_FILES}
-    base = Path(read_json(files[TRAINING_INFO])["config"]["base_model"]["output_path"])
-    earlier = [file for file in (checkpoint / EARLIER_INFO, base / TRAINING_INFO) if file.is_file()]
-    files |= {EARLIER_INFO: earlier[0]} if earlier else {}
-    for info in files.keys() & {TRAINING_INFO, EARLIER_INFO}:
-        data = read_json(files[info])["config"]["data"]["train"]
+    infos = trainings(checkpoint)
+    for info in infos:
+        data = info["config"]["data"]["train"]
         if data not in SYNTHETIC_SOURCES:
             raise UserError(
-                f"{files[info]} has data.train {data}. Train a model for the package on "
-                f"{' or '.join(SYNTHETIC_SOURCES)} only"
+                f"the training to {info['config']['training']['output_path']} has data.train {data}. Train a model for "
+                f"the package on {' or '.join(SYNTHETIC_SOURCES)} only"
             )
     with atomic_folder(parent / name) as folder:
-        for file, path in files.items():
-            shutil.copyfile(path, folder / file)
+        for file in _CHECKPOINT_FILES:
+            shutil.copyfile(checkpoint / file, folder / file)
         size = (folder / "model.safetensors").stat().st_size
         if size > MAX_BYTES:
             raise UserError(
                 f"{checkpoint}/model.safetensors has {size:,} bytes, and the maximum is {MAX_BYTES:,}. "
                 "Train a smaller model"
             )
+        if len(infos) > 1:
+            write_json(folder / EARLIER_INFO, infos[:-1])
         write_json(folder / FORECAST_FILE, reference_forecast(folder))
         (folder / "README.md").write_text(_card(name, folder), encoding="utf-8")
     return parent / name
+
+
+def trainings(checkpoint: Path) -> list[dict[str, Any]]:
+    """Return the training_info.json of a checkpoint, and before it those of its base, the base's base and so on."""
+    info = read_json(checkpoint / TRAINING_INFO)
+    if (checkpoint / EARLIER_INFO).is_file():
+        return [*read_json(checkpoint / EARLIER_INFO), info]
+    base = Path(info["config"]["base_model"]["output_path"])
+    return [*(trainings(base) if (base / TRAINING_INFO).is_file() else []), info]
 
 
 def reference_forecast(folder: Path) -> dict[str, list]:
@@ -80,7 +88,6 @@ def card_rows(folder: Path) -> dict[str, str]:
 
     model = read_model(folder)
     chronos, info = model.config.chronos_config, read_json(folder / TRAINING_INFO)
-    parts = [read_json(folder / name) for name in (EARLIER_INFO, TRAINING_INFO) if (folder / name).is_file()]
     return {
         "SHA-256 of model.safetensors": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(),
         "parameters": f"{sum(parameter.numel() for parameter in model.parameters()):,}",
@@ -89,7 +96,7 @@ def card_rows(folder: Path) -> dict[str, str]:
         ),
         "context, horizon": f"{chronos['context_length']}, {model_horizon(model.config.to_dict())}",
         "quantile levels": ", ".join(map(str, chronos["quantiles"])),
-        "training steps": ", then ".join(map(_describe_steps, parts)),
+        "training steps": ", then ".join(map(_describe_steps, trainings(folder))),
         "selection": info["verdict"],
     }
 

@@ -21,6 +21,7 @@ from tools.publish_builtin import (
     card_rows,
     publish,
     reference_forecast,
+    trainings,
 )
 
 NAMES = ["builtin:bolt-synth", "builtin:chronos2-synth"]
@@ -53,10 +54,11 @@ def test_the_model_makes_its_reference_forecast(folder):
 
 
 def test_the_model_was_trained_on_synthetic_series_only(folder):
-    infos = [read_json(file) for file in folder.glob("*training_info.json")]
-    assert infos and all(info["config"]["data"]["train"] in SYNTHETIC_SOURCES for info in infos)
-    first = read_json(folder / EARLIER_INFO) if len(infos) == 2 else infos[0]
-    assert first["base_model"].startswith("scratch:")
+    infos = trainings(folder)
+    assert all(info["config"]["data"]["train"] in SYNTHETIC_SOURCES for info in infos)
+    bases = [info["base_model"] for info in infos]
+    outputs = [info["config"]["training"]["output_path"] for info in infos]
+    assert bases[0].startswith("scratch:") and bases[1:] == outputs[:-1]
 
 
 def test_the_model_forecasts_a_daily_season(name):
@@ -95,13 +97,24 @@ def test_publishing_reproduces_the_folder(tmp_path, folder):
         assert file.name == FORECAST_FILE or (published / file.name).read_bytes() == file.read_bytes(), file.name
 
 
-@pytest.mark.parametrize("file", ["training_info.json", EARLIER_INFO])
-def test_a_model_trained_on_other_series_is_not_published(tmp_path, file):
+def test_the_trainings_of_a_model_are_found_in_its_bases(tmp_path):
+    for number, name in enumerate(("random", "first", "second")):
+        (tmp_path / name).mkdir()
+        base = tmp_path / ("", "random", "first")[number]
+        info = {"steps": number, "config": {"base_model": {"output_path": str(base)}}}
+        if number:
+            (tmp_path / name / "training_info.json").write_text(json.dumps(info))
+    assert [info["steps"] for info in trainings(tmp_path / "second")] == [1, 2]
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_a_model_trained_on_other_series_is_not_published(tmp_path, number):
     checkpoint = tmp_path / "trained"
     shutil.copytree(builtin_folder("builtin:chronos2-synth"), checkpoint)
-    info = read_json(checkpoint / file)
-    info["config"]["data"]["train"] = "sales.csv"
-    (checkpoint / file).write_text(json.dumps(info))
+    infos = trainings(checkpoint)
+    infos[number]["config"]["data"]["train"] = "sales.csv"
+    (checkpoint / EARLIER_INFO).write_text(json.dumps(infos[:-1]))
+    (checkpoint / "training_info.json").write_text(json.dumps(infos[-1]))
     with pytest.raises(UserError, match="data.train sales.csv"):
         publish(checkpoint, "other", tmp_path)
     assert not (tmp_path / "other").exists()
