@@ -62,7 +62,7 @@ pretrain: .venv/installed
 	test -f $(PARTS)/decayed/training_info.json || $(PRETRAIN) --config config/pretrain_decay.yaml
 	test -f $(PARTS)/constant_2/training_info.json || $(PRETRAIN) --config config/pretrain.yaml --chronos.seed 2 \
 		--base_model.output_path $(PARTS)/decayed --training.output_path $(PARTS)/constant_2 \
-		--training.max_steps 10500 --training.trainer.warmup_steps 300
+		--training.max_steps 10000 --training.trainer.warmup_steps 300
 	test -f $(PARTS)/trained/training_info.json || $(PRETRAIN) --config config/pretrain_decay.yaml --chronos.seed 3 \
 		--base_model.output_path $(PARTS)/constant_2 --training.output_path $(PARTS)/trained --training.max_steps 3500
 	$(BIN)/python tools/publish_builtin.py chronos2-synth $(PARTS)/trained

@@ -19,7 +19,7 @@ import json
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -351,7 +351,7 @@ def _read_r(files: Files) -> list[Any]:
     except ImportError as error:
         raise UserError("files of R are read by the package rdata; type: pip install -e '.[benchmarks]'") from error
 
-    def to_series(values: Any, attributes: dict[str, Any]) -> RSeries:
+    def to_series(values: Any, attributes: Mapping[str, Any]) -> RSeries:
         start, _, frequency = attributes["tsp"]
         return RSeries(np.asarray(values, dtype="float64"), start, frequency)
 

@@ -143,8 +143,8 @@ class DataConfig:
     none."""
     timestamp_format: str | None = None
     """strptime format of the timestamps, such as '%d/%m/%y'. Or a style: unix_s or unix_ms for seconds or milliseconds
-    since 1970, steps for step numbers, excel for day numbers of Excel. null detects it from all values and refuses
-    ambiguous ones."""
+    since 1970, steps for step numbers, iso_week for weeks such as 202405, excel for day numbers of Excel. null detects
+    it from all values and refuses ambiguous ones."""
     target: Names = "target"
     """Column of the target values. A list of columns is forecast together, by Chronos-2."""
     past_covariates: Names = field(default_factory=list)
@@ -188,7 +188,7 @@ class DataConfig:
         check_encoding("data.encoding", self.encoding)
         ids = listed(self.id_column)
         for key in ("id_column", "timestamp_column", "target", "past_covariates", "known_covariates", "group_column"):
-            if "" in listed(getattr(self, key) or []):
+            if (names := getattr(self, key)) is not None and "" in listed(names):
                 raise UserError(f"data.{key} has an empty name; name a column")
         if not ids:
             raise UserError("data.id_column is an empty list; name columns, or leave the key out for a single series")
@@ -587,7 +587,8 @@ class Config:
         check_at_least("horizon", self.horizon, 1)
         for name in ("training", "inference", "evaluation"):
             section = getattr(self, name)
-            if section.prediction_length is None and self.horizon is not None:
+            has_tasks = name == "evaluation" and section.fev_tasks is not None  # which have their own horizons
+            if section.prediction_length is None and self.horizon is not None and not has_tasks:
                 object.__setattr__(self, name, replace(section, prediction_length=self.horizon))
         if self.data.test_length is None:
             test_length = (self.horizon or 0) * self.evaluation.windows

@@ -43,14 +43,6 @@ class Variates:
         return np.repeat((TARGET, PAST, KNOWN), [*map(len, self.names_by_role)])
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the columns of an internal table: `target` for the first row, the others with a prefix.
-
-        The prefix keeps a variate called `target` or `item_id` from colliding with another column.
-        """
-        return ("target", *(f"variate {name}" for name in self.names[1:]))
-
-    @property
     def covariates(self) -> tuple[str, ...]:
         """Names of the rows that are not forecast."""
         return self.past + self.known

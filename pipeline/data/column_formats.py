@@ -24,11 +24,14 @@ from pipeline.data.rows import ROW, SourceLocation, is_text
 _BOOLEANS = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
 _NOT_CATEGORIES = ("nan", "NaN", "NAN", "null", "Null", "NULL", "<NA>")
 """Texts that mean a missing category. Other words of `MISSING`, such as none, may be categories."""
+_WORDS_MISSING = [case(word) for word in MISSING for case in (str.lower, str.upper, str.capitalize)]
+"""Texts that mean a missing boolean."""
 _MIN_NUMBERS, _NUMBER_SHARE = 10, 0.9
 """Minimum number and share of distinct numbers in a column of numbers with some words. A column with fewer numbers has
 categories, such as the sizes S, 36 and 38."""
-_WITH_UNIT = re.compile(rf"[+-]?{CURRENCIES}? ?\d[\d.,' ]*(%| ?{CURRENCIES})?")
-"""Numbers that may have a percent sign or a currency: no categories, and refused as numbers."""
+_WITH_UNIT = re.compile(rf"\(?[+\-\u2212\u2013]?{CURRENCIES}? ?\d[\d.,' ]*(?:%| ?{CURRENCIES}| ?\u00b0[cf]?)?[-)]?")
+"""Numbers that may have another minus, parentheses, or a sign of percents, degrees or a currency: no categories, and
+refused as numbers."""
 _MAX_DISTINCT = 100_000  # bounds the memory of the evidence of a column
 
 
@@ -187,18 +190,19 @@ def parse_values(
     """
     if isinstance(value_format, NumberFormat):
         return parse_numbers(column, value_format, rows, location, name, missing)
-    texts = _label_texts(column, missing)
+    is_boolean = value_format.kind == "boolean"
+    texts = _label_texts(column, (*missing, *_WORDS_MISSING) if is_boolean else missing)
     encoded = texts.combine_chunks().dictionary_encode()
     labels = encoded.dictionary.to_pylist()
-    if value_format.kind == "boolean":
-        invalid = [label for label in labels if label.strip().lower() not in _BOOLEANS]
+    if is_boolean:
+        invalid = [label for label in labels if label.lower() not in _BOOLEANS]
         if invalid:
             row = rows[texts.to_pylist().index(invalid[0])]
             raise UserError(
                 f"{location}: {location.describe_row(int(row))} has the {name} {invalid[0]!r}, but the other rows or "
                 "the history have true and false; write true or false"
             )
-        labels = ["true" if _BOOLEANS[label.strip().lower()] else "false" for label in labels]
+        labels = ["true" if _BOOLEANS[label.lower()] else "false" for label in labels]
         categories.update({"false": 0, "true": 1})
     codes = [categories.setdefault(label, len(categories)) for label in labels]
     return np.array([*codes, np.nan])[encoded.indices.fill_null(len(codes)).to_numpy()]
@@ -237,8 +241,9 @@ class _LabelEvidence:
         """Return the kind of label, None for numbers."""
         if self._is_category:
             return "category"
-        words = {word.strip().lower() for word in self._words}
-        if words and words <= _BOOLEANS.keys() and all(n.strip() in _BOOLEANS for n in self._numbers):
+        words = {word.lower() for word in self._words}
+        booleans = words - set(MISSING)
+        if booleans and booleans <= _BOOLEANS.keys() and self._numbers <= _BOOLEANS.keys():
             return "boolean"
         if self._has_booleans and not words and not self._has_typed_numbers:
             return "boolean"
@@ -258,12 +263,12 @@ def _plain_numbers(texts: pd.Series) -> pd.Series:
 
 
 def _label_texts(column: pa.ChunkedArray, missing: Collection[str]) -> pa.ChunkedArray:
-    """Return a column as texts, whole floats without a fraction, null for missing values."""
+    """Return a column as texts without outer spaces, whole floats without a fraction, null for missing values."""
     if pa.types.is_floating(column.type):
         values = column.to_numpy()
         known = values[~np.isnan(values)]
         if (known == np.round(known)).all() and (np.abs(known) < 2**53).all():
             column = pa.chunked_array([pa.array(values, from_pandas=True).cast(pa.int64())])
-    texts = column.cast(pa.string())
-    is_missing = pc.is_in(texts, pa.array([*missing, *_NOT_CATEGORIES], pa.string()))
+    texts = pc.utf8_trim_whitespace(column.cast(pa.string()))
+    is_missing = pc.is_in(texts, pa.array([*map(str.strip, missing), "", *_NOT_CATEGORIES], pa.string()))
     return pc.if_else(is_missing, pa.scalar(None, pa.string()), texts)

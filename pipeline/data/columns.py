@@ -1,5 +1,6 @@
 """Names of the columns of a source, and selection of the columns to read."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
@@ -38,7 +39,8 @@ class Columns:
     sheet: str | None = None
     """Sheet of a workbook; None is the first visible one."""
     timestamp_format: str | None = None
-    """strptime format of the timestamps, `unix_s`, `unix_ms`, `steps` or `excel`; None detects it from all values."""
+    """strptime format of the timestamps, `unix_s`, `unix_ms`, `steps`, `iso_week` or `excel`; None decides it from all
+    values."""
     skip_rows: int = 0
     """Lines above the header of a text file or sheet."""
     missing_values: tuple[str, ...] = ()
@@ -86,9 +88,12 @@ def select_columns(names: list[str], columns: Columns, file: object, location: S
     required, default = [*columns.variates.names, *columns.group], Columns()
     required += columns.item_ids if columns.item_ids != default.item_ids else ()
     required += columns.timestamps if columns.timestamps != default.timestamps else ()
-    for name in required:
-        if name not in counts:
-            hint = "; its header looks like that of a wide table" if len(step_columns(names)) > 2 else ""
+    for name in (*required, *columns.item_ids, *columns.timestamps):
+        near = _find_near(name, names) if name not in counts else None
+        if near is not None and near not in named:
+            raise UserError(f"{file} has no column {name!r}, but {near!r}; rename it, or set its name with {_KEYS}")
+        if name not in counts and name in required:
+            hint = "; its header looks like that of a wide table" if _looks_wide(names) else ""
             raise UserError(
                 f"{file} has no column {name!r}, only {first_few(names, 20)}{hint}; set the column names with {_KEYS}, "
                 "or set data.wide: true for a table with one column per series or per time step"
@@ -98,17 +103,30 @@ def select_columns(names: list[str], columns: Columns, file: object, location: S
     return [name for name in wanted if name in counts]
 
 
+def _looks_wide(names: list[str]) -> bool:
+    try:
+        return len(step_columns(names)) > 2
+    except UserError:  # several groups of numbered columns
+        return True
+
+
+def _find_near(name: str, names: list[str]) -> str | None:
+    """Return the column that differs from a name only by case, spaces or punctuation."""
+    plain = re.sub(r"[\W_]", "", name).casefold()
+    return next((other for other in names if re.sub(r"[\W_]", "", other).casefold() == plain), None)
+
+
 def _select_wide_columns(names: list[str], columns: Columns, file: object, location: SourceLocation) -> list[str]:
     series = [name for name in names if name not in columns.timestamps]
     all_named = all(name and not name.startswith(UNNAMED) for name in series)
     has_timestamps = set(columns.timestamps) <= set(names)
     if has_timestamps and len(columns.item_ids) == 1 and series and all_named:
         return names
-    steps = dict.fromkeys(step_columns([name for name in names if name not in columns.item_ids]))
-    if not has_timestamps and steps and set(columns.item_ids) <= set(names):
-        others = [name for name in names if name not in steps and name not in columns.item_ids]
-        if others:
-            location.warn_once(f"columns that are not named by a date or number are dropped: {first_few(others)}")
+    others = [name for name in names if name not in columns.item_ids]
+    steps = dict.fromkeys(step_columns(others, columns.timestamp_format) if not has_timestamps else [])
+    if steps and set(columns.item_ids) <= set(names):
+        if dropped := [name for name in others if name not in steps]:
+            location.warn_once(f"columns that are not named by a date or number are dropped: {first_few(dropped)}")
         return [*columns.item_ids, *steps]
     raise UserError(
         f"{file} has the columns {first_few(names)}; data.wide needs the column "

@@ -27,8 +27,8 @@ from pipeline.data.columns import Columns
 from pipeline.data.dates import TimeEvidence, TimeFormat, parse_times
 from pipeline.data.frequency import UNKNOWN, align_starts, parse_freq
 from pipeline.data.grid import EPOCH, SeriesChecks, build_series
-from pipeline.data.numbers import NumberEvidence, decide_numbers, parse_numbers
-from pipeline.data.rows import ROW, SourceLocation, checked_types, distinct, is_list, refuse_rows
+from pipeline.data.numbers import NumberEvidence, NumberFormat, decide_numbers, parse_numbers
+from pipeline.data.rows import ROW, SourceLocation, checked_types, distinct, is_list, is_text, refuse_rows
 from pipeline.data.sorting import Rows, RowSorter
 from pipeline.data.spool import Spool
 from pipeline.data.wide import stack_series_columns, stack_step_columns
@@ -61,7 +61,7 @@ def convert(
     if first is None:
         raise UserError(f"{location} has no rows")
     numbered = chain([first], numbered)
-    header: list[TimeFormat] = []
+    headers: dict[bool, TimeEvidence] = {}
     if _is_nested(first, columns):
         if columns.wide or len(columns.variates) > 1 or columns.group:
             raise UserError(
@@ -71,12 +71,12 @@ def convert(
         checked = map(partial(_check_nested_rows, columns=columns, location=location), numbered)
         (stamps,) = columns.timestamps[:1]
         if stamps not in first.column_names or not is_list(first.schema.field(stamps).type):
-            return ColumnFormats(), _build_nested_series(checked, columns, location, freq, remembered.timestamp)
+            return ColumnFormats(), _build_nested_series(checked, columns, location, freq, remembered.timestamp, folder)
         numbered = (_explode(table, location) for table in checked)
         columns = replace(columns, item_id="item_id", timestamp="timestamp", variates=UNIVARIATE)
     elif columns.wide:
         timestamp = remembered.timestamp
-        numbered = (_stack(table, columns, timestamp, header, location) for table in numbered)
+        numbered = (_stack(table, columns, timestamp, headers, location) for table in numbered)
         if not set(columns.timestamps) <= set(first.column_names):
             remembered = replace(remembered, timestamp=None)  # it is that of the header
     items = _ItemIds(location)
@@ -88,10 +88,8 @@ def convert(
     for table in long:
         sorter.add(_parse_rows(table, formats, categories, columns, location))
     items.check_names()
-    if header:
-        if header[0].style == "steps" and formats.timestamp != TimeFormat("timestamp"):
-            raise UserError(f"{location}: some files have numbered columns and others dates; write files alike")
-        formats = replace(formats, timestamp=header[0])
+    for header in headers.values():
+        formats = replace(formats, timestamp=header.decide())
     known = {name: tuple(positions) for name, positions in categories.items() if positions}
     is_single = len(columns.variates) == len(columns.variates.targets) == 1
     variates = UNIVARIATE if is_single else replace(columns.variates, categories=known)
@@ -135,18 +133,18 @@ def _is_nested(table: pa.Table, columns: Columns) -> bool:
 
 
 def _stack(
-    table: pa.Table, columns: Columns, remembered: TimeFormat | None, header: list[TimeFormat], location: SourceLocation
+    table: pa.Table,
+    columns: Columns,
+    remembered: TimeFormat | None,
+    headers: dict[bool, TimeEvidence],
+    location: SourceLocation,
 ) -> pa.Table:
     """Return a wide table in long form, under the configured names."""
     if set(columns.timestamps) <= set(table.column_names):
         stacked = stack_series_columns(table, columns.timestamps)
         return stacked.rename_columns({"item_id": columns.item_ids[0], "target": columns.target})
-    known = header[0] if header else remembered
-    stacked, time_format = stack_step_columns(table, columns.item_ids, columns.timestamp_format, known, location)
-    if header and (header[0].style == "steps") != (time_format.style == "steps"):
-        row = location.describe_row(table[ROW][0].as_py())
-        raise UserError(f"{location}: some files have numbered columns and others dates, see {row}; write one form")
-    header.append(time_format)
+    form, columns_of_ids = columns.timestamp_format, columns.item_ids
+    stacked = stack_step_columns(table, columns_of_ids, form, remembered, headers, location)
     return stacked.rename_columns({"timestamp": columns.timestamps[0], "target": columns.target})
 
 
@@ -190,6 +188,7 @@ def _encode_ids(
     parts = [table[name] for name in columns if name in table.column_names]
     if not parts:
         return None
+    parts = [pc.if_else(pc.is_nan(part), None, part) if pa.types.is_floating(part.type) else part for part in parts]
     try:
         missing = np.logical_and.reduce([part.is_null().to_numpy() for part in parts])
         refuse_rows(missing, table[ROW].to_numpy(), location, f"has no {kind}")
@@ -349,11 +348,13 @@ def _build_nested_series(
     location: SourceLocation,
     configured: str | None,
     remembered: TimeFormat | None,
+    folder: Path | None,
 ) -> Iterator[Series]:
     """Yield the series of nested tables, each with a start or without timestamps."""
     checks = SeriesChecks(columns, UNIVARIATE, location)
     chunks: list[pa.Array] = []  # of item IDs; a million take about 20 MB
     first, freq = None, UNKNOWN
+    number_format, time_format, tables = _decide_nested_formats(tables, columns, location, remembered, folder)
     for table in tables:
         rows = table[ROW].to_numpy()
         table_freq = configured or (table.schema.metadata or {}).get(b"freq", b"").decode()
@@ -370,21 +371,17 @@ def _build_nested_series(
                 f"{location}: {location.describe_row(int(rows[0]))} has the frequency {table_freq!r}, and the rows "
                 f"before it have {first!r}; write a separate file for each frequency, or set data.freq"
             )
-        start_column = next((name for name in ("start", "timestamp") if name in table.column_names), None)
+        start_column = _start_column(table)
         starts = np.full(len(table), EPOCH)
         if start_column is not None and freq == UNKNOWN:
             location.warn_once(
                 f"the column {start_column} is ignored, because the rows have no frequency; set data.freq"
             )
         elif start_column is not None:
-            if remembered is None:
-                evidence = TimeEvidence(location, columns.timestamp_format)
-                evidence.add(table[start_column], rows)
-                remembered = evidence.decide()
-            freq, starts = align_starts(parse_times(table[start_column], remembered, rows, location), freq)
+            freq, starts = align_starts(parse_times(table[start_column], time_format, rows, location), freq)
         lengths = pc.list_value_length(table["target"]).to_numpy()
         value_rows, values = np.repeat(rows, lengths), pc.list_flatten(table["target"])
-        parsed = _parse_list_values(values, value_rows, columns, location)
+        parsed = parse_numbers(values, number_format, value_rows, location, "target", columns.missing_values)
         ends, names = np.cumsum(lengths), table["item_id"].cast(pa.string()).to_pylist()
         chunks.append(pa.array(names, pa.string()))
         checks.check_values(names, parsed[:, None], ends - lengths, ends)
@@ -398,14 +395,37 @@ def _build_nested_series(
         raise UserError(f"{location}: two series have the item ID {repeated['values']}; rename one of them")
 
 
-def _parse_list_values(
-    values: pa.ChunkedArray, rows: np.ndarray, columns: Columns, location: SourceLocation
-) -> np.ndarray:
-    """Return the values of lists as float64; the decimal separator is decided for each table."""
-    evidence = NumberEvidence("target", columns.missing_values)
-    evidence.add(values, rows)
-    number_format = decide_numbers({"target": evidence}, columns.decimal, {}, location)["target"]
-    return parse_numbers(values, number_format, rows, location, "target", columns.missing_values)
+def _decide_nested_formats(
+    tables: Iterator[pa.Table],
+    columns: Columns,
+    location: SourceLocation,
+    remembered: TimeFormat | None,
+    folder: Path | None,
+) -> tuple[NumberFormat, TimeFormat, Iterator[pa.Table]]:
+    """Return the formats of the targets and of the starts, and the tables, which are spooled only if they have texts."""
+    numbers = NumberEvidence("target", columns.missing_values)
+    times = TimeEvidence(location, columns.timestamp_format, remembered)
+    spool = Spool(folder)
+    table: pa.Table | None = None
+    for table in tables:
+        start = _start_column(table)
+        stamps = None if start is None else table.schema.field(start).type
+        is_typed = stamps is None or pa.types.is_timestamp(stamps) or pa.types.is_date(stamps)
+        if location.has_types and is_typed and not is_text(table.schema.field("target").type.value_type):
+            if start is not None:
+                times.add(table[start], table[ROW].to_numpy())
+            return NumberFormat(), times.decide(), chain([table], tables)
+        rows = table[ROW].to_numpy()
+        numbers.add(pc.list_flatten(table["target"]), np.repeat(rows, pc.list_value_length(table["target"]).to_numpy()))
+        if start is not None:
+            times.add(table[start], rows)
+        spool.append(table)
+    return decide_numbers({"target": numbers}, columns.decimal, {}, location)["target"], times.decide(), spool.drain()
+
+
+def _start_column(table: pa.Table) -> str | None:
+    """Return the column of the starts of nested series, None if there is none."""
+    return next((name for name in ("start", "timestamp") if name in table.column_names), None)
 
 
 def _read_freq_column(table: pa.Table, location: SourceLocation) -> str:
@@ -423,6 +443,9 @@ def _read_freq_column(table: pa.Table, location: SourceLocation) -> str:
 def _check_nested_rows(table: pa.Table, columns: Columns, location: SourceLocation) -> pa.Table:
     """Return a nested table with standard column names and item IDs, by default the positions of the rows."""
     rows = table[ROW].to_numpy()
+    if not is_list(table.schema.field(columns.target).type):
+        row = location.describe_row(rows[0])
+        raise UserError(f"{location}: {row} has no list of values, unlike the rows before it")
     refuse_rows(table[columns.target].is_null().to_numpy(), rows, location, "has no target")
     found = _encode_ids(table, columns.item_ids, location)
     names, positions = found or ([str(number - 1) for number in rows], np.arange(len(rows)))
@@ -436,7 +459,7 @@ def _check_nested_rows(table: pa.Table, columns: Columns, location: SourceLocati
 def _explode(table: pa.Table, location: SourceLocation) -> pa.Table:
     """Return the long form of a nested table with a list of timestamps per series."""
     rows = table[ROW].to_numpy()
-    if not is_list(table.schema.field("timestamp").type):
+    if "timestamp" not in table.column_names or not is_list(table.schema.field("timestamp").type):
         raise UserError(
             f"{location}: {location.describe_row(rows[0])} has no list of timestamps, unlike the rows before it"
         )

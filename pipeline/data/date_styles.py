@@ -56,6 +56,7 @@ FORMS: dict[str, tuple[str, ...]] = {
     "unix_ms": (r"(?P<number>-?\d{1,14})" + _FRACTION,),
     "steps": (r"(?P<number>-?\d{1,7})",),
     "excel": (r"(?P<number>[2-5]\d{4}|60000)",),
+    "iso_week": (_RECENT_YEAR + r"(?P<week>0[1-9]|[1-4]\d|5[0-3])",),
 }
 """Forms of the texts of each style."""
 _EXCEL_EPOCH = 25569  # the day number of 1970-01-01
@@ -115,7 +116,9 @@ def _no_times(n: int) -> Times:
 def _read_plain_iso(texts: pa.Array) -> Times:
     """Return texts of the most frequent form, fast."""
     utc = re.search(r":\d\d(?:\.\d+)?(Z|[+]00:?00)$", str(texts[0]))
-    is_utc = utc is not None and pc.all(pc.match_substring_regex(texts, rf":\d\d(?:\.\d+)?[{utc[1]}]+$")).as_py()
+    is_utc = (
+        utc is not None and pc.all(pc.match_substring_regex(texts, rf":\d\d(?:\.\d+)?{re.escape(utc[1])}$")).as_py()
+    )
     plain = pc.utf8_slice_codeunits(texts, 0, -len(utc[1])) if utc and is_utc else texts
     plain[:_FIRST_VALUES].cast(pa.timestamp("us"))
     exact = plain.cast(pa.timestamp("us")).to_numpy()
@@ -137,7 +140,7 @@ def _read_strptime(texts: pa.Array, form: str) -> Times:
     except ValueError as error:
         raise UserError(
             f"data.timestamp_format {form!r} is not a strptime format: {to_one_line(error)}; "
-            "write one such as '%d/%m/%Y', or unix_s, unix_ms, steps or excel"
+            "write one such as '%d/%m/%Y', or unix_s, unix_ms, steps, iso_week or excel"
         ) from error
     local = local.where(utc.notna())
     if re.fullmatch("(?:%[YmdHMSyj])+", form):  # without separators, a number with fewer digits may be another date

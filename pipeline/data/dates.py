@@ -9,16 +9,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core.errors import UserError
-from pipeline.data.date_styles import DAY_PATTERNS, FORMS, PERIOD_PATTERN, Times, read_texts, read_typed, suggest_format
+from pipeline.data.date_styles import FORMS, Times, read_texts, read_typed, suggest_format
 from pipeline.data.rows import SourceLocation, distinct, is_text, refuse_rows
 
-__all__ = ["DAY_PATTERNS", "PERIOD_PATTERN", "TimeEvidence", "TimeFormat", "parse_times"]
-
-_TENTATIVE = ("excel", *(f"format:{form}" for form in ("%y%m", "%y%m%d", "%Y%j", "%y%m%d%H%M", "%y%m%d%H%M%S")))
+_TENTATIVE = (
+    "excel",
+    "iso_week",
+    *(f"format:{form}" for form in ("%y%m", "%y%m%d", "%Y%j", "%y%m%d%H%M", "%y%m%d%H%M%S")),
+)
 """Styles that are read only if data.timestamp_format names them. Without it, digits that fit them are ambiguous."""
 # Seconds from 1973 to 2029, milliseconds from 2001 to 2029: digits that begin with 19 or 20 may be a date and an hour.
 _LIKELY = {"unix_s": r"^(?:-?\d{9}|1[0-8]\d{8})(?:\.\d+)?$", "unix_ms": r"^1[0-8]\d{11}(?:\.\d+)?$"}
-_PREFERRED = {"timestamp": {"iso"}, "year": {"steps", "format:%y%m"}, "period": {"steps"}}
+_PREFERRED = {"timestamp": {"iso"}, "year": {"steps", "format:%y%m"}, "period": {"steps", "iso_week"}}
 """Styles that are preferred to those in their sets if both fit."""
 _DATES_NOT_STEPS = {"period", "format:%y%m%d", "format:%Y%j"}
 """Styles of six or seven digits. Few step numbers fit them by chance."""
@@ -33,6 +35,7 @@ _WORDS = {
     "unix_s": "seconds since 1970",
     "unix_ms": "milliseconds since 1970",
     "excel": "day numbers of Excel",
+    "iso_week": "ISO weeks as 202405",
     "none": "",
     "local": " with time zone, kept as local time",
     "utc": " with time zone, kept as UTC",
@@ -79,6 +82,8 @@ class TimeEvidence:
         self._swapped: str | None = None  # the first date that differs between day first and month first
         self._zoned = False
         self._midnights = True
+        self._n_texts = 0
+        self._like_dates = {style: (0, "") for style in ("year", *_DATES_NOT_STEPS)}  # count and first text of each
         self._financial_years: set[str] | None = set()  # two texts like 2000/01; None if another text has another form
 
     def add(self, column: pa.ChunkedArray | pa.Array, rows: np.ndarray) -> None:
@@ -111,7 +116,17 @@ class TimeEvidence:
             if len(positions):
                 part = texts.take(positions)
                 times_by_style = {style: self._read(part, style) for style in self._styles if style != "timestamp"}
+                if "steps" in self._styles and self._explicit is None:
+                    self._count_dates(part)
                 self._narrow(times_by_style, part, first_rows[positions])
+
+    def _count_dates(self, texts: pa.Array) -> None:
+        """Count the texts that may be dates as well as step numbers."""
+        self._n_texts += len(texts)
+        for style, (count, first) in self._like_dates.items():
+            fits = ~np.isnat(read_texts(texts, style).local)
+            if fits.any():
+                self._like_dates[style] = count + int(fits.sum()), first or texts[int(fits.argmax())].as_py()
 
     def _read(self, texts: pa.Array, style: str) -> Times:
         times = read_texts(texts, style)
@@ -191,8 +206,9 @@ class TimeEvidence:
         for style, others in _PREFERRED.items():
             left -= others if style in left else set()
         if left == {"steps"}:  # a mistyped row does not turn dates into steps
-            styles = {"year", *_DATES_NOT_STEPS}
-            left |= {style for style in styles if not np.isnat(read_texts(pa.array([example]), style).local[0])}
+            for style, (count, first) in self._like_dates.items():
+                if count and (first == example or 2 * count > self._n_texts):
+                    example, left = first, left | {style}
         if {"day first", "month first"} <= left:
             # Dates with dots have the day first by convention; slashes and dashes are used for both orders.
             if self._swapped is None or re.match(r"\d+\.", example):

@@ -1,5 +1,6 @@
 """Known covariates at the steps to forecast, from a separate table."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -7,12 +8,13 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config import Config, source_name
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, first_few
 from pipeline.core.series import Variates
 from pipeline.data.arrow_store import Store
 from pipeline.data.frequency import UNKNOWN, steps_between, timestamps
 from pipeline.data.source import columns_from_config, open_source
 
+logger = logging.getLogger(__name__)
 _UNKNOWN_CATEGORY = -1.0  # as `encode_categories` expects it
 
 
@@ -45,7 +47,7 @@ class FutureCovariates:
                     f"{location} has no row of series {item_id}; add its known covariates at the steps to forecast"
                 )
             self._table_indices[index] = table_indices[item_id]
-            self._begins[index] = _find_begin(table, table_indices[item_id], store, index, location)
+            self._begins[index] = _find_begin(table, table_indices[item_id], store, index, prediction_length, location)
             self._check_complete(store, index, location)
 
     def values(self, index: int) -> np.ndarray:
@@ -113,10 +115,16 @@ def open_future(
     return FutureCovariates(opened, store, prediction_length, location)
 
 
-def _find_begin(table: Store, table_index: int, store: Store, index: int, location: str) -> int:
+def _find_begin(table: Store, table_index: int, store: Store, index: int, prediction_length: int, location: str) -> int:
     """Return the step of an item of the table that follows the item's last step in the store."""
     length = int(store.lengths[index])
     if store.freq == UNKNOWN and store.formats.timestamp is None:
+        n_rows = int(table.lengths[table_index])
+        if n_rows > prediction_length:
+            raise UserError(
+                f"{location} has no timestamps and {n_rows} rows of series {store.item_ids[index]}; give those of the "
+                f"{prediction_length} steps to forecast alone"
+            )
         return 0
     # Steps are counted from the earlier start, since the table may contain the past too.
     start, table_start = store.starts[index], table.starts[table_index]
@@ -138,5 +146,10 @@ def _recode_categories(
         raise UserError(f"{location}: the covariate {name} is {types}; write it in the same way in both")
     if name not in table:
         return None
+    if unknown := [category for category in table[name] if category not in history[name]]:
+        logger.warning(
+            "%s: the history has no %s %s; the model takes it for an unknown category",
+            *(location, name, first_few([repr(category) for category in unknown])),
+        )
     positions = {category: float(position) for position, category in enumerate(history[name])}
     return np.array([positions.get(category, _UNKNOWN_CATEGORY) for category in table[name]], np.float32)

@@ -60,6 +60,12 @@ def build_series(
     """
     checks = SeriesChecks(columns, variates, location)
     may_differ = False
+    if kind == "none" and freq:
+        unused = f"; one of {first_few(location.unused_columns)} may have them" if location.unused_columns else ""
+        raise UserError(
+            f"{location} has no timestamps, but the frequency {freq!r} (data.freq) is given{unused}; name their column "
+            "with data.timestamp_column, or remove data.freq"
+        )
     if kind == "steps":
         _check_numbered_steps(sorter, freq, location)
         freq = UNKNOWN

@@ -4,6 +4,7 @@ import contextlib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal
 
 import numpy as np
@@ -34,10 +35,12 @@ _FORMS: dict[Mark, str] = {
 """Texts that are numbers, for each decimal separator."""
 _AMBIGUOUS = r"^[+-]?[1-9]\d{0,2}[.,]\d{3}$"
 _UNPROVEN = r"^[+-]?(?:\d+|[1-9]\d{0,2}[.,]\d{3})$"
+_LISTED_NUMBER = r"(?i)[+-]?(?:\d+(?:[.,]\d*)?(?:e[+-]?\d+)?|inf)"
 CURRENCIES = "[$\u20ac\u00a3\u00a5\u20b9\u20bd\u20a9\u00a2]"
 _ADVICE = {
     CURRENCIES: "remove the {}",
     "%": "write 12% as 12 or 0.12",
+    "^(?i:true|false)$": "write 1 or 0",
     r"^\(": "write (5) as -5",
     "[\u2212\u2013]": "write the minus sign as a hyphen: -5",
     r"\d ?-$": "write 5- as -5",
@@ -172,7 +175,7 @@ def parse_numbers(
         raise UserError(
             f"{location}: the {name} column has the type {kind}, not numbers; name another column with data.target"
         )
-    if numbers := [float(text) for text in missing if re.fullmatch(r"[+-]?(\d+(\.\d*)?|inf)", text.strip().lower())]:
+    if numbers := [float(text.replace(",", ".")) for text in missing if re.fullmatch(_LISTED_NUMBER, text.strip())]:
         listed = np.array(numbers, np.float32 if pa.types.is_float32(kind) else np.float64)
         values = np.where(np.isin(values, listed), np.nan, values)
     advice = "leave the cell empty if it is missing"
@@ -193,7 +196,10 @@ def _parse_texts(
     if mark == "." and (values := _cast(texts)) is not None:
         return values
     booleans = pc.index_in(pc.utf8_lower(texts), value_set=pa.array(["false", "true"]))
-    texts = pc.coalesce(booleans.cast(pa.string()), texts)
+    if booleans.null_count < len(booleans):
+        others = texts.filter(booleans.is_null()).drop_null()
+        if pc.all(pc.is_in(others, value_set=pa.array(["0", "1"]))).as_py():  # also if there are no others
+            texts = pc.coalesce(booleans.cast(pa.string()), texts)
     invalid = texts.is_valid().to_numpy() & ~_matches(texts, _FORMS[mark])
     if invalid.any():
         advice = _advise(texts[int(invalid.argmax())].as_py(), mark)
@@ -209,9 +215,19 @@ def _cast(texts: pa.ChunkedArray) -> np.ndarray | None:
     return None
 
 
+def neutral_text(number: int | float | Decimal | None) -> str | None:
+    """Return a number as a text such as 1234e-3, which has one reading with either decimal separator."""
+    if number is None or not Decimal(number).is_finite():
+        return None if number is None else str(number)
+    sign, digits, exponent = Decimal(str(number)).as_tuple()
+    return f"{'-' * sign}{''.join(map(str, digits))}e{exponent}" if exponent else str(number)
+
+
 def _advise(text: str, mark: Mark) -> str:
-    if re.search(_FORMS[_OTHER[mark]], text):
+    if re.search(_FORMS[_OTHER[mark]], text, re.ASCII):
         return f"the decimal separator of the column is {mark!r}: fix the row, or set data.decimal"
+    if re.search(r"\d", text) and not re.search(r"\d", text, re.ASCII):
+        return "write the digits 0 to 9"
     found = ((re.search(form, text), advice) for form, advice in _ADVICE.items())
     return next(advice.format(match[0]) for match, advice in found if match)
 

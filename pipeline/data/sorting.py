@@ -177,7 +177,10 @@ def _sort_rows(rows: Rows) -> Rows:
 
 
 def _order(codes: np.ndarray, stamps: np.ndarray) -> np.ndarray | None:
-    """Return the positions of rows in the order of code and stamp, or None if they are in it; equal ones stay put."""
+    """Return the positions of rows in the order of code and stamp, or None if they are in it.
+
+    Rows with the same code and stamp keep their order.
+    """
     is_same = codes[1:] == codes[:-1]
     if ((codes[1:] > codes[:-1]) | is_same & (stamps[1:] >= stamps[:-1])).all():
         return None

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,8 @@ def open_stores(config: Config, source: Source | None, formats: ColumnFormats = 
             if Path(source).is_dir():
                 stores = [open_store(file) for file in source_files(source)]
                 for store in stores:
+                    if not len(store):
+                        raise UserError(f"{store.path} has no series; remove the file, or write it again")
                     _check_variates(store, columns)
                 return stores
     return [open_configured(config, source, formats=formats)]
@@ -160,7 +163,7 @@ def _open(source: Any, cache: Cache, columns: Columns, freq: str | None, formats
 
 @contextmanager
 def _report_errors(source: object) -> Iterator[None]:
-    """Raise a UserError of one line that names the source if the block fails for a reason that is not in this code."""
+    """Raise a UserError of one line that names the source if the block fails because of its input."""
     try:
         yield
     except UserError as error:  # names of files, columns and series may have line breaks
@@ -194,18 +197,59 @@ def _to_table(source: Any) -> pa.Table:
             raise UserError(f"the table has a column of an unsupported type: {to_one_line(error)}") from error
     if source.empty:
         raise UserError("the DataFrame has no rows")
-    index = source.index
-    levels = index.levels if isinstance(index, pd.MultiIndex) else [index]
-    are_dates = [isinstance(level, (pd.DatetimeIndex, pd.PeriodIndex)) for level in levels]
-    if any(is_date and name is None for is_date, name in zip(are_dates, index.names)):
-        raise UserError("the DataFrame's index of dates has no name; give it the name of data.timestamp_column")
+    source = _with_index_as_columns(source)
+    for name, dtype in zip(source.columns, source.dtypes):
+        if dtype == object:
+            _check_objects(name, source[name])
     try:
-        # Named levels of the index become columns. For few rows, starting threads takes longer than the conversion.
-        has_names = all(name is not None for name in index.names)
+        # For few rows, starting threads takes longer than the conversion.
         threads = None if len(source) > _ROWS_FOR_THREADS else 1
-        return pa.Table.from_pandas(source, nthreads=threads, preserve_index=None if has_names else False)
+        return pa.Table.from_pandas(source, nthreads=threads, preserve_index=False)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise UserError(f"the DataFrame has a column of an unsupported type: {to_one_line(error)}") from error
+
+
+def _with_index_as_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a DataFrame with the named levels of its index as columns.
+
+    Raises:
+        UserError: a level of dates or of texts has no name.
+    """
+    index = frame.index
+    levels = index.levels if isinstance(index, pd.MultiIndex) else [index]
+    for name, level in zip(index.names, levels):
+        if name is None and isinstance(level, (pd.DatetimeIndex, pd.PeriodIndex)):
+            raise UserError("the DataFrame's index of dates has no name; give it the name of data.timestamp_column")
+        if name is None and isinstance(index, pd.MultiIndex) and not pd.api.types.is_integer_dtype(level.dtype):
+            raise UserError(
+                f"the level of the DataFrame's index that has {level[0]!r} has no name; give it the name of a column, "
+                "such as that of data.id_column"
+            )
+    columns = {
+        name: index.get_level_values(name)
+        for name in index.names
+        if name is not None and index.names.count(name) == 1 and name not in frame.columns
+    }
+    return frame.assign(**{str(name): values for name, values in columns.items()}) if columns else frame
+
+
+def _check_objects(name: object, column: pd.Series) -> None:
+    """Refuse a column of Python objects whose types Arrow would make alike without a word.
+
+    Raises:
+        UserError: it has dates beside times, times with and without a time zone, or texts beside numbers.
+    """
+    kind = pd.api.types.infer_dtype(column, skipna=True)
+    problem, values = "", column.dropna()
+    if kind in ("date", "datetime", "mixed"):
+        if len({isinstance(value, datetime) for value in values if isinstance(value, date)}) > 1:
+            problem = "dates and times"
+        elif len({value.tzinfo is None for value in values if isinstance(value, datetime)}) > 1:
+            problem = "times with and without a time zone"
+    elif kind == "mixed-integer":
+        problem = "numbers and texts"
+    if problem:
+        raise UserError(f"the column {name!r} of the DataFrame has {problem}; make them alike, such as all texts")
 
 
 def _open_path(

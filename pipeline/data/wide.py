@@ -1,14 +1,14 @@
 """Conversion of wide tables, with one column per series or per time step, to long tables, with one row per value."""
 
 import re
-from decimal import Decimal
-from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.core.errors import UserError
-from pipeline.data.dates import DAY_PATTERNS, PERIOD_PATTERN, TimeEvidence, TimeFormat, parse_times
+from pipeline.data.date_styles import DAY_PATTERNS, PERIOD_PATTERN, read_texts
+from pipeline.data.dates import TimeEvidence, TimeFormat, parse_times
+from pipeline.data.numbers import neutral_text
 from pipeline.data.rows import ROW, SourceLocation
 
 _DATES = [re.compile(form) for form in (rf"(?=(.*\d){{4}})\d[\d\s./:TZ+-]*|{PERIOD_PATTERN}", *DAY_PATTERNS)]
@@ -18,19 +18,40 @@ _YEAR_PREFIXES = ("", "x", "y", "yr", "year", "fy")
 _MIN_NUMBERED = 3  # fewer numbered names may be attributes, such as address1 and address2
 
 
-def step_columns(names: list[str]) -> list[str]:
-    """Return the columns named by a date, or if there are none, those numbered in sequence, such as d_1, d_2, d_3."""
-    dates = [name for name in names if any(date.fullmatch(name) for date in _DATES)]
-    return dates or _numbered_columns(names)
+def step_columns(names: list[str], timestamp_format: str | None = None) -> list[str]:
+    """Return the columns named by a date, or if there are none, those with the same prefix and a number, such as d_1.
+
+    Args:
+        names: the columns.
+        timestamp_format: data.timestamp_format, which the names of dates may have.
+
+    Raises:
+        UserError: the columns with numbers have several prefixes.
+    """
+    return _date_columns(names, timestamp_format) or _numbered_columns(names)
+
+
+def _date_columns(names: list[str], timestamp_format: str | None) -> list[str]:
+    if timestamp_format is not None and "%" in timestamp_format:
+        times = read_texts(pa.array(names, pa.string()), f"format:{timestamp_format}")
+        if dates := [names[position] for position in np.flatnonzero(~np.isnat(times.local))]:
+            return dates
+    return [name for name in names if any(date.fullmatch(name) for date in _DATES)]
 
 
 def _numbered_columns(names: list[str]) -> list[str]:
-    """Return the longest run of names with the same prefix and consecutive numbers."""
-    found = ((position, _NUMBERED.fullmatch(name)) for position, name in enumerate(names))
-    keys = [(match[1], int(match[2]) - position) if match else None for position, match in found]
-    runs = ([names[position] for position in run] for key, run in groupby(range(len(names)), keys.__getitem__) if key)
-    longest = max(runs, key=len, default=[])
-    return longest if len(longest) >= _MIN_NUMBERED else []
+    by_prefix: dict[str, list[str]] = {}
+    for name in names:
+        if match := _NUMBERED.fullmatch(name):
+            by_prefix.setdefault(match[1], []).append(name)
+    found = [group for group in by_prefix.values() if len(group) >= _MIN_NUMBERED]
+    if len(found) > 1:
+        first, second = found[0][0], found[1][0]
+        raise UserError(
+            f"data.wide: columns such as {first!r} and {second!r} are numbered; keep only those of the steps, or set "
+            "data.timestamp_format, such as '%b-%y', if they are dates"
+        )
+    return found[0] if found else []
 
 
 def stack_series_columns(table: pa.Table, timestamps: tuple[str, ...]) -> pa.Table:
@@ -54,9 +75,10 @@ def stack_step_columns(
     item_ids: tuple[str, ...],
     timestamp_format: str | None,
     remembered: TimeFormat | None,
+    headers: dict[bool, TimeEvidence],
     location: SourceLocation,
-) -> tuple[pa.Table, TimeFormat]:
-    """Return the long form of a table with one row per series and one column per time step, and its header's format.
+) -> pa.Table:
+    """Return the long form of a table with one row per series and one column per time step.
 
     Blank cells after the last value of a row are missing values if the columns are named by dates, as in the long form
     of the table. Numbered columns count the steps of each series, so a series ends with its last value.
@@ -64,21 +86,26 @@ def stack_step_columns(
     Args:
         table: the columns of the steps, those of the item ID, and `row`.
         timestamp_format, remembered: as in `FormatEvidence`, for the dates of the header.
+        headers: evidence of the headers of all files, by whether their columns are numbered; that of this one is added.
 
     Returns:
-        The columns of the item ID, `timestamp` (a step as seconds after 1970), `target` and `row`; and the format.
+        The columns of the item ID, `timestamp` (a step as seconds after 1970), `target` and `row`.
 
     Raises:
-        UserError: a column name is not a valid date or is ambiguous, or two names are the same date.
+        UserError: a column name is not a valid date or is ambiguous, two names are the same date, or a file before it
+            has dates and this one numbers, or the other way round.
     """
     steps = [name for name in table.column_names if name not in (*item_ids, ROW)]
     numbered = [_NUMBERED.fullmatch(name) for name in steps]
-    is_numbered = not any(date.fullmatch(steps[0]) for date in _DATES) and all(numbered)
+    is_numbered = all(numbered) and not _date_columns(steps[:1], timestamp_format)
     names = pa.chunked_array([pa.array([match[2] for match in numbered if match] if is_numbered else steps)])
     is_year = all(match[1].strip(" _-").lower() in _YEAR_PREFIXES for match in numbered if match)
     timestamp_format = timestamp_format or ("steps" if is_numbered and not is_year else None)
     header, numbers = SourceLocation(f"{location}, dates of its header"), np.arange(len(steps)) + 1
-    evidence = TimeEvidence(header, timestamp_format, remembered)
+    evidence = headers.setdefault(timestamp_format == "steps", TimeEvidence(header, timestamp_format, remembered))
+    if len(headers) > 1:
+        row = location.describe_row(table[ROW][0].as_py())
+        raise UserError(f"{location}: some files have numbered columns and others dates, see {row}; write one form")
     evidence.add(names, numbers)
     time_format = evidence.decide()
     stamps = parse_times(names, time_format, numbers, header)
@@ -90,11 +117,11 @@ def stack_step_columns(
     stacked = pa.concat_tables([table.select([*item_ids, ROW])] * len(steps)).combine_chunks()
     stacked = stacked.append_column("timestamp", pa.array(stamps.repeat(len(table)))).append_column("target", values)
     if time_format.style != "steps":
-        return stacked, time_format
+        return stacked
     known = values.is_valid().to_numpy(zero_copy_only=False).reshape(len(steps), len(table))
     is_kept = np.logical_or.accumulate(known[::-1], axis=0)[::-1]
     is_kept[0] = True  # a series without a value is reported later
-    return stacked.filter(pa.array(is_kept.ravel())), time_format
+    return stacked.filter(pa.array(is_kept.ravel()))
 
 
 def _concat_columns(table: pa.Table, names: list[str]) -> pa.Array:
@@ -103,20 +130,12 @@ def _concat_columns(table: pa.Table, names: list[str]) -> pa.Array:
     value_type = pa.float64() if all(map(_is_number, set(types))) else pa.string()
     columns = (table[name] for name in names)
     if pa.types.is_string(value_type):
-        columns = (_to_neutral_texts(column) if _is_number(column.type) else column for column in columns)
+        columns = (_neutral_texts(column) if _is_number(column.type) else column for column in columns)
     return pa.concat_arrays([column.cast(value_type).combine_chunks() for column in columns])
 
 
-def _to_neutral_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return numbers as texts such as 1234e-3, which have one reading with either decimal separator."""
-    return pa.chunked_array([pa.array(map(_to_neutral_text, column.to_pylist()), pa.string())])
-
-
-def _to_neutral_text(number: int | float | Decimal | None) -> str | None:
-    if number is None or not Decimal(number).is_finite():
-        return None if number is None else str(number)
-    sign, digits, exponent = Decimal(str(number)).as_tuple()
-    return f"{'-' * sign}{''.join(map(str, digits))}e{exponent}" if exponent else str(number)
+def _neutral_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pa.chunked_array([pa.array(map(neutral_text, column.to_pylist()), pa.string())])
 
 
 def _is_number(column_type: pa.DataType) -> bool:

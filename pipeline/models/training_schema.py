@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, create_model
 
 from pipeline.config import DataConfig
-from pipeline.data.dates import FORMS
+from pipeline.data.date_styles import FORMS
 from pipeline.models.json_objects import Count, Length, Level, Name, Part
 
 Score = Annotated[float, Field(allow_inf_nan=True)]

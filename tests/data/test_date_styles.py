@@ -9,7 +9,8 @@ import pytest
 from support.source_files import refused
 from support.times import assert_style, read_times
 
-from pipeline.data.dates import DAY_PATTERNS, PERIOD_PATTERN, TimeEvidence, TimeFormat
+from pipeline.data.date_styles import DAY_PATTERNS, PERIOD_PATTERN
+from pipeline.data.dates import TimeEvidence, TimeFormat
 from pipeline.data.rows import SourceLocation
 
 

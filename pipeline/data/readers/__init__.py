@@ -79,6 +79,7 @@ def _read_files(
 ) -> Iterator[pa.Table]:
     """Yield the tables of files."""
     n_rows = n_bytes_before = 0
+    stems: dict[str, Path] = {}
     for path in paths:
         relative = path.relative_to(folder)
         if n_files > 1:
@@ -87,7 +88,13 @@ def _read_files(
         for table in _read_file(file, relative, columns, location):
             n_rows += len(table)
             location.fraction_read = min(1, (n_bytes_before + file.fraction_read() * size) / (n_bytes or size))
-            yield _add_file_name(table, columns, path) if n_files > 1 else table
+            named = _add_file_name(table, columns, path) if n_files > 1 else table
+            if named is not table and stems.setdefault(stem(path), relative) != relative:
+                raise UserError(
+                    f"{location}: {stems[stem(path)]} and {relative} would be one series, since a file's name is its "
+                    "item ID; rename one of them, or add a column with the item ID (data.id_column)"
+                )
+            yield named
         n_bytes_before += size
         if remove:
             path.unlink()

@@ -8,6 +8,7 @@ pyarrow crashes at one in ten damaged files. Therefore another process reads it.
 from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import check_stream_end
@@ -44,12 +45,18 @@ def read_parquet(file: DataFile, columns: Columns, location: SourceLocation) -> 
         parquet = pq.ParquetFile(source, metadata=metadata, read_dictionary=texts, pre_buffer=False)
         file.fraction_read = lambda: n_read / max(1, metadata.num_rows)
         names = select_columns([*(set(partition) - set(schema.names)), *schema.names], columns, file, location)
-        stored = [name for name in names if name not in partition]
+        stored = [name for name in names if name in schema.names]
         for batch in parquet.iter_batches(_batch_size(schema, stored), columns=stored):
             n_read += len(batch)
             table = validated(pa.Table.from_batches([batch]))
             for name in partition.keys() & set(names):
-                table = table.append_column(name, pa.repeat(pa.scalar(partition[name], pa.string()), len(table)))
+                if name not in stored:
+                    table = table.append_column(name, pa.repeat(pa.scalar(partition[name], pa.string()), len(table)))
+                elif set(pc.unique(table[name].cast(pa.string())).to_pylist()) != {partition[name]}:
+                    raise UserError(
+                        f"{file}: its folder says {name}={partition[name]}, but its column {name} has other values; "
+                        "correct one of them"
+                    )
             yield table.select(names)
 
 
@@ -57,7 +64,7 @@ def _batch_size(schema: pa.Schema, names: list[str]) -> int:
     """Return the number of rows of a table that are read at a time."""
     if any(is_list(schema.field(name).type) for name in names):
         return NESTED_ROWS
-    return min(_LONG_ROWS, max(1, _VALUES // len(names)))
+    return min(_LONG_ROWS, max(1, _VALUES // max(1, len(names))))
 
 
 def read_arrow(file: DataFile, columns: Columns, location: SourceLocation) -> Iterator[pa.Table]:
@@ -126,6 +133,14 @@ def validated(table: pa.Table) -> pa.Table:
     """
     table.validate(full=True)
     for position, field in enumerate(table.schema):
+        column = table.column(position)
         if pa.types.is_string_view(field.type):  # polars writes it, and pyarrow has few functions for it
-            table = table.set_column(position, field.name, table.column(position).cast(pa.string()))
+            table = table.set_column(position, field.name, column.cast(pa.string()))
+        elif pa.types.is_dictionary(field.type) and pa.types.is_string_view(field.type.value_type):
+            chunks = [
+                pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(pa.string()))
+                for chunk in column.chunks
+            ]
+            kind = pa.dictionary(field.type.index_type, pa.string())
+            table = table.set_column(position, field.name, pa.chunked_array(chunks, kind))
     return table

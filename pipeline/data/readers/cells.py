@@ -4,17 +4,31 @@ import re
 
 import pyarrow as pa
 
+from pipeline.data.numbers import neutral_text
+
 _AMBIGUOUS = re.compile(r"-?\d{1,3}\.\d{3}")
 
 
-def to_column(cells: list) -> pa.Array:
-    """Return cells as int64 or float64 if all are numbers, as null type if all are missing, else as strings."""
+def to_column(cells: list, are_numbers: bool = False) -> pa.Array:
+    """Return cells as int64 or float64 if all are numbers, as null type if all are missing, else as strings.
+
+    Args:
+        are_numbers: whether texts among the cells are numbers too, so that the others must not prove their decimal
+            separator.
+    """
     types = {type(cell) for cell in cells if cell is not None}
     if types == {int} and all(cell is None or -(2**63) <= cell < 2**63 for cell in cells):
         return pa.array(cells, pa.int64())
     if float in types and types <= {int, float}:
         return pa.array([None if cell is None else float(cell) for cell in cells], pa.float64())
-    return pa.array(map(cell_text, cells), pa.string() if types else pa.null())
+    text = number_text if are_numbers else cell_text
+    return pa.array(map(text, cells), pa.string() if types else pa.null())
+
+
+def number_text(cell: object) -> str | None:
+    """Return a cell of a column of numbers as text, a number in a form without a decimal separator."""
+    is_number = isinstance(cell, (int, float)) and not isinstance(cell, bool)
+    return neutral_text(cell) if is_number else cell_text(cell)  # type: ignore[arg-type]
 
 
 def cell_text(cell: object) -> str | None:

@@ -1,6 +1,7 @@
 """Reading of JSON Lines, and of a JSON array of objects."""
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -8,13 +9,14 @@ import pyarrow as pa
 
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.data.columns import Columns, select_columns
-from pipeline.data.readers.cells import to_column
+from pipeline.data.readers.cells import number_text, to_column
 from pipeline.data.readers.files import DataFile
 from pipeline.data.rows import SourceLocation
 
 # Sizes of the tables that are read at a time. They bound memory.
 _ROWS, _CHARS = 4096, 1 << 23
 _MAX_ARRAY = 1 << 29  # characters; as Python objects, they take up to ten times the memory
+_FLOATS = pa.list_(pa.float64())
 _HINT = "write one object per line, or one array of objects"
 
 
@@ -39,9 +41,9 @@ def read_json(file: DataFile, columns: Columns, location: SourceLocation) -> Ite
                 raise UserError(f"{file}: a value of {name!r} is an object; write one object per row")
             if any(isinstance(value, list) for value in values):
                 is_target = name == columns.target
-                column = _to_floats(file, values) if is_target else pa.array(values)
+                column = _to_lists(file, values) if is_target else pa.array(values)
             else:
-                column = to_column(values)
+                column = to_column(values, name in columns.variates.targets)
                 if pa.types.is_null(column.type):
                     column = column.cast(types.get(name, pa.string()))
             table[name], types[name] = column, column.type
@@ -90,13 +92,16 @@ def _parse(text: str, place: str) -> Any:
         raise UserError(f"{place}: not valid JSON ({to_one_line(error)}); {_HINT}") from error
 
 
-def _to_floats(file: DataFile, series: list) -> pa.Array:
-    """Return the targets of rows as lists of numbers; GluonTS writes NaN as a string."""
+def _to_lists(file: DataFile, series: list) -> pa.Array:
+    """Return the targets of rows as lists of numbers, or of texts if a value is one; GluonTS writes NaN as a string."""
     for values in series:
         if values is not None and not isinstance(values, list):
             raise UserError(f"{file}: one target is a list, another is not: {values}; write a list for every series")
-    try:
-        floats = [values and [None if value is None else float(value) for value in values] for values in series]
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{file}: a target contains a value that is not a number ({to_one_line(error)})") from error
-    return pa.array(floats, pa.list_(pa.float64()))
+    lists = [values and [math.nan if value == "NaN" else value for value in values] for values in series]
+    kinds = {type(value) for values in lists for value in values or () if value is not None}
+    if not kinds <= {int, float, bool, str}:
+        kind, *_ = kinds - {int, float, bool, str}
+        raise UserError(f"{file}: a target contains a value that is not a number: a {kind.__name__}")
+    if str in kinds:
+        return pa.array([values and list(map(number_text, values)) for values in lists], pa.list_(pa.string()))
+    return pa.array([values and [None if v is None else float(v) for v in values] for values in lists], _FLOATS)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipeline.core.errors import UserError, first_few
 from pipeline.data.columns import UNNAMED, Columns, select_columns
-from pipeline.data.readers.cells import cell_text, to_column
+from pipeline.data.readers.cells import cell_text, number_text, to_column
 from pipeline.data.readers.files import DataFile
 from pipeline.data.readers.isolated import run_isolated
 from pipeline.data.readers.text import SAMPLE_ROWS, refuse_early_header
@@ -63,20 +63,21 @@ def read_workbook(file: DataFile, columns: Columns, location: SourceLocation) ->
     if not header:
         raise UserError(f"{file}: the sheet is empty; write the names of the columns in its first row")
     names = [cell_text(name) or f"{UNNAMED}{position}" for position, name in enumerate(header)]
-    while names[-1] == f"{UNNAMED}{len(names) - 1}":  # columns that have a format but no content
+    while names and names[-1] == f"{UNNAMED}{len(names) - 1}":  # columns that have a format but no content
         names.pop()
     try:
         wanted = select_columns(names, columns, file, location)
     except UserError:
         refuse_early_header(file, names, line, [[str(cell) for cell in row if cell is not None] for row in top])
         raise
+    values = {*wanted} - {*columns.item_ids, *columns.timestamps} if columns.wide else {*columns.variates.targets}
     by_name = {name: position for position, name in reversed([*enumerate(names)])}
     positions = [by_name[name] for name in wanted]
     blocks: list[list[pa.Array]] = []
     while block := [row for _, row in islice(numbered, _ROWS_PER_TABLE)]:
-        blocks.append([to_column([row[position] for row in block]) for position in positions])
-    chunks = {name: _unify(arrays) for name, arrays in zip(wanted, zip(*blocks))}
-    values = {*wanted} - {*columns.item_ids, *columns.timestamps} if columns.wide else {columns.target}
+        cells = ((name, [row[position] for row in block]) for name, position in zip(wanted, positions))
+        blocks.append([to_column(column, name in values) for name, column in cells])
+    chunks = {name: _unify(arrays, name in values) for name, arrays in zip(wanted, zip(*blocks))}
     if blocks and all(array.null_count == len(array) for name in values for array in chunks[name]):
         raise UserError(f"{file} contains no value; if it has formulas, save it in Excel, which stores their results")
     for index in range(len(blocks)):
@@ -96,12 +97,13 @@ def _check_sheets(sheets: dict[str, bool], file: DataFile, name: str | None, loc
         location.warn_once(f"reading sheet {visible[0]!r} of {file}; to read another ({others}), set data.sheet")
 
 
-def _unify(arrays: Sequence[pa.Array]) -> list[pa.Array]:
+def _unify(arrays: Sequence[pa.Array], are_numbers: bool) -> list[pa.Array]:
     """Return the parts of a column as numbers if all are, else as texts."""
     types = {array.type for array in arrays} - {pa.null()}
     if types and pa.string() not in types:
         return [array.cast(pa.float64()) if pa.types.is_null(array.type) else array for array in arrays]
-    return [pa.array(map(cell_text, array.to_pylist()), pa.string()) for array in arrays]
+    text = number_text if are_numbers else cell_text
+    return [pa.array(map(text, array.to_pylist()), pa.string()) for array in arrays]
 
 
 def _clean(cell: Any) -> Any:

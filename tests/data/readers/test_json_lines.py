@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -9,6 +10,7 @@ from support.reading import read, read_rows
 from support.source_files import FRAME, refused, write_json
 
 from pipeline.data.columns import Columns
+from pipeline.data.source import open_source
 
 OBJECTS = [{"item_id": 7, "target": 1.234}, {"item_id": 8, "target": None}]
 
@@ -52,10 +54,24 @@ def test_a_column_has_the_type_of_its_values(tmp_path, values, column_type):
     assert table.schema.field("item_id").type == column_type and table["item_id"].to_pylist() == expected
 
 
-def test_a_number_beside_texts_cannot_be_taken_for_thousands(tmp_path):
-    values = [1.234, -12.345, 1234.567, 2.0, 0.5, "NaN"]
-    [table] = read(write_json(tmp_path, [{"target": value} for value in values]))[0]
-    assert table["target"].to_pylist() == ["1.2340", "-12.3450", "1234.567", "2", "0.5", "NaN"]
+def test_a_number_beside_texts_proves_no_decimal_separator(tmp_path):
+    values = [1.234, -12.345, 1234.567, 2.0, 0.5, "2,5"]
+    path = write_json(tmp_path, [{"target": value} for value in values])
+    assert open_source(path, tmp_path / "cache").target(0).tolist() == pytest.approx(
+        [1.234, -12.345, 1234.567, 2, 0.5, 2.5]
+    )
+    path = write_json(tmp_path, [{"target": value} for value in (1500.5, "1.234")])
+    with refused("1.234", "data.decimal"):
+        open_source(path, tmp_path / "cache")
+
+
+def test_a_list_of_values_may_have_texts(tmp_path):
+    path = write_json(tmp_path, [{"target": [1.5, "?", 3, "n/a", "NaN"]}, {"target": [4, 5]}])
+    store = open_source(path, tmp_path / "cache", missing_values="?")
+    np.testing.assert_array_equal(store.target(0), np.array([1.5, np.nan, 3, np.nan, np.nan], np.float32))
+    for value, problem in (("1_000", "1_000"), ({}, "dict"), ([1], "list")):
+        with refused(problem):
+            open_source(write_json(tmp_path, [{"target": [value, 2]}]), tmp_path / "cache")
 
 
 def test_a_field_that_is_absent_from_a_block_keeps_its_type(tmp_path):

@@ -160,7 +160,12 @@ def test_a_text_far_below_makes_the_whole_column_texts(tmp_path, monkeypatch):
     monkeypatch.setattr("pipeline.data.readers.workbook._ROWS_PER_TABLE", 2)
     cells = [1, 2, 1.5, 2.5, None, None, "x", 3]
     tables, location = read(write_workbook(tmp_path / "s.xlsx", [["target"], *([cell, 1] for cell in cells)]))
-    assert [table["target"].to_pylist() for table in tables] == [["1", "2"], ["1.5", "2.5"], [None, None], ["x", "3"]]
+    assert [table["target"].to_pylist() for table in tables] == [
+        ["1", "2"],
+        ["15e-1", "25e-1"],
+        [None, None],
+        ["x", "3"],
+    ]
     assert location.fraction_read == 1
     tables = read(write_workbook(tmp_path / "s.xlsx", [["target"], *([cell, 1] for cell in cells[:6])]))[0]
     assert [table["target"].to_pylist() for table in tables] == [[1, 2], [1.5, 2.5], [None, None]]
