@@ -402,7 +402,7 @@ def _decide_nested_formats(
     remembered: TimeFormat | None,
     folder: Path | None,
 ) -> tuple[NumberFormat, TimeFormat, Iterator[pa.Table]]:
-    """Return the formats of the targets and of the starts, and the tables, which are spooled only if they have texts."""
+    """Return the formats of the targets and of the starts, and the tables; only texts need a spool."""
     numbers = NumberEvidence("target", columns.missing_values)
     times = TimeEvidence(location, columns.timestamp_format, remembered)
     spool = Spool(folder)
