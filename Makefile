@@ -6,7 +6,7 @@
 # make lint               black, isort, flake8 and mypy
 # make docs               the documentation as a site: build/site/index.html
 # make format             let black and isort rewrite the code
-# make pretrain           train builtin:chronos2-synth again: 1.5 hours on two cores; continues where it was stopped
+# make pretrain           train builtin:chronos2-synth again: 2 to 3 hours on two cores; continues where it was stopped
 
 PYTHON ?= python3
 HORIZON ?= 48
