@@ -137,8 +137,7 @@ def _stack(
     if set(columns.timestamps) <= set(table.column_names):
         stacked = stack_series_columns(table, columns.timestamps)
         return stacked.rename_columns({"item_id": columns.item_ids[0], "target": columns.target})
-    form, columns_of_ids = columns.timestamp_format, columns.item_ids
-    stacked = stack_step_columns(table, columns_of_ids, form, remembered, headers, location)
+    stacked = stack_step_columns(table, columns.item_ids, columns.timestamp_format, remembered, headers, location)
     return stacked.rename_columns({"timestamp": columns.timestamps[0], "target": columns.target})
 
 
