@@ -198,9 +198,9 @@ def _to_table(source: Any) -> pa.Table:
     if source.empty:
         raise UserError("the DataFrame has no rows")
     source = _with_index_as_columns(source)
-    for name, dtype in zip(source.columns, source.dtypes):
+    for position, (name, dtype) in enumerate(source.dtypes.items()):
         if dtype == object:
-            _check_objects(name, source[name])
+            _check_objects(name, source.iloc[:, position])  # two columns may have the same name
     try:
         # For few rows, starting threads takes longer than the conversion.
         threads = None if len(source) > _ROWS_FOR_THREADS else 1
