@@ -63,12 +63,13 @@ class Cache:
     def open(self, key: str) -> tuple[Store, list[str]] | None:
         """Return a store and the warnings about its source; None if it is missing or not as it was written."""
         path, record = self._paths(key)
-        if not (os.path.lexists(path) or os.path.lexists(record)):
+        # The record is written last: a store without one was interrupted, or is being written by another process.
+        if not (os.path.lexists(path) and os.path.lexists(record)):
             return None
         try:
             self._make_private()
             if not (_is_file(path) and _is_file(record)):
-                raise ValueError("it is not a file with a file of its hash")
+                raise ValueError("the store or its record is not a file")
             content = json.loads(record.read_text())
             store = open_store(path)
             if content["key"] != key or content["store"] != store.fingerprint:
