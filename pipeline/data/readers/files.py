@@ -259,10 +259,14 @@ def gluonts_freq(source: str) -> str | None:
     """Return the frequency in the metadata of a GluonTS folder, None for any other source."""
     for path in (Path(source, "metadata", "metadata.json"), Path(source, "metadata.json")):
         if path.is_file():
-            metadata = read_json(path)
-            freq = metadata.get("freq") if isinstance(metadata, dict) else None
-            return None if freq is None else str(freq)
+            return metadata_freq(read_json(path))
     return None
+
+
+def metadata_freq(metadata: Any) -> str | None:
+    """Return the frequency in the metadata of a GluonTS folder, None if they have none."""
+    freq = metadata.get("freq") if isinstance(metadata, dict) else None
+    return None if freq is None else str(freq)
 
 
 def stem(path: PurePath) -> str:

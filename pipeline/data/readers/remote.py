@@ -13,7 +13,7 @@ from pipeline.core.credentials import fill_variables
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.files import atomic_write
 from pipeline.core.urls import has_password, is_web_address, redact, redact_text
-from pipeline.data.readers.files import SUFFIXES, is_data_file
+from pipeline.data.readers.files import SUFFIXES, is_data_file, metadata_freq
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 _CREDENTIALS = {
@@ -58,7 +58,7 @@ class Listing(NamedTuple):
             UserError: the metadata are invalid or cannot be read.
         """
         with _report_errors(self.source):
-            return json.loads(self.filesystem.cat_file(self.metadata)).get("freq") if self.metadata else None
+            return metadata_freq(json.loads(self.filesystem.cat_file(self.metadata))) if self.metadata else None
 
     def download(self, folder: Path) -> Iterator[Path]:
         """Download the files into a folder under their names, and yield each when it is complete.

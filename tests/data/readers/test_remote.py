@@ -168,6 +168,8 @@ def test_the_frequency_of_a_remote_gluonts_folder_is_read(server, folder):
     (folder / "x" / "metadata" / "metadata.json").write_text('{"freq": "15min"}')
     found = [list_files(f"{server.address}/{path}").gluonts_freq() for path in ("x/", "plain/", "plain/a.csv")]
     assert found == ["15min", None, None]
+    (folder / "x" / "metadata" / "metadata.json").write_text('["15min"]')
+    assert list_files(f"{server.address}/x/").gluonts_freq() is None
 
 
 def test_files_of_a_data_set_on_the_hub_are_read(tmp_path, monkeypatch, folder):

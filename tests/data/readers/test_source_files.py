@@ -108,10 +108,11 @@ def test_a_delta_table_is_refused(tmp_path):
         open_source(folder, tmp_path / "cache")
 
 
-def test_invalid_gluonts_metadata_is_refused(tmp_path):
+@pytest.mark.parametrize("metadata, named", [('{"freq": ', "metadata.json"), ('{"freq": ["D"]}', "['D']")])
+def test_invalid_gluonts_metadata_is_refused(tmp_path, metadata, named):
     source = write_source("gluonts", tmp_path)
-    (tmp_path / "s.gluonts" / "metadata" / "metadata.json").write_text('{"freq": ')
-    with refused("metadata.json"):
+    (tmp_path / "s.gluonts" / "metadata" / "metadata.json").write_text(metadata)
+    with refused(named):
         open_source(source, tmp_path / "cache")
 
 
