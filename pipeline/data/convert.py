@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.core.errors import UserError, first_few, to_one_line
+from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.progress import prefetch, progress
 from pipeline.core.series import UNIVARIATE, Series
 from pipeline.data.column_formats import ColumnFormats, FormatEvidence, format_names, parse_values
@@ -93,11 +93,6 @@ def convert(
     is_single = len(columns.variates) == len(columns.variates.targets) == 1
     variates = UNIVARIATE if is_single else replace(columns.variates, categories=known)
     kind = "none" if formats.timestamp is None else "steps" if formats.timestamp.style == "steps" else "dates"
-    if kind == "none" and not location.has_item_ids and location.unused_columns:
-        location.warn_once(
-            f"all rows are one series, in their order; if {first_few(location.unused_columns)} has the item ID of "
-            "several series, name it with data.id_column"
-        )
     series = build_series(sorter, list(items.codes), columns, location, freq, kind, variates, remembered.freq)
     groups = items.groups()
     return formats, (replace(item, group=groups[item.item_id]) for item in series) if columns.group else series

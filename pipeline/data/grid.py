@@ -82,7 +82,7 @@ def build_series(
             trained = f"the model was trained on {remembered_freq!r}"
             location.warn_once(f"the series have the frequency {freq!r}, and {trained}")
     freq = freq or UNKNOWN
-    n_kept = 0
+    n_kept = n_steps = 0
     for rows in sorter.partitions():
         rows = rows if kind == "none" else _merge_duplicates(rows, names, columns, location)
         begins = np.flatnonzero(np.diff(rows.codes, prepend=-1))
@@ -93,7 +93,7 @@ def build_series(
             starts = rows.stamps[begins].view("M8[s]")
             steps = _grid_steps(rows, np.repeat(starts, ends - begins), freq, names, location)
         lengths = steps[ends - 1] + 1
-        n_kept += len(steps)
+        n_kept, n_steps = n_kept + len(steps), n_steps + int(lengths.sum())
         series_names = [names[code] for code in rows.codes[begins].tolist()]
         checks.check_lengths(series_names, ends - begins, lengths, sorter.n_rows, freq)
         checks.check_values(series_names, rows.values, begins, ends)
@@ -111,6 +111,12 @@ def build_series(
                 start, target = timestamps(np.array([start]), freq, np.array([[first]]))[0, 0], target[:, first:]
             yield Series(name, start, freq, checks.fill_missing(target), variates)
     checks.report(freq)
+    if not location.has_item_ids and location.unused_columns and (kind == "none" or n_steps > n_kept):
+        detail = "in their order" if kind == "none" else f"with {n_steps - n_kept:,} missing steps between them"
+        location.warn_once(
+            f"all rows are one series, {detail}; if {first_few(location.unused_columns)} has the item ID of several "
+            "series, name it with data.id_column"
+        )
     if n_kept < sorter.n_rows:
         merged = f"{sorter.n_rows - n_kept:,} rows with a repeated timestamp are merged"
         location.warn_once(f"{merged} (data.duplicates {columns.duplicates})")

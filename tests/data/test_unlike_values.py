@@ -244,6 +244,25 @@ def test_a_future_without_timestamps_has_the_steps_to_forecast_alone(tmp_path):
         open_future(config, store, 3, pd.DataFrame({"item_id": "x", "price": range(1, 9)}))
 
 
+# Rows
+
+
+@pytest.mark.parametrize("stamps, other, is_reported", [
+    ([*DAYS, *(DAYS + pd.Timedelta("9D"))], True, True),
+    ([*DAYS, *(DAYS + pd.Timedelta("9D"))], False, False),
+    ([*DAYS, *(DAYS + pd.Timedelta("5D"))], True, False),
+    (None, True, True),
+])  # fmt: skip
+def test_one_series_with_gaps_may_be_several(tmp_path, caplog, stamps, other, is_reported):
+    frame = pd.DataFrame({"target": np.arange(10.0)})
+    if stamps is not None:
+        frame["timestamp"] = stamps
+    if other:
+        frame["shop"] = ["A"] * 5 + ["B"] * 5
+    open_source(frame, tmp_path / "cache")
+    assert ("data.id_column" in caplog.text) is ("shop" in caplog.text) is is_reported
+
+
 # Files
 
 
