@@ -55,7 +55,7 @@ def convert(
         UserError: a column is missing or ambiguous, or a row is invalid; the message names the row.
     """
     shown = _show_progress(tables, location)
-    numbered = _number_rows(shown if isinstance(tables, list) else prefetch(shown), location)
+    numbered = _number_rows(shown if isinstance(tables, list) else prefetch(shown), columns, location)
     first = next(numbered, None)
     if first is None:
         raise UserError(f"{location} has no rows")
@@ -111,14 +111,30 @@ def _show_progress(tables: Iterable[pa.Table], location: SourceLocation) -> Gene
         bar.update(100 - percent)
 
 
-def _number_rows(tables: Iterable[pa.Table], location: SourceLocation) -> Iterator[pa.Table]:
-    """Yield the tables that have rows, with the column `ROW`: numbers of the rows from 1."""
-    n_rows = 0
+def _number_rows(tables: Iterable[pa.Table], columns: Columns, location: SourceLocation) -> Iterator[pa.Table]:
+    """Yield the tables that have rows, with the column `ROW`: numbers of the rows from 1. Empty rows are dropped."""
+    n_rows = n_empty = 0
     for table in tables:
         if len(table):
             table = checked_types(table, location)
-            yield table.append_column(ROW, pa.array(np.arange(n_rows + 1, n_rows + 1 + len(table))))
+            numbers = np.arange(n_rows + 1, n_rows + 1 + len(table))
             n_rows += len(table)
+            if (is_empty := _find_empty_rows(table, columns)) is not None:
+                n_empty += int(is_empty.sum())
+                table, numbers = table.filter(pa.array(~is_empty)), numbers[~is_empty]
+            if len(table):
+                yield table.append_column(ROW, pa.array(numbers))
+    if n_empty:
+        location.warn_once(f"{n_empty} empty rows are dropped, which have no value in any column that is read")
+
+
+def _find_empty_rows(table: pa.Table, columns: Columns) -> np.ndarray | None:
+    """Return which rows have no value in any column: bool, [n]; None if there are no item IDs and timestamps, so that
+    such a row is a missing step, or if all rows have them."""
+    keys = {*columns.item_ids, *columns.timestamps} & set(table.column_names)
+    if not keys or not all(table[name].null_count for name in keys):
+        return None
+    return np.logical_and.reduce([column.is_null().to_numpy() for column in table.columns])
 
 
 def _stack(

@@ -263,6 +263,31 @@ def test_one_series_with_gaps_may_be_several(tmp_path, caplog, stamps, other, is
     assert ("data.id_column" in caplog.text) is ("shop" in caplog.text) is is_reported
 
 
+def test_rows_without_a_value_are_dropped_with_a_warning(tmp_path, caplog):
+    path = write_csv(
+        tmp_path,
+        "A,2024-01-01,1,x",
+        ",,,",
+        "A,2024-01-02,,",
+        "A,2024-01-03,3,",
+        ",,,note",
+        header="item_id,timestamp,target,comment",
+    )
+    assert values(tmp_path, path) == {"A": [1, None, 3]}
+    assert "2 empty rows" in caplog.text
+
+
+def test_rows_with_a_value_and_no_key_are_refused(tmp_path):
+    path = write_csv(tmp_path, "A,2024-01-01,1", ",,", ",,7", "A,2024-01-02,2", header="item_id,timestamp,target")
+    with refused("row 3", "item_id"):
+        values(tmp_path, path)
+
+
+def test_a_row_without_a_value_is_a_missing_step_in_a_table_without_keys(tmp_path):
+    path = write_csv(tmp_path, "1,4", ",", "3,6", header="target,price")
+    assert values(tmp_path, path, past_covariates=["price"]) == {"0": [1, None, 3]}
+
+
 # Files
 
 
