@@ -326,7 +326,7 @@ class TrainingConfig:
 
     epochs: float | Literal["auto"] = "auto"
     """Passes over the data. In one pass the horizons of the random windows cover each training step once on average.
-    auto is 10, and at least 1,000 steps (3,000 from random weights)."""
+    auto is 10, and at least 1,000 steps (300 for Bolt and a Chronos-2 narrower than 256, 3,000 from random weights)."""
     max_steps: int | None = None
     """Optimizer steps. They replace epochs."""
     time_limit: float | None = None
@@ -335,9 +335,9 @@ class TrainingConfig:
     batch_size: int = 32
     """Global batch size: windows per optimizer step, over all processes."""
     learning_rate: float | Literal["auto"] = "auto"
-    """Peak learning rate, which falls linearly to zero. auto is 1e-4 for T5 and GPT-2, 1e-5 x 768 / width for Bolt and
-    for a Chronos-2 narrower than 256, 1e-6 for a wider one, and 5 to 10 times that for lora; from random weights 1e-3
-    (nano sizes 3e-3) after a warm-up over 5% of the steps."""
+    """Peak learning rate, which falls linearly to zero. auto is 1e-4 for T5 and GPT-2, 1e-5 for Bolt and for a
+    Chronos-2 narrower than 256, 1e-6 for a wider one, and 5 to 10 times that for lora; from random weights 1e-3 (nano
+    sizes 3e-3) after a warm-up over 5% of the steps."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """Optimizer. muon trains the matrices of the layers by Muon at twice the learning rate, and other weights by AdamW.
     Only the matrices decay. From random weights it needs fewer windows. It does not work with FSDP."""
@@ -367,8 +367,7 @@ class TrainingConfig:
     freeze: Names = field(default_factory=list)
     """Weights that are not trained: a name, the beginning of a name, or a pattern, such as encoder or '*.wi.*'."""
     metric: Literal["wql", "mase", "loss"] = "loss"
-    """Score by which the base, the trained model and the blend halfway between them are compared on the validation
-    windows."""
+    """Score by which the base and the trained model are compared on the validation windows."""
     refit: bool = True
     """Retrain the winner on all data, the holdout included, for the same number of steps, and save that model unless
     it scores worse on the validation windows. It takes twice the steps. false saves the winner as it was scored."""

@@ -15,12 +15,14 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.integrations import TensorBoardCallback
 
 from pipeline.core.progress import progress
-from pipeline.forecasting.plots import DrawnForecast, beside_base, forecast_figure
+from pipeline.forecasting.plots import beside_base, forecast_figure
 from pipeline.training.checkpointing import seal_checkpoint
 from pipeline.training.selection import SCORES, Candidate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
+
+    from pipeline.training.trainer import Scored
 
 _TAGS = {
     "eval_wql": "score/WQL",
@@ -90,7 +92,7 @@ class LogCallback(TrainerCallback):
             return
         if "eval_wql" in logs:
             scores = {score: logs[f"eval_{score}"] for score in SCORES}
-            logger.info(Candidate(state.global_step, float(state.global_step > 0), scores).describe())
+            logger.info(Candidate(state.global_step, scores).describe())
         elif "loss" in logs:
             assert self._begin is not None
             seconds, steps = time.monotonic() - self._begin[0], state.global_step - self._begin[1]
@@ -109,11 +111,11 @@ class LogCallback(TrainerCallback):
 class TensorBoardForecasts(TensorBoardCallback):
     """TensorBoard's log of losses and scores, with a picture of some validation forecasts at every evaluation."""
 
-    def __init__(self, logging_dir: str, drawn: Callable[[], Sequence[DrawnForecast]]) -> None:
+    def __init__(self, logging_dir: str, scored: Mapping[int, Scored]) -> None:
+        """Take the folder of the log and the evaluations by step."""
         super().__init__()
         self.logging_dir = logging_dir
-        self._drawn = drawn
-        self._base: Sequence[DrawnForecast] = ()
+        self._scored = scored
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict | None = None, **_: Any
@@ -125,11 +127,10 @@ class TensorBoardForecasts(TensorBoardCallback):
             self.tb_writer.flush()
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Draw forecasts of the last evaluation."""
-        drawn = self._drawn()
-        if state.global_step == 0:
-            self._base = drawn
-        drawn = beside_base(drawn, self._base) if state.global_step and self._base else drawn
+        """Draw forecasts of the last evaluation, beside the base's if this process has scored the base."""
+        drawn, base = self._scored[state.global_step].drawn, self._scored.get(0)
+        if state.global_step and base is not None:
+            drawn = beside_base(drawn, base.drawn) or drawn
         if drawn and self.tb_writer is not None:
             self.tb_writer.add_figure("validation forecasts", forecast_figure(drawn), state.global_step)
 

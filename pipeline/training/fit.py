@@ -216,7 +216,7 @@ def _set_callbacks(trainer: ScoringTrainer, phase: Phase) -> None:
     if not trainer.args.disable_tqdm:
         trainer.add_callback(ProgressBar(phase.folder.logs.name))
     if trainer.pop_callback(TensorBoardCallback) is not None:
-        trainer.add_callback(TensorBoardForecasts(str(phase.folder.logs), lambda: trainer.drawn))
+        trainer.add_callback(TensorBoardForecasts(str(phase.folder.logs), trainer.scored))
     if trainer.pop_callback(MLflowCallback) is not None:
         trainer.add_callback(MLflowMetrics(phase.folder.logs.name))
     trainer.add_callback(CheckpointCallback(after_save=trainer.restart_clock))

@@ -15,19 +15,20 @@ _RATES: dict[Family, dict[str, float]] = {
     "bolt": {"full": 1e-5, "lora": 1e-4},
     "chronos-2": {"full": 1e-6, "lora": 1e-5},
 }
-"""Published rates: AutoGluon's defaults for T5 and Bolt, and the defaults of `Chronos2Pipeline.fit`."""
-_BOLT_WIDTH = 768
-"""Bolt's rate is for its base size and scales with 1 / width (Yang et al., Tensor Programs V, 2022): a small model
-hardly moves at the rate of a large one."""
+"""Published rates: AutoGluon's defaults for T5 and Bolt, and the defaults of `Chronos2Pipeline.fit`. For small models
+docs/experiments/steady-tuning.md compares them with higher ones."""
+_MIN_STEPS: dict[Family, int] = {"t5": 1000, "gpt2": 1000, "bolt": 300, "chronos-2": 1000}
+"""The default of Chronos and AutoGluon, and fewer for Bolt: on eight public sets 300 steps ended with the base's
+WQL, and 1,000 steps with 10% more (docs/experiments/steady-tuning.md)."""
 _SMALL_CHRONOS_2 = 256
-"""Below this width Chronos-2 has the rate of a Bolt. At its published one builtin:chronos2-synth hardly moves: the
-median gain in WQL on four sets was 0.5% at 6e-6, 3.3% at 6e-5 and 4.8% at 3e-4, where MASE was worse on one."""
+"""Below this width Chronos-2 has the rate and the steps of a Bolt. builtin:chronos2-synth, of width 128, hardly moves
+at the published rate: 300 steps at 6e-6 lowered WQL by 0.5% in the median of four sets."""
 _RATE_FROM_SCRATCH, _NANO_RATE_FROM_SCRATCH = 1e-3, 3e-3
 """The rate of the Chronos paper, and for nano sizes the best of three measured (docs/design.md)."""
 _EPOCHS = 10
 """The default of the user's design."""
-_MIN_STEPS, _MIN_STEPS_FROM_SCRATCH = 1000, 3000
-"""The default of Chronos and AutoGluon for fine-tuning; random weights need about three times as many."""
+_MIN_STEPS_FROM_SCRATCH = 3000
+"""Random weights need about three times the steps of a trained base (docs/experiments/from-random-weights.md)."""
 _WARMUP_FROM_SCRATCH = 0.05
 """A convention for training T5 from random weights."""
 SCHEDULES_BY_SCORE = ("reduce_lr_on_plateau", "greedy")
@@ -66,6 +67,7 @@ def make_recipe(
     Raises:
         UserError: epochs are given for data without an end.
     """
+    tuned_as: Family = "bolt" if family == "chronos-2" and width < _SMALL_CHRONOS_2 else family
     per_epoch = windows_per_epoch / training.batch_size if windows_per_epoch else None
     if training.max_steps is not None:
         steps, reason = training.max_steps, "training.max_steps"
@@ -76,7 +78,7 @@ def make_recipe(
             )
         steps, reason = math.ceil(float(epochs) * per_epoch), "training.epochs"
     else:
-        min_steps = _MIN_STEPS if scratch_size is None else _MIN_STEPS_FROM_SCRATCH
+        min_steps = _MIN_STEPS[tuned_as] if scratch_size is None else _MIN_STEPS_FROM_SCRATCH
         default = math.ceil(_EPOCHS * (per_epoch or 0))
         steps = max(default, min_steps)
         reason = f"{_EPOCHS} epochs" if default >= min_steps else f"the minimum for {_start(scratch_size)}"
@@ -86,7 +88,7 @@ def make_recipe(
         rate = _NANO_RATE_FROM_SCRATCH if scratch_size.endswith("nano") else _RATE_FROM_SCRATCH
         rate_reason = f"for {_start(scratch_size)}"
     else:
-        rate = _published_rate(family, training.method, width)
+        rate = _RATES[tuned_as][training.method]
         trained = (
             "low-rank adapters" if training.method == "lora" else "the weights" if training.freeze else "all weights"
         )
@@ -101,12 +103,6 @@ def make_recipe(
         f"({rate_reason}), {schedule}"
     )
     return Recipe(int(steps), float(rate), warmup, description)
-
-
-def _published_rate(family: Family, method: str, width: int) -> float:
-    if family == "bolt" or (family == "chronos-2" and width < _SMALL_CHRONOS_2):
-        return float(f"{_RATES['bolt'][method] * _BOLT_WIDTH / width:.12g}")
-    return _RATES[family][method]
 
 
 def _start(scratch_size: str | None) -> str:

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Config, source_paths
 from pipeline.core.checks import check_outputs
@@ -29,7 +29,7 @@ from pipeline.training.checkpointing import RunFolder
 from pipeline.training.forgetting import measure_forgetting
 from pipeline.training.prepare import TrainingRun, check_agreement, prepare_run, prepare_windows, warn_about_setup
 from pipeline.training.result import TrainingResult
-from pipeline.training.selection import HALF, MIN_FLIP_GAIN, Candidate, Refit, Selection, select
+from pipeline.training.selection import MIN_FLIP_GAIN, Candidate, Refit, Selection, select
 from pipeline.training.time_limit import limit_steps
 from pipeline.windows.training_sets import TrainingSet, open_training_data
 
@@ -117,20 +117,21 @@ def train(run: TrainingRun, folder: RunFolder) -> TrainingResult:
         history = trainer.state.log_history
         model, selection, comparison, refit, drawn = trainer.unwrapped_model(), None, None, None, []
         if run.validation is not None:
-            selection, winner, base = _select(run, trainer, model)
+            selection, winner, base = _select(run, trainer)
+            model = model if selection.is_trained else _base_model(run, trainer)
             if run.config.inference.flip == "auto":
                 winner, base = _choose_flip(run, trainer, model, winner, base)
             drawn = winner.drawn
-            if selection.winner.alpha > 0:
+            if selection.is_trained:
                 drawn = beside_base(drawn, base.drawn) or drawn
                 dataset, series = run.validation.row_keys()
                 comparison = compare(winner.errors, base.errors, series, dataset)
         flip = trainer.flip
         del trainer
-        if run.all_windows is not None and selection is not None and selection.winner.alpha > 0:
+        if run.all_windows is not None and selection is not None and selection.is_trained:
             retrained, refit = _retrain_on_all_data(run, selection.winner, folder.refit)
             model = retrained if refit.saved else model
-    is_trained = selection is None or selection.winner.alpha > 0
+    is_trained = selection is None or selection.is_trained
     model, adapter = _merge_adapter(run, model, trained=is_trained)
     forgetting = measure_forgetting(run, model, arguments.device, flip) if is_trained else None
     return TrainingResult(
@@ -157,24 +158,24 @@ def _claimed(
         yield
 
 
-def _select(run: TrainingRun, trainer: ScoringTrainer, model: Any) -> tuple[Selection, Scored, Scored]:
-    """Score the base, the trained model and their blend, and give the model the winner's weights.
+def _select(run: TrainingRun, trainer: ScoringTrainer) -> tuple[Selection, Scored, Scored]:
+    """Compare the trained model with the base.
 
     Returns:
         the selection, the score of the winner, and that of the base.
     """
-    from pipeline.training.blends import Blend
-
-    blend, scored = Blend(model, run.base.model), {}
-    for alpha in (0.0, HALF, 1.0):
-        blend.set(alpha)
-        scored[alpha] = trainer.score(model)
     step = trainer.state.global_step
-    candidates = [Candidate(step if alpha else 0, alpha, scored[alpha].scores) for alpha in scored]
-    logger.info(candidates[1].describe())  # the log has the others
-    selection = select(candidates, run.config.training.metric)
-    blend.set(selection.winner.alpha)
-    return selection, scored[selection.winner.alpha], scored[0.0]
+    base = trainer.scored.get(0) or trainer.score(_base_model(run, trainer))
+    trained = trainer.scored.get(step) or trainer.score(trainer.unwrapped_model())
+    selection = select(Candidate(0, base.scores), Candidate(step, trained.scores), run.config.training.metric)
+    return selection, trained if selection.is_trained else base, base
+
+
+def _base_model(run: TrainingRun, trainer: ScoringTrainer) -> Any:
+    """Return the base as training begins with it."""
+    from pipeline.training.fit import trainable_model
+
+    return trainable_model(run, trainer.args).to(trainer.args.device)
 
 
 def _choose_flip(
@@ -191,20 +192,19 @@ def _choose_flip(
     with_flip, without = flipped.scores[metric], winner.scores[metric]
     logger.info("%s with flip: %.4f, without: %.4f (inference.flip)", metric.upper(), with_flip, without)
     if without and 1 - with_flip / without >= MIN_FLIP_GAIN:
-        return flipped, trainer.score(cast(Any, run.base.model).to(trainer.args.device))
+        return flipped, trainer.score(_base_model(run, trainer))
     trainer.flip = False
     return winner, base
 
 
 def _retrain_on_all_data(run: TrainingRun, winner: Candidate, folder: RunFolder) -> tuple[Any, Refit]:
-    """Train the base for as many steps with the holdout in the data, and blend it as the winner is blended.
+    """Train the base for as many steps with the holdout in the data.
 
     Returns:
         the retrained model, and its scores on the validation windows, which it has seen.
     """
     from accelerate.utils.memory import clear_device_cache
 
-    from pipeline.training.blends import Blend
     from pipeline.training.fit import Phase, build_trainer, fit, phase_arguments
 
     assert run.all_windows is not None
@@ -214,7 +214,6 @@ def _retrain_on_all_data(run: TrainingRun, winner: Candidate, folder: RunFolder)
     trainer = build_trainer(run, phase, phase_arguments(run, phase))
     fit(run, phase, trainer)
     model, metric = trainer.unwrapped_model(), run.config.training.metric
-    Blend(model, run.base.model).set(winner.alpha)
     scores = trainer.score(model).scores
     logger.info("retrained: WQL %.4f on the validation windows, which the model has seen", scores["wql"])
     return model, Refit(winner, scores, saved=bool(scores[metric] <= winner.scores[metric]))

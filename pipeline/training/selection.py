@@ -1,44 +1,34 @@
 """Selection: which weights a run saves. Pure functions of the scores on the validation windows.
 
-The candidates are the base, the trained model, and the blend halfway between them. docs/experiments/steady-tuning.md
-has the runs that the rule was chosen on.
+The candidates are the base and the trained model. docs/experiments/steady-tuning.md has the runs that the rule was
+chosen on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.evaluation.comparison import Comparison
 
 SCORES = ("wql", "mase", "loss")
-HALF = 0.5
-"""Interpolation weight of the blend. On 43 sets the blend had lower WQL and MASE than the trained model, and did less
-than half of its harm where training did harm."""
-MIN_FURTHER_GAIN = 0.2
-"""Share of the base's score by which the trained model must be better than the blend to be selected, as from random
-weights. Set by hand: on the 43 sets the largest such difference was 0.11, and differences did not tell which of the two
-is better on the next steps."""
 MIN_FLIP_GAIN = 0.005
 """Minimum share by which flip must lower the score, as it doubles the time of a forecast. Set by hand."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Weights that may be saved, base + alpha (weights at `step` - base), with their scores on the validation
-    windows."""
+    """A model that may be saved, with its scores on the validation windows."""
 
     step: int
-    alpha: float
+    """Steps that it has been trained for; 0 for the base."""
     scores: Mapping[str, float]
 
     @property
     def name(self) -> str:
         """The candidate's name in reports."""
-        if self.alpha == 0:
-            return "base"
-        return f"step {self.step}" if self.alpha == 1 else f"base + {self.alpha:g} (step {self.step} - base)"
+        return f"step {self.step}" if self.step else "base"
 
     def describe(self) -> str:
         """Return a line with the scores."""
@@ -52,11 +42,22 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Selection:
-    """The candidates, and the one that is saved or retrained on all data."""
+    """The base and the trained model, and which of them is selected."""
 
-    candidates: Sequence[Candidate]
-    """The base, the blend and the trained model."""
-    winner: Candidate
+    base: Candidate
+    trained: Candidate
+    is_trained: bool
+    """Whether the trained model is selected, to be saved or to be retrained on all data."""
+
+    @property
+    def candidates(self) -> tuple[Candidate, Candidate]:
+        """The base and the trained model."""
+        return self.base, self.trained
+
+    @property
+    def winner(self) -> Candidate:
+        """The selected candidate."""
+        return self.trained if self.is_trained else self.base
 
 
 @dataclass(frozen=True)
@@ -73,21 +74,16 @@ class Refit:
     def row(self) -> dict[str, Any]:
         """Return the retraining as training_info.json has it."""
         seen = {"scores on seen windows": score_columns(self.scores), "saved": self.saved}
-        return {"steps": self.winner.step, "alpha": self.winner.alpha, **seen}
+        return {"steps": self.winner.step, **seen}
 
 
-def select(candidates: Sequence[Candidate], metric: str) -> Selection:
-    """Select the blend if its score is lower than the base's, and the trained model only if its score is far lower.
+def select(base: Candidate, trained: Candidate, metric: str) -> Selection:
+    """Select the trained model if its score is lower than the base's, else the base.
 
     Args:
-        candidates: the base, the blend and the trained model.
         metric: the score to compare by.
     """
-    base, blend, trained = candidates
-    winner = blend if blend.scores[metric] < base.scores[metric] else base
-    if trained.scores[metric] < winner.scores[metric] - MIN_FURTHER_GAIN * base.scores[metric]:
-        winner = trained
-    return Selection(candidates, winner)
+    return Selection(base, trained, bool(trained.scores[metric] < base.scores[metric]))
 
 
 def describe(selection: Selection | None, comparison: Comparison | None, refit: Refit | None, metric: str) -> str:
@@ -101,9 +97,9 @@ def describe(selection: Selection | None, comparison: Comparison | None, refit: 
     """
     if selection is None:
         return "Nothing was held out, so nothing was compared: the last step is saved."
-    base, winner = selection.candidates[0], selection.winner
+    base, winner = selection.base, selection.winner
     (name,) = score_columns({metric: 0.0})
-    if winner is base:
+    if not selection.is_trained:
         return f"No: fine-tuning did not lower {name} on the validation windows. The base itself is saved."
     change = 100 * (1 - winner.scores[metric] / base.scores[metric])
     by_metric = f"{name} {change:.1f}% lower than the base's"

@@ -107,10 +107,10 @@ def _measure(run: TrainingRun) -> tuple[float, float, int]:
 
 
 def _n_evaluations(run: TrainingRun, arguments: TrainingArguments) -> int:
-    """Return how often a run scores all validation windows: the base, the checkpoints, the three candidates, the winner
-    with flip, the retrained model, and two models for `measure_forgetting`."""
+    """Return how often a run scores all validation windows: the base, the checkpoints, the winner with flip, the
+    retrained model, and two models for `measure_forgetting`."""
     every = float(arguments.eval_steps or 0)
     n_checkpoints = 1 / every if 0 < every < 1 else run.recipe.steps / max(every, 1)
     n_old = 0 if run.validation is None or not isinstance(run.previous, ValidationWindows) else 2
     n_flipped = 4 if run.config.inference.flip == "auto" else 0  # two models, and twice the time for each
-    return round(n_checkpoints) + 4 + n_flipped + (run.all_windows is not None) + n_old
+    return math.ceil(n_checkpoints) + 1 + n_flipped + (run.all_windows is not None) + n_old

@@ -85,8 +85,8 @@ class ScoringTrainer(Trainer):
         # T5's forward takes any keyword, so the Trainer would leave it to T5 to divide the loss by accumulation steps
         # and processes, which T5 does not do. `compute_loss` does.
         self.model_accepts_loss_kwargs = False
-        self.drawn: list[DrawnForecast] = []
-        """Those of the last evaluation."""
+        self.scored: dict[int, Scored] = {}
+        """Evaluations by step, without those before the run was resumed."""
         self._clock: tuple[float, int] | None = None
         # FSDP keeps the weights of each module apart, and forecasts need them together.
         self._unsharded = None
@@ -132,7 +132,8 @@ class ScoringTrainer(Trainer):
 
     def _batch_loss(self, model: Any, indices: list[int]) -> float:
         inputs = self._prepare_inputs(cast(WindowDataset, self.eval_dataset).__getitems__(indices))
-        with torch.no_grad(), self.compute_loss_context_manager():
+        # A base that training has not prepared is scored in the same precision as the trained model.
+        with torch.no_grad(), self.accelerator.autocast():
             return float(cast(torch.Tensor, self.compute_loss(model, inputs)))
 
     def evaluation_loop(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> EvalLoopOutput:
@@ -142,8 +143,8 @@ class ScoringTrainer(Trainer):
             UserError: no validation window defines the score that candidates are compared by.
         """
         assert self.validation is not None
-        scored = self.score(self.unwrapped_model())
-        scores, self.drawn = scored.scores, scored.drawn
+        scored = self.scored[self.state.global_step] = self.score(self.unwrapped_model())
+        scores = scored.scores
         if math.isnan(scores[self.metric]):
             raise UserError(
                 f"training.metric {self.metric}: no validation window defines it ({_UNDEFINED[self.metric]}); "

@@ -51,7 +51,7 @@ def test_the_scores_and_losses_of_every_step_are_metrics(finished):
     _, trainer, (run,) = finished
     client, selection = mlflow.MlflowClient(), trainer.result.selection
     scores = {metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, "score/WQL")}
-    base, _, last = selection.candidates
+    base, last = selection.candidates
     assert list(scores) == [0, 2, 4] and (scores[0], scores[4]) == (base.scores["wql"], last.scores["wql"])
     for phase in ("training", "retraining"):
         steps = [metric.step for metric in client.get_metric_history(run.info.run_id, f"{phase}/loss")]

@@ -16,9 +16,12 @@ def recipe(epochs="auto", *, family="bolt", width=768, scratch_size=None, window
     )
 
 
-def test_steps_are_ten_epochs_and_at_least_1000():
+def test_steps_are_ten_epochs_and_at_least_the_minimum():
     assert recipe().steps == 2000 and "2000 steps" in recipe().description and "10.0 epochs" in recipe().description
-    assert recipe(windows_per_epoch=320).steps == 1000
+    assert recipe(family="t5").steps == 2000
+    few = {"windows_per_epoch": 320}
+    assert recipe(**few).steps == recipe(family="chronos-2", width=128, **few).steps == 300
+    assert recipe(family="t5", **few).steps == recipe(family="chronos-2", **few).steps == 1000
     assert recipe(0.5).steps == 100
     assert recipe(0.5, max_steps=7).steps == 7
     assert recipe(2, windows_per_epoch=100).steps == 7  # 2 x 100 windows in batches of 32, rounded up
@@ -38,17 +41,17 @@ def test_rates_increase_from_all_weights_to_adapters_to_random_weights(family):
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_a_small_chronos_2_has_the_rate_of_a_bolt_of_its_width(method):
+def test_a_small_chronos_2_has_the_rate_of_a_bolt(method):
     small, bolt = (recipe(family=family, width=128, method=method).learning_rate for family in ("chronos-2", "bolt"))
     assert small == bolt
     wide = recipe(family="chronos-2", width=256, method=method).learning_rate
-    assert wide == recipe(family="chronos-2", method=method).learning_rate < small / 50
+    assert wide == recipe(family="chronos-2", method=method).learning_rate == pytest.approx(small / 10)
 
 
-def test_the_rate_of_bolt_is_inversely_proportional_to_its_width():
-    rates = [recipe(width=width).learning_rate for width in (768, 64)]
-    assert rates == pytest.approx([1e-5, 1.2e-4])
-    assert recipe(family="t5", width=64).learning_rate == recipe(family="t5", width=768).learning_rate == 1e-4
+@pytest.mark.parametrize("width", [64, 768])
+@pytest.mark.parametrize("family, rate", [("bolt", 1e-5), ("t5", 1e-4), ("gpt2", 1e-4)])
+def test_the_rate_of_other_families_is_that_of_autogluon_for_any_width(family, rate, width):
+    assert recipe(family=family, width=width).learning_rate == rate
 
 
 def test_the_description_has_the_numbers_and_the_keys_that_set_them():

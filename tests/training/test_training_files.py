@@ -55,7 +55,7 @@ def test_the_log_has_losses_scores_and_pictures(finished):
     speed, losses = ["throughput/windows_per_second"], ["gradient_norm", "learning_rate", "loss"]
     assert tags["retraining"] == speed + [f"training/{name}" for name in losses]
     assert tags["training"] == ["score/MASE", "score/WQL", "score/loss", *tags["retraining"]]
-    base, _, last = finished[1].result.selection.candidates
+    base, last = finished[1].result.selection.candidates
     scores = {event.step: event.value for event in events["training"].Scalars("score/WQL")}
     assert list(scores) == [0, 2, 4]
     assert (scores[0], scores[4]) == pytest.approx((base.scores["wql"], last.scores["wql"]))
