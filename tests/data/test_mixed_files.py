@@ -22,6 +22,19 @@ def test_typed_fractions_beside_texts_with_a_decimal_comma_keep_their_value(tmp_
     assert store.target(1).tolist() == [1.5, 2, 3, 4]
 
 
+@pytest.mark.parametrize("names", [("a.parquet", "b.csv"), ("b.parquet", "a.csv")])
+def test_a_folder_with_typed_and_text_files_is_read_in_any_order(tmp_path, names):
+    folder = tmp_path / "s"
+    folder.mkdir()
+    frame = pd.DataFrame({"timestamp": DAYS[:4], "target": [1.5, 2.0, NAN, 4.0]})
+    frame.assign(item_id="typed").to_parquet(folder / names[0])
+    frame.assign(item_id="text").to_csv(folder / names[1], index=False)
+    store = open_source(folder, tmp_path / "cache")
+    assert sorted(store.item_ids) == ["text", "typed"] and store.freq == "D"
+    for index in range(2):
+        np.testing.assert_array_equal(store.target(index), frame["target"].to_numpy(np.float32))
+
+
 @pytest.mark.parametrize("prefix, is_year", [("d_", False), ("V", False), ("X", True), ("FY", True), ("", True)])
 def test_numbers_in_a_header_are_years_only_after_a_prefix_of_years(tmp_path, prefix, is_year):
     """The last days of M5 are called d_1886 to d_1941."""

@@ -4,8 +4,8 @@ Columns of text files are strings, null for an empty cell. Columns of other file
 """
 
 import tempfile
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePath
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -52,7 +52,7 @@ def read_tables(
         yield from _read_remote(source, columns, location, folder)
     elif files := datasets_files(Path(source)) or source_files(source):
         n_bytes = sum(file.stat().st_size for file in files)
-        yield from _read_files(files, len(files), n_bytes, Path(source), columns, location)
+        yield from _read_files(files, list(map(str, files)), n_bytes, Path(source), columns, location)
     else:
         yield from read_hub(source, columns, location)
 
@@ -64,27 +64,29 @@ def _read_remote(source: str, columns: Columns, location: SourceLocation, folder
     folder = folder or Path(tempfile.gettempdir())
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with temporary_path(folder / "remote", is_folder=True) as downloads:
-        files, sizes = listing.download(downloads), listing.sizes()
-        yield from _read_files(files, len(sizes), sum(sizes), downloads, columns, location, remove=True)
+        files, n_bytes = listing.download(downloads), sum(listing.sizes())
+        yield from _read_files(files, list(listing.files), n_bytes, downloads, columns, location, remove=True)
 
 
 def _read_files(
     paths: Iterable[Path],
-    n_files: int,
+    names: Sequence[str],
     n_bytes: int,
     folder: Path,
     columns: Columns,
     location: SourceLocation,
     remove: bool = False,
 ) -> Iterator[pa.Table]:
-    """Yield the tables of files."""
+    """Yield the tables of files, of which all names are known before the first is downloaded."""
     n_rows = n_bytes_before = 0
+    n_files, n_suffixes = len(names), len({PurePath(name).suffix for name in names})
     stems: dict[str, Path] = {}
     for path in paths:
         relative = path.relative_to(folder)
         if n_files > 1:
             location.start_file(str(relative), n_rows)
         file, size = identify(path, str(relative) if remove else None), path.stat().st_size
+        location.has_types = file.format != "json" and n_suffixes == 1  # texts of another file may decide the formats
         for table in _read_file(file, relative, columns, location):
             n_rows += len(table)
             location.fraction_read = min(1, (n_bytes_before + file.fraction_read() * size) / (n_bytes or size))
@@ -109,7 +111,6 @@ def _read_file(file: DataFile, relative: Path, columns: Columns, location: Sourc
     }
     if file.partition and file.format != "parquet":
         raise UserError(f"{file} is in a folder with partitions, named COLUMN=VALUE; write partitions as Parquet files")
-    location.has_types = file.format != "json"
     with report_parse_errors(file, columns.encoding if file.format in _TEXT_FORMATS else None):
         for table in _READERS[file.format](file, columns, location):
             if columns.wide and (lists := [field.name for field in table.schema if is_list(field.type)]):
