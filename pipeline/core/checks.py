@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -96,11 +96,20 @@ def check_sources(key: str, sources: Any, entry: str) -> None:
 
 
 def check_choices(section: str, config: Any) -> None:
-    """Refuse a value that is not among the choices of its key; the parser of the command line does so too."""
+    """Refuse a value, or an element of a list, that is not among the choices of its key.
+
+    The parser of the command line does so too.
+    """
     for name, hint in get_type_hints(type(config)).items():
-        if get_origin(hint) is Literal and getattr(config, name) not in get_args(hint):
-            choices = ", ".join(map(str, get_args(hint)))
-            raise UserError(f"{section}.{name} must be one of {choices}, got {getattr(config, name)!r}")
+        value = getattr(config, name)
+        if is_dataclass(value):
+            check_choices(f"{section}.{name}", value)
+        elements = [get_args(part)[0] for part in (hint, *get_args(hint)) if get_origin(part) is list]
+        for kind in (hint, *elements):
+            given = [value] if kind is hint else value or []
+            if get_origin(kind) is Literal and (wrong := [each for each in given if each not in get_args(kind)]):
+                choices = ", ".join(map(str, get_args(kind)))
+                raise UserError(f"{section}.{name} must be one of {choices}, got {wrong[0]!r}")
 
 
 def check_encoding(key: str, encoding: str) -> None:

@@ -1,11 +1,13 @@
 """Checks of outputs against inputs and each other, and of sizes against the machine."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from pipeline.config import Config, DummyDataConfig
 from pipeline.core.checks import check_at_least, check_disk, check_memory, check_outputs
 from pipeline.core.errors import UserError
 from pipeline.data.source import open_source
@@ -81,3 +83,14 @@ def test_python_callers_get_the_choices_of_a_key(options):
     (name,) = options
     with pytest.raises(UserError, match=f"^{name} must be one of"):
         open_source(pd.DataFrame({"item_id": ["a"] * 3, "target": [1.0, 2.0, 3.0]}), **options)
+
+
+@pytest.mark.parametrize("section, settings, key", [
+    ("evaluation", {"baselines": ["AutoETS", "AutoArima"]}, "evaluation.baselines"),
+    ("training", {"metric": "mape"}, "training.metric"),
+    ("training", {"dummy_data": DummyDataConfig(patterns=["trend", "cycle"])}, "training.dummy_data.patterns"),
+])  # fmt: skip
+def test_lists_and_nested_sections_have_choices_too(section, settings, key):
+    config = getattr(Config(), section)
+    with pytest.raises(UserError, match=f"^{key} must be one of"):
+        Config(**{section: replace(config, **settings)})
