@@ -1,4 +1,5 @@
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from pipeline.training.callbacks import TensorBoardForecasts
 def test_every_picture_after_the_first_has_the_forecast_of_the_base(tmp_path, steps):
     """A resumed run has not scored the base, so its pictures have no forecast of the base."""
     pictures = []
-    scored = {step: SimpleNamespace(drawn=[DrawnForecast("A", *np.full((4, 3), float(step)))]) for step in steps}
+    scored: dict[int, Any] = {
+        step: SimpleNamespace(drawn=[DrawnForecast("A", *np.full((4, 3), float(step)))]) for step in steps
+    }
     callback = TensorBoardForecasts(str(tmp_path), scored)
     callback.tb_writer = type("Writer", (), {"add_figure": lambda _, tag, figure, step: pictures.append(figure)})()
     for step in steps:
