@@ -30,7 +30,7 @@ from pipeline.data.rows import SourceLocation
 
 # Limits of the search for missing values, so that opening a large store stays fast.
 _MAX_CHECKED_SERIES = 10_000
-_MAX_CHECKED_STEPS = 1 << 24
+_MAX_CHECKED_STEPS = 1 << 20
 _LAYOUT = 12  # increase it when the result of a conversion changes, so that cached ones are not used
 _ROWS_FOR_THREADS = 100_000
 logger = logging.getLogger(__name__)
@@ -312,19 +312,25 @@ def _log_findings(store: Store, source: str, warnings: list[str]) -> None:
 
 def _warn_about_missing_values(store: Store, source: str) -> None:
     """Warn about series that end with missing values, and if most steps of the first series are missing."""
-    n_missing = n_steps = n_known = longest = 0
-    for index in range(min(len(store), _MAX_CHECKED_SERIES)):
-        values = store.target(index)
-        if len(values) and np.isnan(values[-1]):
-            n_missing, longest = n_missing + 1, max(longest, int(np.argmin(np.isnan(values[::-1]))) or len(values))
-        if n_steps <= _MAX_CHECKED_STEPS:
-            n_steps, n_known = n_steps + len(values), n_known + int(np.count_nonzero(~np.isnan(values)))
-    if n_missing:
-        advice = "forecasts start after these steps, so delete rows of the future"
+    not_empty = np.flatnonzero(store.lengths[:_MAX_CHECKED_SERIES])
+    last_values = store.values[(store.offsets + store.lengths)[not_empty] - 1]
+    missing_steps = [_count_missing_at_end(store.target(index)) for index in not_empty[np.isnan(last_values)]]
+    n_checked = 1 + int(np.searchsorted(np.cumsum(store.lengths), _MAX_CHECKED_STEPS))
+    n_steps = int(store.lengths[:n_checked].sum())
+    n_known = sum(int(np.count_nonzero(~np.isnan(store.target(index)))) for index in range(len(store))[:n_checked])
+    if missing_steps:
         logger.warning(
-            "%s: %d series end with missing values, of at most %d steps; %s", source, n_missing, longest, advice
+            "%s: %d series end with missing values, of at most %d steps; forecasts start after these steps, so delete "
+            "rows of the future",
+            source,
+            len(missing_steps),
+            max(missing_steps),
         )
     if 2 * n_known < n_steps:
         advice = "set data.fill_missing 0 if a missing value means zero, or data.freq to a coarser frequency"
         share = f"{100 * n_known / n_steps:.0f}%"
         logger.warning("%s: only %s of the steps of frequency %r have a value; %s", source, share, store.freq, advice)
+
+
+def _count_missing_at_end(values: np.ndarray) -> int:
+    return int(np.argmin(np.isnan(values[::-1]))) or len(values)
