@@ -28,7 +28,7 @@ This page is generated from the docstrings of `pipeline/config.py` by `python to
 
 Give a key in a YAML file (`--config my.yaml`), on the command line (`--training.batch_size 64`), or both. The command
 line takes precedence. `--help` prints the short options, `--help-all` all keys, and `--print_config` the
-configuration. A key that does not exist is rejected.
+configuration. A key that does not exist is refused.
 
 ```yaml
 # my.yaml

@@ -124,8 +124,8 @@ def _card(name: str, folder: Path) -> str:
         f"{markdown_table(rows, ('', 'value'))}\n"
         "Experiments and scores on real series: "
         "[docs/experiments/pretraining-log.md](../../../../docs/experiments/pretraining-log.md).\n\n"
-        f"## Use\n\n```bash\npython scripts/base_model.py --base_model.model_name {BUILTIN}{name}\n"
-        f"python scripts/forecast.py --inference.model_path {BUILTIN}{name} --inference.data_path my_series.csv\n```\n"
+        f"## Use\n\n```bash\nchronos-native base {BUILTIN}{name}\n"
+        f"chronos-native forecast my_series.csv --model {BUILTIN}{name}\n```\n"
         f"\nEvery Chronos tool loads this folder. The tests compare forecasts with `{FORECAST_FILE}`.\n"
     )
 
