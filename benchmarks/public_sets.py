@@ -1,6 +1,6 @@
 """Build public data sets that models are scored on, none of which is among the ten of `data/index.json`.
 
-    pip install -e '.[benchmarks]'
+    pip install 'chronos-native[benchmarks]'
     python benchmarks/public_sets.py data/public
     python benchmarks/public_sets.py data/public --role choose
     chronos-native evaluate --evaluation.data_path data/public/index.json --evaluation.models '[builtin:bolt-synth]'
@@ -349,7 +349,9 @@ def _read_r(files: Files) -> list[Any]:
     try:
         import rdata
     except ImportError as error:
-        raise UserError("files of R are read by the package rdata; type: pip install -e '.[benchmarks]'") from error
+        raise UserError(
+            "files of R are read by the package rdata; type: pip install 'chronos-native[benchmarks]'"
+        ) from error
 
     def to_series(values: Any, attributes: Mapping[str, Any]) -> RSeries:
         start, _, frequency = attributes["tsp"]

@@ -66,8 +66,8 @@ def fine_tune(
 ) -> ChronosLoader:
     """Fine-tune a base model on your series, save the model, and return it, ready to forecast.
 
-    The base is scored first. If no candidate scores better on held-out steps, the base is saved, and the report says
-    so. An argument that is left out has the default of the command line (docs/configuration.md).
+    The base is scored first. If training does not lower the loss on held-out steps, the base is saved, and the report
+    says so. An argument that is left out has the default of the command line (docs/configuration.md).
 
     Args:
         data: a path of any format, a long table of pandas, polars or pyarrow, an array [n_series, length], or a store.

@@ -43,7 +43,7 @@ class Command:
 
 
 def train(config: Config, dry_run: bool) -> None:
-    """Fine-tune the base model on your series; if no candidate scores better on held-out steps, save the base."""
+    """Fine-tune the base model on your series; if that does not lower the loss on held-out steps, save the base."""
     from pipeline.training.plan import print_plan
     from pipeline.training.run import run_training
 

@@ -19,7 +19,6 @@ import yaml
 from pipeline.config import Config
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
-_ENTRIES = "Entries of "
 _TABLE_HEAD = "| key | default | meaning |\n|---|---|---|"
 _HEAD = """\
 # Configuration
@@ -40,27 +39,32 @@ data:
 
 
 def configuration_page() -> str:
-    """Return the page in Markdown: a section for each dataclass, with a row for each of its keys."""
+    """Return the page in Markdown: a table for each dataclass, with a row for each of its keys."""
     lines = ["", _TABLE_HEAD, *_table("", Config)]
+    entries: dict[type, list[str]] = {}
     for name, section in _sections(Config):
-        lines += ["", f"## {name}", "", str(inspect.getdoc(section)), "", _TABLE_HEAD, *_table(name, section)]
+        lines += ["", f"## {name}", "", str(inspect.getdoc(section)), "", _TABLE_HEAD, *_table(f"{name}.", section)]
+        for key, hint in get_type_hints(section).items():
+            for entry in [] if is_dataclass(hint) else _dataclasses_in(hint):
+                names = entries.setdefault(entry, [])
+                names += [] if f"{name}.{key}" in names else [f"{name}.{key}"]
+    for entry, names in entries.items():
+        heading = f"## Entries of {', '.join(names)}"
+        lines += ["", heading, "", str(inspect.getdoc(entry)), "", _TABLE_HEAD, *_table("", entry)]
     return _HEAD + "\n".join(lines) + "\n"
 
 
-def _table(name: str, section: type) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in _rows(name, section)]
+def _table(prefix: str, section: type) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in _rows(prefix, section)]
 
 
 def _sections(parent: type, prefix: str = "") -> Iterator[tuple[str, type]]:
-    """Yield the name and the class of every section, and of every entry of a list of dataclasses."""
-    hints = get_type_hints(parent)
-    for key in fields(parent):
-        name = f"{prefix}{key.name}"
-        if is_dataclass(hints[key.name]):
-            yield name, hints[key.name]
-            yield from _sections(hints[key.name], f"{name}.")
-        else:
-            yield from ((f"{_ENTRIES}{name}", entry) for entry in _dataclasses_in(hints[key.name]))
+    """Yield the name and the class of every section."""
+    for key, hint in get_type_hints(parent).items():
+        if is_dataclass(hint):
+            assert isinstance(hint, type)
+            yield f"{prefix}{key}", hint
+            yield from _sections(hint, f"{prefix}{key}.")
 
 
 def _dataclasses_in(hint: Any) -> Iterator[type]:
@@ -71,10 +75,9 @@ def _dataclasses_in(hint: Any) -> Iterator[type]:
         yield from _dataclasses_in(part)
 
 
-def _rows(name: str, section: type) -> Iterator[tuple[str, str, str]]:
+def _rows(prefix: str, section: type) -> Iterator[tuple[str, str, str]]:
     """Yield the name, the default and the meaning of each key of a section; nested sections have tables too."""
     hints, docstrings = get_type_hints(section), _docstrings(section)
-    prefix = "" if not name or name.startswith(_ENTRIES) else f"{name}."
     for key in fields(section):
         hint, meaning = hints[key.name], docstrings.get(key.name, "")
         if get_origin(hint) is Literal:

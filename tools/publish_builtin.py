@@ -117,7 +117,7 @@ def _card(name: str, folder: Path) -> str:
     rows = [{"": key, "value": value} for key, value in card_rows(folder).items()]
     return (
         "---\nlicense: apache-2.0\nlibrary_name: chronos-forecasting\npipeline_tag: time-series-forecasting\n---\n\n"
-        f"# {BUILTIN}{name}\n\nA {family} model, trained from random weights by this project (`make pretrain`).\n"
+        f"# {BUILTIN}{name}\n\nA {family} model, trained from random weights by this project.\n"
         "All of its training series come from the synthetic [data bank](../../../../docs/synthetic-data.md); none is "
         "real.\n"
         "It is small enough for the repository, and serves as a base model if the Hub cannot be reached.\n\n"

@@ -155,7 +155,7 @@ def score_models(
                 evaluations[task.name][name] = evaluate_task(
                     task,
                     partial(_forecast_and_count, forecast_for(task), bar),
-                    config.evaluation.batch_size,
+                    config.inference.batch_size,
                     processes,
                     config.chronos.device,
                     None if keep is None else partial(keep, task, name),
@@ -169,7 +169,7 @@ def _check_groups(models: Sequence[str], tasks: Sequence[Task], config: Config) 
     Raises:
         UserError: as described.
     """
-    is_together, batch_size = config.inference.cross_learning, config.evaluation.batch_size
+    is_together, batch_size = config.inference.cross_learning, config.inference.batch_size
     if all(task.store.shared_groups(is_together) is None for task in tasks):
         return
     folders = [find_model(name) for name in models]

@@ -56,7 +56,7 @@ def score_fev_tasks(path: str, models: Sequence[str], config: Config) -> dict[st
         forecaster = Forecaster.load(model, config.chronos.device, config.chronos.seed, flip=config.inference.flip)
         for task in tasks:
             logger.info("scoring %s on %s", model, task.task_name)
-            rows.setdefault(name, []).append(_score_task(task, forecaster, name, config.evaluation.batch_size))
+            rows.setdefault(name, []).append(_score_task(task, forecaster, name, config.inference.batch_size))
     return rows
 
 

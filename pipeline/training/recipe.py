@@ -24,7 +24,8 @@ _SMALL_CHRONOS_2 = 256
 """Below this width Chronos-2 has the rate and the steps of a Bolt. builtin:chronos2-synth, of width 128, hardly moves
 at the published rate: 300 steps at 6e-6 lowered WQL by 0.5% in the median of four sets."""
 _RATE_FROM_SCRATCH, _NANO_RATE_FROM_SCRATCH = 1e-3, 3e-3
-"""The rate of the Chronos paper, and for nano sizes the best of three measured (docs/design.md)."""
+"""The rate of the Chronos paper, and for nano sizes the best of three measured
+(docs/experiments/from-random-weights.md)."""
 _EPOCHS = 10
 """The default of the user's design."""
 _MIN_STEPS_FROM_SCRATCH = 3000

@@ -166,7 +166,7 @@ def test_torchrun_evaluates_as_one_process_does(tiny, tmp_path):
     """The samples of a token model depend on the batch, and the batches are those of one process."""
     long_frame(n_series=7).to_csv(tmp_path / "s.csv", index=False)
     arguments = ["--evaluation.models", f"[{tiny['t5']}]", "--evaluation.data_path", "s.csv", *NO_BASELINES]
-    settings = ["--evaluation.prediction_length", 5, "--evaluation.windows", 3, "--evaluation.batch_size", 4]
+    settings = ["--evaluation.prediction_length", 5, "--evaluation.windows", 3, "--inference.batch_size", 4]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     for launcher, folder in (([], "one"), (torchrun, "two")):

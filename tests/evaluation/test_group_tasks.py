@@ -122,7 +122,7 @@ def test_the_loader_evaluates_as_the_backtest_does(coupled, frame, tmp_path, by_
 def test_evaluate_py_scores_groups(coupled, frame, tmp_path, run_script):
     frame.to_csv(tmp_path / "series.csv", index=False)
     settings = ["--evaluation.models", f"[{coupled}]", "--evaluation.baselines", "[]", "--horizon", LENGTH]
-    data = ["--evaluation.data_path", "series.csv", "--data.group_column", "region", "--evaluation.batch_size", 3]
+    data = ["--evaluation.data_path", "series.csv", "--data.group_column", "region", "--inference.batch_size", 3]
     code, out, err = run_script("evaluate", *settings, *data)
     assert (code, err) == (0, "") and "2 groups" in out
     scores = pd.read_csv(tmp_path / "data" / "reports" / "scores.csv").set_index("model")
