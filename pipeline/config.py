@@ -3,6 +3,7 @@
 The docstring of a field is its `--help` text, and its row in docs/configuration.md.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -661,3 +662,18 @@ class Config:
 def listed(names: Names) -> list[str]:
     """Return one name or a list of names as a list."""
     return [names] if isinstance(names, str) else names
+
+
+def with_options(config: Config, options: Mapping[str, Any], *sections: str) -> Config:
+    """Return a configuration with other values of keys, which are named without their section.
+
+    Raises:
+        UserError: no section has such a key, or a value is wrong.
+    """
+    changes: dict[str, dict[str, Any]] = {section: {} for section in sections}
+    for name, value in options.items():
+        section = next((section for section in sections if hasattr(getattr(config, section), name)), None)
+        if section is None:
+            raise UserError(f"there is no option {name!r}; options are keys of {' and '.join(sections)}")
+        changes[section][name] = list(value) if isinstance(value, tuple) else value
+    return replace(config, **{name: replace(getattr(config, name), **values) for name, values in changes.items()})

@@ -37,7 +37,7 @@ def check_below(key: str, value: float) -> None:
 def check_above(key: str, value: float, bound: float) -> None:
     """Refuse a value that is not above the bound, or not finite."""
     if not bound < value < float("inf"):
-        raise UserError(f"{key} must be above {bound}, got {value}")
+        raise UserError(f"{key} must be above {bound} and finite, got {value}")
 
 
 def check_fraction(key: str, value: float) -> None:

@@ -123,8 +123,16 @@ class Store:
         """Hash of the content of the store: 24 hex digits."""
         if self.path is not None:
             return fingerprint([self.path])
-        groups = [] if self.groups is None else [self.groups.tobytes()]
-        return fingerprint([], self.freq, list(self.item_ids), self.lengths.tobytes(), self.values.tobytes(), *groups)
+        groups = None if self.groups is None else (self.groups.tobytes(), list(self.group_names))
+        arrays = (self.starts.tobytes(), self.lengths.tobytes(), self.values.tobytes())
+        return fingerprint([], self.freq, list(self.item_ids), *arrays, self.variates, groups)
+
+    def series(self) -> Iterator[Series]:
+        """Yield the items as series."""
+        for index, name in enumerate(self.item_ids):
+            group = None if self.groups is None else self.group_names[self.groups[index]]
+            values = self.target(index) if len(self.variates) == 1 else self.rows(index)
+            yield Series(name, self.starts[index], self.freq, values, self.variates, group)
 
     def scan(self) -> Iterator[int]:
         """Yield the index of each item, for a loop that reads all values, in constant memory."""

@@ -9,6 +9,8 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import ClassVar
+from weakref import WeakSet
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import atomic_write
@@ -28,6 +30,9 @@ class Cache:
     A JSON file beside each store has the key, the hash of the store, and the warnings about its source. A store that
     does not match it is not used. Only the owner of the folder can read it.
     """
+
+    _in_use: ClassVar[WeakSet[Store]] = WeakSet()
+    """Stores of this process, which its workers open again by their paths."""
 
     def __init__(self, folder: str | Path, size: float = float("inf")) -> None:
         """Use a folder, which is created when a store is written.
@@ -57,7 +62,8 @@ class Cache:
         store, warnings = open_store(path), location.warnings  # complete, as all series are read
         with atomic_write(record) as temporary:
             temporary.write_text(json.dumps({"key": key, "store": store.fingerprint, "warnings": warnings}))
-        self._remove_old(key)
+        self._in_use.add(store)
+        self._remove_old()
         return store, warnings
 
     def open(self, key: str) -> tuple[Store, list[str]] | None:
@@ -75,6 +81,7 @@ class Cache:
             if content["key"] != key or content["store"] != store.fingerprint:
                 raise ValueError("its content has changed")
             os.utime(record)  # the time of the last use
+            self._in_use.add(store)
             return store, [str(warning) for warning in content["warnings"]]
         except (NotAStore, OSError, ValueError, RecursionError, KeyError, TypeError) as error:
             logger.warning("the store %s is made again: %s", path, error)
@@ -103,7 +110,7 @@ class Cache:
         if status.st_uid == os.getuid() and not status.st_mode & stat.S_ISVTX:
             self.folder.chmod(0o700)
 
-    def _remove_old(self, newest: str) -> None:
+    def _remove_old(self) -> None:
         stores = []
         for store in filter(_is_file, self.folder.glob("*.arrow")):
             record = store.with_suffix(".json")
@@ -111,8 +118,9 @@ class Cache:
                 last_use = (record if record.is_file() else store).stat().st_mtime
                 stores.append((last_use, store.stat().st_size, store))
         total = sum(size for _, size, _ in stores)
+        kept = {store.path for store in self._in_use}
         for _, size, store in sorted(stores):
-            if total > self._size * _GIGABYTE and store.stem != newest:
+            if total > self._size * _GIGABYTE and store not in kept:
                 total -= size
                 logger.info("the cache has more than %g GB (paths.cache_size): removing %s", self._size, store)
                 remove(store)

@@ -24,7 +24,7 @@ from pipeline.core.series import UNIVARIATE, Series
 from pipeline.data.column_formats import ColumnFormats, FormatEvidence, format_names, parse_values
 from pipeline.data.columns import Columns
 from pipeline.data.dates import TimeEvidence, TimeFormat, parse_times
-from pipeline.data.grid import build_series
+from pipeline.data.grid import Kind, build_series
 from pipeline.data.item_ids import SeriesNumbers
 from pipeline.data.nested import build_nested_series, check_nested_rows, explode, is_nested
 from pipeline.data.rows import ROW, SourceLocation, checked_types, is_list
@@ -92,7 +92,8 @@ def convert(
     known = {name: tuple(positions) for name, positions in categories.items() if positions}
     is_single = len(columns.variates) == len(columns.variates.targets) == 1
     variates = UNIVARIATE if is_single else replace(columns.variates, categories=known)
-    kind = "none" if formats.timestamp is None else "steps" if formats.timestamp.style == "steps" else "dates"
+    kind: Kind = "none" if formats.timestamp is None else "steps" if formats.timestamp.style == "steps" else "dates"
+    kind = "columns" if kind == "steps" and headers else kind
     series = build_series(sorter, list(items.codes), columns, location, freq, kind, variates, remembered.freq)
     groups = items.groups()
     return formats, (replace(item, group=groups[item.item_id]) for item in series) if columns.group else series
@@ -134,7 +135,7 @@ def _find_empty_rows(table: pa.Table, columns: Columns) -> np.ndarray | None:
     keys = {*columns.item_ids, *columns.timestamps} & set(table.column_names)
     if not keys or not all(table[name].null_count for name in keys):
         return None
-    return np.logical_and.reduce([column.is_null().to_numpy() for column in table.columns])
+    return np.logical_and.reduce([column.is_null(nan_is_null=True).to_numpy() for column in table.columns])
 
 
 def _stack(
@@ -200,14 +201,19 @@ def _decide_formats(
     return evidence.decide(columns.decimal), prefetch(spool.drain())
 
 
-def _needs_evidence(schema: pa.Schema) -> bool:
-    """Return whether a column can only be decided from all its values."""
+def _needs_evidence(schema: pa.Schema, allow_null: bool = False) -> bool:
+    """Return whether a column can only be decided from all its values.
+
+    Args:
+        allow_null: whether a column of values may be of the type null, which fits any format.
+    """
     for name in schema.names:
         kind = schema.field(name).type
         if name == "timestamp":
             typed = pa.types.is_date(kind) or pa.types.is_timestamp(kind) and kind.tz is None
         else:
             typed = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+            typed = typed or allow_null and pa.types.is_null(kind)
         if not typed:
             return True
     return False
@@ -220,7 +226,7 @@ def _require_types(tables: Iterator[pa.Table], location: SourceLocation) -> Iter
         row = location.describe_row(table[ROW][0].as_py())
         if has_timestamps not in (None, "timestamp" in table.column_names):
             raise UserError(f"{location}: only some files have a timestamp column, see {row}; write it in all or none")
-        if _needs_evidence(table.schema):
+        if _needs_evidence(table.schema, allow_null=True):
             raise UserError(f"{location}: {row} has other column types than the rows before it; write the same types")
         has_timestamps = "timestamp" in table.column_names
         yield table

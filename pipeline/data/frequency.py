@@ -22,6 +22,7 @@ _WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _DAY, _WEEK, _YEAR = 86400, 7 * 86400, 52 * 7 * 86400
 _BUSINESS_DAYS_A_WEEK = 5
+_BUSINESS_MONTHS = {"BusinessMonthBegin": 1, "BusinessMonthEnd": 1, "BQuarterBegin": 3, "BQuarterEnd": 3}
 _UNITS = (("D", _DAY), ("h", 3600), ("min", 60), ("s", 1))
 
 
@@ -63,10 +64,11 @@ def seasonality(freq: str) -> int:
         return 1
     offset = parse_freq(freq)
     months, seconds = _months_per_step(offset), _seconds_per_step(offset)
+    months = months or _BUSINESS_MONTHS.get(type(offset).__name__, 0) * offset.n
     if months:
         return _steps_per_season(12, months)
     if seconds is None:
-        return _BUSINESS_DAYS_A_WEEK if isinstance(offset, BusinessDay) else 1
+        return _steps_per_season(_BUSINESS_DAYS_A_WEEK, offset.n) if isinstance(offset, BusinessDay) else 1
     season = _YEAR if seconds >= _WEEK else _WEEK if seconds >= _DAY else _DAY if seconds >= 60 else 3600
     return _steps_per_season(season, seconds)
 

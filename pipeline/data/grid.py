@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from pipeline.data.frequency import (
 from pipeline.data.rows import SourceLocation
 from pipeline.data.sorting import Rows, RowSorter
 
+Kind = Literal["none", "steps", "columns", "dates"]
+"""Timestamps: none, numbered steps, numbered columns (a series ends with its last value), or dates."""
 EPOCH = np.datetime64(0, "s")
 """Start of a series without timestamps. A numbered step is one second after it."""
 _MAX_SERIES_FOR_FREQ = 1000  # enough for a majority vote, and fast
@@ -41,7 +44,7 @@ def build_series(
     columns: Columns,
     location: SourceLocation,
     freq: str | None,
-    kind: str,
+    kind: Kind,
     variates: Variates,
     remembered_freq: str | None = None,
 ) -> Iterator[Series]:
@@ -50,7 +53,7 @@ def build_series(
     Args:
         names: the item ID of each code.
         freq: pandas alias; None infers it from the timestamps.
-        kind: `none`, `steps` for numbered steps, or `dates`.
+        kind: of the timestamps.
         variates: names and categories of the values.
         remembered_freq: frequency of the model's series, for series that are too short to infer it from.
 
@@ -66,7 +69,7 @@ def build_series(
             f"{location} has no timestamps, but the frequency {freq!r} (data.freq) is given{unused}; name their column "
             "with data.timestamp_column, or remove data.freq"
         )
-    if kind == "steps":
+    if kind in ("steps", "columns"):
         _check_numbered_steps(sorter, freq, location)
         freq = UNKNOWN
     elif kind == "dates" and freq is not None:
@@ -106,9 +109,9 @@ def build_series(
             if length > end - begin:
                 target = np.full((len(values), length), np.nan, np.float32)
                 target[:, steps[begin:end]] = values[:, begin:end]
-            if columns.wide and (known := ~np.isnan(target[0])).any():
-                first = int(known.argmax())
-                start, target = timestamps(np.array([start]), freq, np.array([[first]]))[0, 0], target[:, first:]
+            if columns.wide and (known := np.flatnonzero(~np.isnan(target[0]))).size:
+                target = target[:, known[0] : known[-1] + 1 if kind == "columns" else None]
+                start = timestamps(np.array([start]), freq, known[:1, None])[0, 0]
             yield Series(name, start, freq, checks.fill_missing(target), variates)
     checks.report(freq)
     if not location.has_item_ids and location.unused_columns and (kind == "none" or n_steps > n_kept):

@@ -41,6 +41,21 @@ def encode_ids(
         raise UserError(f"{location}: the {kind} has the type {kinds}; convert it to text") from error
 
 
+def refuse_repeated_ids(parts: Sequence[pa.Array], location: SourceLocation) -> None:
+    """Refuse series with the same item ID.
+
+    Args:
+        parts: the item IDs of all series.
+
+    Raises:
+        UserError: as described.
+    """
+    ids = pa.chunked_array(parts)
+    if pc.count_distinct(ids).as_py() < len(ids):
+        repeated = next(found for found in pc.value_counts(ids).to_pylist() if found["counts"] > 1)
+        raise UserError(f"{location}: two series have the item ID {repeated['values']}; rename one of them")
+
+
 class SeriesNumbers:
     """Number the series in the order of their first rows, and record the group of each."""
 

@@ -16,7 +16,7 @@ from pipeline.data.columns import Columns
 from pipeline.data.dates import TimeEvidence, TimeFormat, parse_times
 from pipeline.data.frequency import UNKNOWN, align_starts, parse_freq
 from pipeline.data.grid import EPOCH, SeriesChecks
-from pipeline.data.item_ids import encode_ids
+from pipeline.data.item_ids import encode_ids, refuse_repeated_ids
 from pipeline.data.numbers import NumberEvidence, NumberFormat, decide_numbers, parse_numbers
 from pipeline.data.rows import ROW, SourceLocation, is_list, is_text, refuse_rows
 from pipeline.data.spool import Spool
@@ -105,10 +105,7 @@ def build_nested_series(
         for name, start, end, length in zip(names, starts, ends.tolist(), lengths.tolist()):
             yield Series(name, start, freq, checks.fill_missing(single[:, end - length : end]))
     checks.report(freq)
-    ids = pa.chunked_array(chunks)
-    if pc.count_distinct(ids).as_py() < len(ids):
-        repeated = next(found for found in pc.value_counts(ids).to_pylist() if found["counts"] > 1)
-        raise UserError(f"{location}: two series have the item ID {repeated['values']}; rename one of them")
+    refuse_repeated_ids(chunks, location)
 
 
 def _decide_formats(

@@ -173,7 +173,8 @@ def parse_numbers(
         values = column.cast(pa.float64(), safe=False).to_numpy()
     else:
         raise UserError(
-            f"{location}: the {name} column has the type {kind}, not numbers; name another column with data.target"
+            f"{location}: the column {name} has the type {kind}, not numbers; convert it, or name another column with "
+            f"{'data.target' if name == 'target' else 'the key that names it'}"
         )
     if numbers := [float(text.replace(",", ".")) for text in missing if re.fullmatch(_LISTED_NUMBER, text.strip())]:
         listed = np.array(numbers, np.float32 if pa.types.is_float32(kind) else np.float64)

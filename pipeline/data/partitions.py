@@ -21,11 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.arguments import name_arguments
-from pipeline.config import Config, listed
+from pipeline.config import Config, listed, with_options
 from pipeline.core.checks import check_writable_folder
 from pipeline.core.errors import UserError, first_few
 from pipeline.core.files import fingerprint
-from pipeline.core.series import Series
 from pipeline.data.arrow_store import Store, open_store, write_store
 from pipeline.data.column_formats import ColumnFormats, format_names
 from pipeline.data.dates import TimeFormat
@@ -214,14 +213,6 @@ class PartitionFunction(ABC):
         """Return the result for the series of a partition."""
 
 
-def _series(store: Store) -> Iterator[Series]:
-    """Yield the series of a store."""
-    for index, name in enumerate(store.item_ids):
-        group = None if store.groups is None else store.group_names[store.groups[index]]
-        rows = store.target(index) if len(store.variates) == 1 else store.rows(index)
-        yield Series(name, store.starts[index], store.freq, rows, store.variates, group)
-
-
 @dataclass(frozen=True)
 class StoreWriter(PartitionFunction):
     """Writes the series of each partition to a store, and returns a row for each store: `path`, `series`, `steps`."""
@@ -244,7 +235,7 @@ class StoreWriter(PartitionFunction):
             if set(categories) != {"false", "true"}:  # otherwise each partition has positions of its own
                 raise UserError(f"the covariate {name} has categories such as {categories[0]!r}; make it a number")
         path = self.staging / f"{fingerprint([], sorted(store.item_ids))}.arrow"
-        write_store(path, _series(store), store.formats)
+        write_store(path, store.series(), store.formats)
         counts = {"path": [str(path)], "series": [len(store)], "steps": [int(store.lengths.sum())]}
         return pa.table(counts, schema=self.schema)
 
@@ -300,18 +291,3 @@ def store_partitions(folder: str | Path, like: Any = None, **options: Any) -> St
         raise UserError(f"{folder} has files; choose a new folder, or remove them")
     shutil.rmtree(writer.staging, ignore_errors=True)  # of a job that failed
     return writer
-
-
-def with_options(config: Config, options: Mapping[str, Any], *sections: str) -> Config:
-    """Return a configuration with other values of keys, which are named without their section.
-
-    Raises:
-        UserError: no section has such a key, or a value is wrong.
-    """
-    changes: dict[str, dict[str, Any]] = {section: {} for section in sections}
-    for name, value in options.items():
-        section = next((section for section in sections if hasattr(getattr(config, section), name)), None)
-        if section is None:
-            raise UserError(f"there is no option {name!r}; options are keys of {' and '.join(sections)}")
-        changes[section][name] = list(value) if isinstance(value, tuple) else value
-    return replace(config, **{name: replace(getattr(config, name), **values) for name, values in changes.items()})

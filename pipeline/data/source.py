@@ -1,9 +1,10 @@
 """Opening of any source as an Arrow store. A file is converted once and cached. Data in memory stay in memory."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from pipeline.arguments import name_arguments
-from pipeline.config import Config, DataConfig, Source, SqlSource, listed, source_name
+from pipeline.config import Config, Source, SqlSource, listed, source_name, with_options
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.files import fingerprint
 from pipeline.core.processes import Processes
@@ -23,6 +24,7 @@ from pipeline.data.column_formats import ColumnFormats
 from pipeline.data.columns import Columns, select_columns
 from pipeline.data.convert import convert
 from pipeline.data.frequency import UNKNOWN, parse_freq
+from pipeline.data.item_ids import refuse_repeated_ids
 from pipeline.data.numbers import array_to_float32
 from pipeline.data.readers import gluonts_freq, hub_commit, read_tables, source_files
 from pipeline.data.readers.arrow import validated
@@ -31,8 +33,9 @@ from pipeline.data.rows import SourceLocation
 # Limits of the search for missing values, so that opening a large store stays fast.
 _MAX_CHECKED_SERIES = 10_000
 _MAX_CHECKED_STEPS = 1 << 20
-_LAYOUT = 12  # increase it when the result of a conversion changes, so that cached ones are not used
+_LAYOUT = 13  # increase it when the result of a conversion changes, so that cached ones are not used
 _ROWS_FOR_THREADS = 100_000
+_OTHER_KEYS = {"train", "test_length"}  # of the section data
 logger = logging.getLogger(__name__)
 
 
@@ -58,9 +61,11 @@ def open_source(
         options: keys of the section `data` of the configuration, such as `target="sales", id_column="shop"`.
 
     Raises:
-        UserError: the source is missing, does not parse, or contains invalid rows.
+        UserError: the source is missing, does not parse, or contains invalid rows; or an option has no effect.
     """
-    columns = columns or columns_from_config(Config(data=DataConfig(**options)))
+    if unused := sorted(options if columns else options.keys() & _OTHER_KEYS):
+        raise UserError(f"{', '.join(unused)} has no effect on {'the given columns' if columns else 'open_source'}")
+    columns = columns or columns_from_config(with_options(Config(), options, "data"))
     return _open(source, Cache(cache_dir), columns, freq, formats)
 
 
@@ -96,18 +101,31 @@ def open_stores(config: Config, source: Source | None, formats: ColumnFormats = 
     Raises:
         UserError: the source is missing or invalid.
     """
-    must_convert = config.data.freq is not None or config.data.fill_missing is not None
-    if isinstance(source, str) and not must_convert:
-        columns = columns_from_config(config)
+    columns = columns_from_config(config)
+    if isinstance(source, str) and Path(source).is_dir() and not _must_convert(columns, config.data.freq):
         with suppress(NotAStore), _report_errors(source):
-            if Path(source).is_dir():
-                stores = [open_store(file) for file in source_files(source)]
-                for store in stores:
-                    if not len(store):
-                        raise UserError(f"{store.path} has no series; remove the file, or write it again")
-                    _check_variates(store, columns)
-                return stores
+            return _open_as_they_are(source_files(source), columns)
     return [open_configured(config, source, formats=formats)]
+
+
+def _must_convert(columns: Columns, freq: str | None) -> bool:
+    """Return whether the values or the frequency of a store are not used as they are."""
+    return freq is not None or columns.fill_missing is not None or bool(columns.missing_values)
+
+
+def _open_as_they_are(files: Sequence[Path], columns: Columns) -> list[Store]:
+    """Open files that are stores.
+
+    Raises:
+        NotAStore: one of them is not.
+        UserError: a store is empty, or lacks the requested variates or groups.
+    """
+    stores = [open_store(file) for file in files]
+    for store in stores:
+        if not len(store):
+            raise UserError(f"{store.path} has no series; remove the file, or write it again")
+        _check_variates(store, columns)
+    return stores
 
 
 def columns_from_config(config: Config) -> Columns:
@@ -260,16 +278,15 @@ def _open_path(
     if isinstance(source, SqlSource):
         from pipeline.data.readers.sql import read_query
 
-        key = fingerprint([], _LAYOUT, columns, freq, str(location), source.query, formats)
+        key = fingerprint([], _LAYOUT, columns, freq, source.url.encode(), source.query, formats)
         tables = read_query(source.query, source.url, columns, location)
     else:
         files = source_files(source)
-        if len(files) == 1 and files[0].suffix == ".arrow" and freq is None and columns.fill_missing is None:
-            with suppress(NotAStore):
-                store = open_store(files[0])
-                _check_variates(store, columns)
-                _log_findings(store, source, [])
-                return store
+        if stores := _find_stores(files, columns, freq):
+            if len(stores) == 1:
+                _log_findings(stores[0], source, [])
+                return stores[0]
+            return _open_joined(stores, cache, location)
         if "://" in source:
             from pipeline.data.readers import remote
 
@@ -278,8 +295,8 @@ def _open_path(
         elif not files:
             identity = hub_commit(source)
         freq = freq or gluonts_freq(source)
-        # The item IDs of several files may be the names of the files.
-        names = [] if len(files) == 1 else [str(file.relative_to(source)) for file in files] or str(location)
+        # Item IDs may be the names of files and folders. A URL may have a secret, so its hash is taken.
+        names = [str(file.relative_to(source)) for file in files] or source.encode()
         key = fingerprint(files, _LAYOUT, columns, freq, names, identity, formats)
         tables, identity = read_tables(source, columns, location, cache.folder), files or identity
     may_be_outdated = identity is None and Processes().rank == 0
@@ -289,6 +306,47 @@ def _open_path(
         found, series = convert(tables, columns, location, freq, formats, cache.folder)
         opened = cache.write(key, series, found, location)
     store, warnings = opened
+    _log_findings(store, str(location), warnings)
+    return store
+
+
+def _find_stores(files: Sequence[Path], columns: Columns, freq: str | None) -> list[Store]:
+    """Return the stores if all files are stores that can be used as they are, else none.
+
+    Raises:
+        UserError: a store of several variates cannot be used as it is.
+    """
+    if not files or any(file.suffix != ".arrow" for file in files):
+        return []
+    with suppress(NotAStore):
+        stores = _open_as_they_are(files, columns)
+        if not _must_convert(columns, freq):
+            return stores
+        if several := [store for store in stores if len(store.variates) > 1 or store.groups is not None]:
+            raise UserError(
+                f"{several[0].path} is a store of several variates or of groups; convert its table again to use "
+                "data.freq, data.fill_missing or data.missing_values"
+            )
+    return []
+
+
+def _open_joined(stores: Sequence[Store], cache: Cache, location: SourceLocation) -> Store:
+    """Return one store of the series of several.
+
+    Raises:
+        UserError: they differ in frequency, variates or groups, or two series have the same item ID.
+    """
+    first, *others = stores
+    for store in others:
+        if store.variates != first.variates or (store.groups is None) != (first.groups is None):
+            raise UserError(
+                f"{store.path} has other columns, categories or groups than {first.path}; put them in separate folders"
+            )
+    refuse_repeated_ids([pa.array(store.item_ids, pa.string()) for store in stores], location)
+    key = fingerprint([store.path for store in stores if store.path], _LAYOUT)
+    formats = first.formats if all(store.formats == first.formats for store in others) else ColumnFormats()
+    series = chain.from_iterable(store.series() for store in stores)
+    store, warnings = cache.open(key) or cache.write(key, series, formats, location)
     _log_findings(store, str(location), warnings)
     return store
 

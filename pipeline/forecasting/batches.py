@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pipeline.arguments import name_arguments
-from pipeline.config import listed
+from pipeline.config import listed, with_options
 from pipeline.core.errors import UserError
 from pipeline.data.arrow_store import Store
 from pipeline.data.frequency import UNKNOWN
-from pipeline.data.partitions import PartitionFunction, Reading, with_options
+from pipeline.data.partitions import PartitionFunction, Reading
 from pipeline.forecasting.request import make_request
 from pipeline.forecasting.tables import forecast_store
 from pipeline.models.checkpoint import read_formats, remembered_config

@@ -268,8 +268,9 @@ def remembered_keys(model: str | Path, of_training: bool = False, horizon: bool 
 
 def remembered_config(model: str | Path) -> Config:
     """Return the configuration with the columns, the horizon and the levels that a model was trained with."""
-    config = Config()
+    sections: dict[str, dict[str, Any]] = {}
     for key, value in remembered_keys(model).items():
         section, _, name = key.partition(".")
-        config = replace(config, **{section: replace(getattr(config, section), **{name: value})})
-    return config
+        sections.setdefault(section, {})[name] = value
+    config = Config()
+    return replace(config, **{name: replace(getattr(config, name), **values) for name, values in sections.items()})

@@ -117,7 +117,7 @@ class Bank:
         Raises:
             UserError: the bank has no such prior.
         """
-        _check_name(name, self.weights, "prior")
+        _check_name(name, ("bank", *self.weights), "synthetic generator")
         return Bank({name: 1.0}, {}, {name: self.ranges[name]}, blend=0.0)
 
     def check_length(self, length: int) -> None:

@@ -114,7 +114,7 @@ def missing(
     time = np.arange(values.shape[1])
     for gap in range(int(stretches[1])):
         begin = draws.uniform() * lengths
-        gaps |= (time >= begin) & (time < begin + lengths * missing_share / number) & (gap < number)
+        gaps |= (time >= begin) & (time < begin + lengths * missing_share / np.maximum(number, 1)) & (gap < number)
     single = np.zeros(values.shape, bool)
 
     def draw(row: int, rng: np.random.Generator) -> None:

@@ -24,6 +24,8 @@ from pipeline.synthetic.components import (
 from pipeline.synthetic.draws import Draws
 from pipeline.synthetic.ranges import Count, Period, Positive, Range, Share
 
+_MAX_RATE = 1e6  # of a Poisson distribution, as in effects.counts
+
 
 def regimes(
     draws: Draws,
@@ -150,7 +152,9 @@ def intermittent(
         rate = mean[row]
         if np.isfinite(spread[row]):
             rate = rate * rng.standard_gamma(spread[row], width) / spread[row]
-        values[row] = (rng.random(width, np.float32) < p[row]) * (min_size[row] + rng.poisson(rate))
+        values[row] = (rng.random(width, np.float32) < p[row]) * (
+            min_size[row] + rng.poisson(np.minimum(rate, _MAX_RATE))
+        )
 
     draws.each_row(draw)
     return values

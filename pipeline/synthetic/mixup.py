@@ -75,6 +75,8 @@ class Mixup:
         number = draws.integers(1, self.max_series)
         share = draws.gamma(self.alpha, self.max_series)
         share[np.arange(self.max_series) >= number] = 0
+        total = share.sum(axis=1, keepdims=True)
+        share[:, :1] += total == 0  # all underflow if alpha is small, and one series has nearly the whole weight
         share /= share.sum(axis=1, keepdims=True)
         # Number of series in each pool that are long enough: [n, pools]. The pools are sorted by decreasing length.
         n_eligible = np.stack([np.searchsorted(-pool.lengths, -lengths, side="right") for pool in self.pools], axis=1)

@@ -179,7 +179,8 @@ def test_no_frequency_is_inferred_from_fewer_than_three_points():
         ("30min", 48), ("h", 24), ("6h", 4), ("D", 7), ("W", 52), ("W-TUE", 52), ("MS", 12), ("ME", 12), ("QS", 4),
         ("QE-MAR", 4), ("YS", 1), ("YE", 1), ("B", 5), ("s", 3600), ("5min", 288), ("2D", 1), ("", 1), ("7h", 1),
         ("min", 1440), ("15min", 96), ("12h", 2), ("24h", 7), ("7D", 52), ("2W", 26), ("2MS", 6), ("5MS", 1),
-        ("6ME", 2), ("2QS", 2), ("YE-JUN", 1), ("BME", 1),
+        ("6ME", 2), ("2QS", 2), ("YE-JUN", 1), ("BME", 12), ("BMS", 12), ("2BME", 6),
+        ("BQS", 4), ("BQE-NOV", 4), ("BYS", 1), ("2B", 1), ("5B", 1),
     ],
 )  # fmt: skip
 def test_seasonality(freq, season):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from support.source_files import refused, write_csv
 
@@ -152,3 +153,18 @@ def test_wide_json_is_refused(tmp_path):
 def test_wide_tables_with_covariates_are_refused():
     with refused("data.wide"):
         DataConfig(wide=True, known_covariates=["price"])
+
+
+@pytest.mark.parametrize("padding", ["", "NA", "NaN", " ", "-"])
+def test_padding_after_the_last_value_of_a_numbered_row_is_no_step(tmp_path, padding):
+    """In whatever form it is written; within a row it is a missing value."""
+    rows = [["a", "1", padding, "3", "4", "5"], ["b", "1", "2", padding, padding, padding]]
+    path = write_csv(tmp_path, *(",".join(row) for row in rows), header="item_id,1,2,3,4,5")
+    store = open_source(path, tmp_path / "cache", WIDE)
+    assert store.lengths.tolist() == [5, 2] and store.target(1).tolist() == [1, 2]
+    np.testing.assert_array_equal(store.target(0), [1, np.nan, 3, 4, 5])
+
+
+def test_nan_after_the_last_value_of_a_numbered_row_is_no_step():
+    table = pa.table({"item_id": ["a", "b"], "1": [1.0, 1.0], "2": [2.0, 2.0], "3": [3.0, np.nan]})
+    assert open_source(table, columns=WIDE).lengths.tolist() == [3, 2]

@@ -77,3 +77,8 @@ def test_counts_are_poisson_numbers_of_the_series_as_rate():
     assert (x == np.round(x)).all() and (x >= 0).all()
     for part, rate in ((x[:, 0::2], 10), (x[:, 1::2], 30)):
         assert abs(part.mean() - rate) < 0.1 and abs(part.var() / rate - 1) < 0.05
+
+
+def test_a_series_may_have_no_stretch_of_missing_values(x):
+    changed = np.isnan(apply("missing", x, share=(0.3, 0.3), stretches=(0, 0)))
+    assert 0.3 < (~changed.any(axis=1)).mean() < 0.7 and 0.1 < changed.mean() < 0.2

@@ -119,3 +119,12 @@ def test_mixed_windows_have_training_steps_only_and_all_context_lengths():
     assert np.nanmin(context) > 0 and np.nanmin(target) > 0 and not np.isnan(target).any()
     known = (~np.isnan(context)).sum(axis=1)
     assert known.min() >= 4 and known.max() == 100
+
+
+@pytest.mark.parametrize("max_series", [1, 3])
+def test_a_tiny_alpha_gives_a_single_series(max_series):
+    """Gamma numbers of this shape are too small for float64."""
+    arrays = waves(256, range(1, 20))
+    values = Mixup([pool(arrays)], [1.0], max_series=max_series, alpha=1e-4).series(200, 256, seed=1)
+    weights = solve_weights(values, arrays)
+    assert (weights.max(axis=1) > 0.999).mean() > 0.99

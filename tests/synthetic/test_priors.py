@@ -207,3 +207,7 @@ def test_regimes_have_rare_large_jumps():
     x = draw("regimes", 300, 500, noise=(1e-3, 1e-3), jump=(5, 5))
     largest = np.abs(np.diff(x, axis=1)).max(axis=1)
     assert np.median(largest) > 2 and np.median(np.abs(np.diff(x, axis=1))) < 0.5
+
+
+def test_demand_beyond_any_count_is_drawn_without_an_error():
+    assert np.isfinite(draw("intermittent", 20, size=(1e20, 1e20))).all()

@@ -52,12 +52,21 @@ def read_parquet(file: DataFile, columns: Columns, location: SourceLocation) -> 
             for name in partition.keys() & set(names):
                 if name not in stored:
                     table = table.append_column(name, pa.repeat(pa.scalar(partition[name], pa.string()), len(table)))
-                elif set(pc.unique(table[name].cast(pa.string())).to_pylist()) != {partition[name]}:
+                elif not _has_only(table[name], partition[name]):
                     raise UserError(
                         f"{file}: its folder says {name}={partition[name]}, but its column {name} has other values; "
                         "correct one of them"
                     )
             yield table.select(names)
+
+
+def _has_only(column: pa.ChunkedArray, text: str | None) -> bool:
+    """Return whether all values of a column are that of a partition: a month 1 is in the folder month=01."""
+    try:
+        expected = pa.scalar(text, pa.string()).cast(column.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        column, expected = column.cast(pa.string()), pa.scalar(text, pa.string())
+    return pc.unique(column).to_pylist() == [expected.as_py()]
 
 
 def _batch_size(schema: pa.Schema, names: list[str]) -> int:

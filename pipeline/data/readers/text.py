@@ -5,6 +5,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -133,8 +134,16 @@ def _read_header(file: DataFile, columns: Columns) -> _Header:
     if not header or in_quotes:
         problem = "a quote in the header is not closed" if in_quotes else "it has no header"
         raise UserError(f"{file}: {problem}; write the names of the columns in its first line")
-    delimiter = max(delimiters, key=re.sub(r'"[^"]*"', "", header).count)
-    names = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [""])
+    unquoted = re.sub(r'"[^"]*"', "", header)
+    wanted = {*columns.item_ids, *columns.timestamps, *columns.variates.names}
+
+    def split(mark: str) -> list[str]:
+        with suppress(csv.Error):  # a quoted name has a line break, and the mark is not the delimiter
+            return next(csv.reader([header], delimiter=mark, skipinitialspace=True), [""])
+        return [""]
+
+    delimiter = max(delimiters, key=lambda mark: (len(wanted.intersection(split(mark))), unquoted.count(mark)))
+    names = split(delimiter)
     names = [name.strip() or f"{UNNAMED}{position}" for position, name in enumerate(names)]
     return _Header(names, delimiter, encoding, n_lines, n_chars)
 

@@ -78,7 +78,8 @@ def read_workbook(file: DataFile, columns: Columns, location: SourceLocation) ->
         cells = ((name, [row[position] for row in block]) for name, position in zip(wanted, positions))
         blocks.append([to_column(column, name in values) for name, column in cells])
     chunks = {name: _unify(arrays, name in values) for name, arrays in zip(wanted, zip(*blocks))}
-    if blocks and all(array.null_count == len(array) for name in values for array in chunks[name]):
+    filled = values or {*columns.variates.names}  # a table of the future has no targets
+    if blocks and all(array.null_count == len(array) for name in filled for array in chunks[name]):
         raise UserError(f"{file} contains no value; if it has formulas, save it in Excel, which stores their results")
     for index in range(len(blocks)):
         file.fraction_read = lambda: (index + 1) / len(blocks)

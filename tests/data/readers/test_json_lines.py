@@ -103,3 +103,14 @@ def test_other_json_is_refused_in_one_line(tmp_path, text, facts):
     with refused("s.json", *facts) as raised:
         read(write(tmp_path, text))
     assert "\n" not in str(raised.value)
+
+
+def test_numbers_of_typed_blocks_count_when_a_word_comes_late(tmp_path):
+    """A single word among thousands of numbers is a mistake, and makes no categories of the numbers."""
+    rows = [
+        {"timestamp": str(np.datetime64("2000-01-01") + day), "target": 1, "price": day + 0.5} for day in range(4100)
+    ]
+    rows[-1]["price"] = "closed"
+    (tmp_path / "s.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with refused("row 4100", "price", "closed"):
+        open_source(tmp_path / "s.jsonl", tmp_path / "cache", past_covariates=["price"])

@@ -54,6 +54,12 @@ def test_lines_before_the_header_are_skipped(tmp_path, head, end):
     assert open_source(tmp_path / "s.csv", tmp_path / "cache", columns, "D").target(0).tolist() == [1.5, 2.5]
 
 
+def test_the_delimiter_gives_the_columns_that_are_read(tmp_path):
+    (tmp_path / "s.csv").write_text("timestamp;target;Menge, Preis, Rest, Summe\n2020-01-01;1;x\n2020-01-02;2;y\n")
+    store = open_source(tmp_path / "s.csv", tmp_path / "cache", freq="D")
+    assert store.target(0).tolist() == [1, 2]
+
+
 def test_a_separator_line_decides_on_the_delimiter(tmp_path):
     (tmp_path / "s.csv").write_text("sep=;\nitem_id;timestamp;a, b, c, d\nA;2020-01-01;1,5\n")
     columns = Columns(variates=Variates(("a, b, c, d",)))
