@@ -50,7 +50,7 @@ def main() -> None:
 def _list_files(source: Path) -> list[Path]:
     if source.suffix != ".json":
         return [source]
-    return [source.parent / entry["file"] for entry in json.loads(source.read_text())]
+    return [source.parent / entry.get("file", entry.get("path")) for entry in json.loads(source.read_text())]
 
 
 def _draw(bank: Bank, length: int) -> list[np.ndarray]:

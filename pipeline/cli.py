@@ -352,9 +352,7 @@ def _translate_type_error(message: str) -> str:
 
 def _files_first(argv: list[str]) -> list[str]:
     """Return the arguments with the configuration files first, so that keys win over them at any position."""
-    positions = [i for i, option in enumerate(argv) if option == "--config" or i and argv[i - 1] == "--config"]
-    positions += [i for i, option in enumerate(argv) if option.startswith("--config=")]
-    return [argv[i] for i in sorted(positions)] + [option for i, option in enumerate(argv) if i not in positions]
+    return sorted(argv, key=lambda option: not option.startswith("--config="))
 
 
 def _translate_old_keys(argv: list[str], keys: Collection[str]) -> list[str]:
@@ -366,14 +364,14 @@ def _translate_old_keys(argv: list[str], keys: Collection[str]) -> list[str]:
         UserError: a file is missing or has unknown keys, or has both names of a key.
     """
     translated, used = [], set()
-    for previous, argument in zip(["", *argv], argv):
+    for argument in argv:
         name, equals, value = argument.partition("=")
         if name.removeprefix("--") in _OLD_KEYS:
             used.add(name.removeprefix("--"))
             argument = f"--{_OLD_KEYS[name.removeprefix('--')]}{equals}{value}"
         translated.append(argument)
-        if previous == "--config" or (name == "--config" and equals):
-            path = Path(argument if previous == "--config" else value)
+        if name == "--config" and equals:
+            path = Path(value)
             content = _check_file(path, keys)
             for old, new in _OLD_KEYS.items():
                 section, _, key = old.partition(".")

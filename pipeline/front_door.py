@@ -35,7 +35,7 @@ def fine_tune(data: Any, config: Config | str | Path | None, arguments: Mapping[
     """
     settings = _settings(config, {name: value for name, value in arguments.items() if value is not None})
     in_memory = None if isinstance(data, (str, Path)) else data
-    if in_memory is None:
+    if isinstance(data, (str, Path)):
         settings = replace(settings, data=replace(settings.data, train=str(data)))
     run_training(settings, in_memory)
     return load(str(settings.trained_path()), settings.chronos.device, None)

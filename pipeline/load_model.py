@@ -24,7 +24,7 @@ from pipeline.forecasting.embeddings import Pooling, embed_store
 from pipeline.forecasting.files import write_predictions
 from pipeline.forecasting.flags import FlagRequest, drawn_flags, flag_part, make_flag_request
 from pipeline.forecasting.forecaster import Forecaster
-from pipeline.forecasting.plots import drawn_forecasts, forecast_figure
+from pipeline.forecasting.plots import beside_base, drawn_forecasts, forecast_figure
 from pipeline.forecasting.request import Request, array_store, check_groups, column_names, make_request
 from pipeline.forecasting.tables import forecast_array, forecast_store, predictions_table, split_parts
 from pipeline.models.checkpoint import read_formats, remembered_config
@@ -64,9 +64,9 @@ class ChronosLoader:
         Raises:
             UserError: there is no such model, or its checkpoint is incomplete.
         """
-        general, inference = self.config.chronos, self.config.inference
-        model = provide_export(self.config, self.model_path) if inference.engine == "onnx" else self.model_path
-        self.forecaster = Forecaster.load(model, general.device, general.seed, inference.precision, inference.flip)
+        is_exported = self.config.inference.engine == "onnx"
+        model = provide_export(self.config, self.model_path) if is_exported else self.model_path
+        self.forecaster = Forecaster.of_config(model, self.config)
 
     def predict(self, context: np.ndarray | Store, prediction_length: int = 48) -> np.ndarray:
         """Forecast series at the levels of inference.quantiles.
@@ -218,8 +218,7 @@ class ChronosLoader:
         request = self.request(store, self.horizon if horizon is None else horizon, future_df)
         drawn = drawn_forecasts(self.loaded(), store, request)
         if self._base is not None:
-            medians = [forecast.median for forecast in drawn_forecasts(self._base, store, request)]
-            drawn = [replace(forecast, base=median) for forecast, median in zip(drawn, medians)]
+            drawn = beside_base(drawn, drawn_forecasts(self._base, store, request))
         return forecast_figure(drawn)
 
     @name_arguments
@@ -261,9 +260,7 @@ class ChronosLoader:
     def _base(self) -> Forecaster | None:
         """The base that the model was trained from; None for a model that was not trained by this package."""
         base = find_base(self.model_path)
-        return (
-            None if base is None else Forecaster.load(str(base), self.config.chronos.device, self.config.chronos.seed)
-        )
+        return None if base is None else Forecaster.of_config(str(base), self.config)
 
     @name_arguments
     def export(self, output_path: str, int8: bool = False) -> Path:
@@ -296,7 +293,7 @@ class ChronosLoader:
         inference = self.config.inference
         store = self._open(test_data if isinstance(test_data, (pd.DataFrame, Store)) else np.atleast_2d(test_data))
         task = make_task("test data", store, self.horizon, None, 1, inference.cross_learning)
-        forecaster = self.loaded().with_context_length(inference.context_length)
+        forecaster = self.loaded()
         check_groups(forecaster.family, store, inference.cross_learning, inference.batch_size)
         return evaluate_task(task, forecaster.predict_quantiles, inference.batch_size).scores()
 

@@ -116,6 +116,8 @@ class ChronosTrainer:
 
         model = read_model(self.base_model_path).float() if self.result is None else self.result.model
         context, target = test_data
+        if target is None:
+            raise UserError("there are no validation windows to score; set training.validation_split above 0")
         flip = self.config.inference.flip is True if self.result is None else self.result.flip
         forecast = forecast_function(model, self.config.chronos.seed, flip)
         if isinstance(target, ValidationWindows):

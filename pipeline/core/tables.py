@@ -1,8 +1,10 @@
-"""Tables as Markdown and as CSV."""
+"""Tables as Markdown, as CSV and in Excel."""
 
 from __future__ import annotations
 
 import csv
+import datetime as dt
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,3 +65,17 @@ def _format_cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}" if value.is_integer() else f"{value:.4f}"
     return escape_markdown(str(value))
+
+
+def write_cell(sheet: Any, row: int, column: int, value: object) -> None:
+    """Write a cell of a sheet of xlsxwriter: no cell for a missing value, a text for an infinite one."""
+    if isinstance(value, str):
+        sheet.write_string(row, column, value)
+    elif isinstance(value, bool):
+        sheet.write_boolean(row, column, value)
+    elif isinstance(value, dt.datetime):
+        sheet.write_datetime(row, column, value.replace(tzinfo=None))
+    elif isinstance(value, (int, float)) and math.isinf(value):
+        sheet.write_string(row, column, str(value))
+    elif isinstance(value, (int, float)) and not math.isnan(value):
+        sheet.write_number(row, column, value)

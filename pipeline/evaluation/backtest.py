@@ -246,6 +246,12 @@ class Evaluation:
         counts = {"series": len(np.unique(self.series)), "windows": n_windows, "seasonality": self.seasonality}
         return {**self.errors.scores(), **counts}
 
+    def count_windows_with_wql(self) -> int:
+        """Return the number of windows of the series whose WQL is defined."""
+        series, scores = self.by_series()
+        is_scored = np.isin(self.by_window()[0], series[~np.isnan(scores["WQL"])])
+        return int(is_scored.sum())
+
     def by_series(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return the series, [n_series], and their scores by name, [n_series] each."""
         series, group = np.unique(self.series, return_inverse=True)

@@ -218,7 +218,7 @@ def load_forecast(name: str, config: Config) -> Callable[[Task], ForecastFunctio
         return lambda task: statistical_forecast(name, task.seasonality)
     from pipeline.forecasting.forecaster import Forecaster
 
-    forecaster = Forecaster.load(name, config.chronos.device, config.chronos.seed, flip=config.inference.flip)
+    forecaster = Forecaster.of_config(name, config)
     return lambda _: forecaster.predict_quantiles
 
 
@@ -286,7 +286,7 @@ def conclusions_on_fine_tuning(
             [by_model[base] for by_model in evaluations.values()],
         )
         names = {"model": labels[model], "base": labels[base]} if len(pairs) > 1 else {}
-        n_windows = sum(int(by_model[model].scores()["windows"]) for by_model in evaluations.values())
+        n_windows = sum(by_model[model].count_windows_with_wql() for by_model in evaluations.values())
         has_seen = bool(leak_warnings([model], tasks))
         conclusions.append(conclude(comparison, n_windows, has_seen=has_seen, **names))
     return conclusions

@@ -53,7 +53,7 @@ def score_fev_tasks(path: str, models: Sequence[str], config: Config) -> dict[st
             raise UserError(f"evaluation.models: two models have the name {name} on the leaderboard; rename a folder")
     rows: dict[str, list[Row]] = {}
     for name, model in zip(names, models):
-        forecaster = Forecaster.load(model, config.chronos.device, config.chronos.seed, flip=config.inference.flip)
+        forecaster = Forecaster.of_config(model, config)
         for task in tasks:
             logger.info("scoring %s on %s", model, task.task_name)
             rows.setdefault(name, []).append(_score_task(task, forecaster, name, config.inference.batch_size))

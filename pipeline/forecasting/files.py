@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime as dt
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow as pa
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import atomic_write, read_json, write_json
+from pipeline.core.tables import write_cell
 from pipeline.data.arrow_store import Store
 from pipeline.forecasting.request import Request
 from pipeline.forecasting.tables import forecast_part, split_parts
@@ -108,7 +108,8 @@ def identity_of(forecaster: Forecaster, store: Store, request: Request, precisio
     """Return everything that the forecasts depend on. Files count by size and modification time, which is fast."""
     model = str(forecaster.model)
     files = sorted(file for file in Path(model).glob("*") if file.is_file()) if Path(model).is_dir() else []
-    batch_size = 0 if request.groups(store) is None else request.batch_size
+    is_alone = request.groups(store) is None and forecaster.trained_levels is not None  # samples depend on the batch
+    batch_size = 0 if is_alone else request.batch_size
     settings = dataclasses.asdict(dataclasses.replace(request, future=None, batch_size=batch_size))
     return {
         "model": [str(Path(model).resolve()) if files else model, *map(_stamp, files)],
@@ -223,14 +224,7 @@ class _ExcelWriter(contextlib.AbstractContextManager):
 
     def _write_row(self, row: Iterable[Any]) -> None:
         for column, value in enumerate(row):
-            if isinstance(value, str):
-                self._sheet.write_string(self._n_rows, column, value)
-            elif isinstance(value, bool):
-                self._sheet.write_boolean(self._n_rows, column, value)
-            elif isinstance(value, dt.datetime):
-                self._sheet.write_datetime(self._n_rows, column, value.replace(tzinfo=None))
-            elif value == value:  # not NaN
-                self._sheet.write_number(self._n_rows, column, value)
+            write_cell(self._sheet, self._n_rows, column, value)
         self._n_rows += 1
 
     def __exit__(self, *_: object) -> None:

@@ -66,8 +66,7 @@ def _forecast(config: Config, path: Path, flag: bool) -> Path:
         model = str(provide_base(config).path)
     if inference.engine == "onnx":
         model = provide_export(config, model)
-    forecaster = Forecaster.load(model, device, config.chronos.seed, inference.precision, inference.flip)
-    forecaster = forecaster.with_min_batch()
+    forecaster = Forecaster.of_config(model, config).with_min_batch()
     request = (make_flag_request if flag else make_request)(config, forecaster, store, config.forecast_horizon())
     check_predictions_size(path, store, request)
     parts = Parts(path, identity_of(forecaster, store, request, inference.precision))

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from scipy.special import ndtri
 
+from pipeline.config import Config
 from pipeline.core.errors import UserError
 from pipeline.core.metrics import WQL_LEVELS
 from pipeline.core.processes import Processes
@@ -88,6 +89,13 @@ class Forecaster:
         forecaster = Forecaster.of_model(cast(Any, loaded).to(place, dtype).eval(), seed)
         forecaster.model = model
         return forecaster.with_flip(flips)
+
+    @staticmethod
+    def of_config(model: str, config: Config) -> Forecaster:
+        """Load a model as `load` does, with the device, seed, precision, flip and context length of a configuration."""
+        general, inference = config.chronos, config.inference
+        forecaster = Forecaster.load(model, general.device, general.seed, inference.precision, inference.flip)
+        return forecaster.with_context_length(inference.context_length)
 
     @staticmethod
     def of_model(model: Any, seed: int = 0) -> Forecaster:

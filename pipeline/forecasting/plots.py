@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.core.errors import visible
 from pipeline.core.files import atomic_write
 from pipeline.data.frequency import UNKNOWN, timestamps
+from pipeline.forecasting.tables import forecast_histories
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,9 +84,8 @@ def drawn_forecasts(forecaster: Forecaster, store: Store, request: Request) -> l
     panels: dict[int, np.ndarray] = {}
     for items in batches:
         if np.isin(items, shown).any():
-            quantiles, _ = forecaster.quantiles(
-                request.histories(store, items), request.prediction_length, LEVELS_DRAWN
-            )
+            drawn = replace(request, levels=LEVELS_DRAWN)
+            quantiles, _ = forecast_histories(forecaster, drawn, request.histories(store, items))
             panels |= dict(zip(items.tolist(), quantiles[:: len(store.variates.targets)].transpose(0, 2, 1)))
     return [drawn_forecast(store, index, int(store.lengths[index]), panels[index]) for index in shown]
 

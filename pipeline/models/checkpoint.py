@@ -2,7 +2,9 @@
 
 import os
 import struct
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -227,12 +229,29 @@ def read_training_info(model: str | Path) -> dict[str, Any]:
 
 def training_info(model: str | Path) -> tuple[dict[str, Any], training_schema.TrainingInfo]:
     """Return training_info.json as `read_training_info` does, and the same as checked values."""
-    file = Path(model, TRAINING_INFO)
+    file = _find_training_info(str(model))
     return (
         read_object(file, training_schema.TrainingInfo)
         if os.path.lexists(file)
         else ({}, training_schema.TrainingInfo())
     )
+
+
+def is_hub_name(model: str) -> bool:
+    """Return whether a name that is no folder on this machine may be a Hub ID of the form owner/name."""
+    return model.count("/") == 1 and not model.startswith((".", "/", "~")) and not Path(model).exists()
+
+
+@lru_cache
+def _find_training_info(model: str) -> Path:
+    """Return the path of training_info.json, which is downloaded for a Hub ID; it may not exist."""
+    path = Path(model, TRAINING_INFO)
+    if is_hub_name(model):
+        from huggingface_hub import hf_hub_download
+
+        with suppress(Exception):  # it has none; if the model cannot be reached, loading its weights says so
+            path = Path(hf_hub_download(model, TRAINING_INFO))
+    return path
 
 
 def remembered_keys(model: str | Path, of_training: bool = False, horizon: bool = True) -> dict[str, Any]:

@@ -180,7 +180,7 @@ def _describe(checkpoint: Checkpoint, graph: Path, model: str, int8: bool) -> di
         "scaling": "in the graph: values in, values out",
         "columns": {name: data[name] for name in names if name in data},
         "categories": content.get("variates", {}).get("categories", {}),
-        "freq": next((store.freq for store in info.data), None),
+        "freq": None if info.formats is None else info.formats.freq,
         "flip": info.flip,
         "weights": weights_fingerprint(checkpoint.path),
         "graph": fingerprint([graph]),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.models.builtin import BUILTIN, builtin_folder, builtin_names
-from pipeline.models.checkpoint import read_checkpoint, training_info, weights_fingerprint
+from pipeline.models.checkpoint import is_hub_name, read_checkpoint, training_info, weights_fingerprint
 
 S3 = "s3://"
 
@@ -40,7 +40,7 @@ def find_model(name: str, revision: str | None = None) -> Path:
         return Path(name)
     if name.startswith(S3):
         return _from_s3(name)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    if not is_hub_name(name):
         raise UserError(f"no model {name}: it is neither a folder nor a Hub ID of the form owner/name")
     return _from_hub(name, revision)
 

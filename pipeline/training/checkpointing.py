@@ -176,12 +176,12 @@ class RunFolder:
         except UserError:  # the file is broken
             return False
 
-    def unfinished_steps(self, time_limit: float) -> int | None:
-        """Return the steps of the unfinished run in the folder, None if there is none with this time limit."""
+    def unfinished_steps(self, settings: dict[str, Any]) -> int | None:
+        """Return the steps of the unfinished run in the folder, None if there is none with these other settings."""
         if (self.path / TRAINING_INFO).is_file() or not self._identity_file.is_file():
             return None
         identity = read_json(self._identity_file)
-        return identity["steps"] if identity["training"].get("time_limit") == time_limit else None
+        return identity["steps"] if {*differing_keys(identity, settings)} <= {"steps", "arithmetic"} else None
 
     def last_checkpoint(self) -> Path | None:
         """Return the Trainer's latest whole checkpoint; None if there is none."""

@@ -26,7 +26,7 @@ def measure_forgetting(run: TrainingRun, model: Any, device: torch.device, flip:
     seed, windows = run.config.chronos.seed, run.previous
     base = cast(Any, run.base.model).to(device)
     functions = (forecast_function(scored, seed, flip) for scored in (model, base))
-    new, old = (backtest(windows, forecast, 64, Processes(), device.type) for forecast in functions)
+    new, old = (backtest(windows, forecast, windows.batch_size, Processes(), device.type) for forecast in functions)
     dataset, series = windows.row_keys()
     return compare(new, old, series, dataset) or "WQL is not defined on the validation windows of the base's training"
 

@@ -66,11 +66,13 @@ class Plan:
         refit = "none"
         if run.all_windows is not None:
             refit = f"on all data, the holdout included, for up to {run.recipe.steps} more steps"
+        limit = run.config.training.time_limit
         facts = {
             "model": f"{run.base.checkpoint.family}, {self.n_weights:,} weights, {self.n_trained:,} of them trained",
             "window": f"context {run.windows.context_length}, horizon {run.windows.prediction_length}",
             "data": f"{series}, {epoch}",
             "training": run.recipe.description,
+            **({} if limit is None else {"time limit": f"{limit:g} s; fewer steps if a measurement says so"}),
             "step": f"{arguments.world_size} process(es) x {arguments.per_device_train_batch_size} windows x "
             f"{arguments.gradient_accumulation_steps} accumulated, in {precision} on {arguments.device.type}",
             "validation": validation,

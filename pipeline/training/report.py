@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -152,7 +153,7 @@ def run_report(info: dict[str, Any], recipe: str, pictures: Sequence[str], confi
     return (
         f"# Training run from {escape_markdown(info['base_model'])}\n\n{info['verdict']}\n\n"
         f"{recipe[0].upper()}{recipe[1:]}. {speed}\n\n{drawn}{_candidates(info)}"
-        f"## Repeat the run\n\n```bash\nchronos-native train --config {config} --output NEW\n```\n\n"
+        f"## Repeat the run\n\n```bash\nchronos-native train --config {shlex.quote(str(config))} --output NEW\n```\n\n"
         "Run it in the folder in which the run was started, with the same data, base and versions:\n\n"
         f"{markdown_table(versions, ('library', 'version'))}"
     )

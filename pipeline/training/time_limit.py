@@ -43,7 +43,7 @@ def limit_steps(run: TrainingRun, folder: RunFolder, begin: float) -> TrainingRu
     limit = run.config.training.time_limit
     if limit is None:
         return run
-    steps = folder.unfinished_steps(limit) if run.config.training.resume else None
+    steps = folder.unfinished_steps(run.settings()) if run.config.training.resume else None
     if steps is None:
         step_seconds, evaluation_seconds, n_evaluations = _measure(run)
         passes = 1 if run.all_windows is None else 2

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +15,7 @@ from pyarrow import csv
 from pipeline.core.errors import UserError
 from pipeline.core.files import atomic_write, check_writable_folder, staged_files
 from pipeline.core.locks import locked
-from pipeline.core.tables import FORMULA, Row, escape_markdown, markdown_table, write_csv
+from pipeline.core.tables import FORMULA, Row, escape_markdown, markdown_table, write_cell, write_csv
 from pipeline.evaluation.report.page import Findings, render_page
 from pipeline.evaluation.report.rows import SHOWN, series_tables, window_tables
 
@@ -131,13 +129,4 @@ def _write_workbook(path: Path, sheets: Mapping[str, Iterable[Row]]) -> None:
                     logger.warning("%s: the sheet %s has only the first %d rows", path, name, _MAX_SHEET_ROWS)
                     break
                 for column, value in enumerate(row.values()):
-                    _write_cell(sheet, number, column, value)
-
-
-def _write_cell(sheet: Any, row: int, column: int, value: object) -> None:
-    if isinstance(value, str):
-        sheet.write_string(row, column, value)
-    elif isinstance(value, (int, float)) and math.isfinite(value):
-        sheet.write_number(row, column, value)
-    elif isinstance(value, float) and not math.isnan(value):
-        sheet.write_string(row, column, str(value))
+                    write_cell(sheet, number, column, value)
