@@ -155,3 +155,9 @@ def test_a_workbook_of_too_many_rows_is_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="at most 4 rows"):
         write_predictions(tmp_path / "g.xlsx", [table, table])
     assert not (tmp_path / "g.xlsx").exists()
+
+
+def test_an_infinite_forecast_is_written_to_excel(tmp_path):
+    table = pa.table({"item_id": ["A", "B"], "predictions": [1.5, np.inf]})
+    write_predictions(tmp_path / "f.xlsx", [table])
+    assert pd.read_excel(tmp_path / "f.xlsx")["predictions"].tolist() == [1.5, np.inf]

@@ -48,11 +48,14 @@ def test_a_limit_without_time_for_a_step_is_refused_with_one_that_has(limited):
 
 
 def test_a_killed_run_keeps_the_steps_that_it_began_with(limited, tmp_path):
-    identity = {"steps": 7, "training": {"time_limit": 200.0}}
+    settings = limited(200.0, (0.5, 2.0, 10)).settings() | {"arithmetic": "no on cpu"}
     (tmp_path / "out/checkpoints").mkdir(parents=True)
-    (tmp_path / "out/checkpoints/run.json").write_text(json.dumps(identity))
+    (tmp_path / "out/checkpoints/run.json").write_text(json.dumps(settings | {"steps": 7}))
     assert limited(200.0, (0.5, 2.0, 10)).recipe.steps == 7
     assert limited(300.0, (0.5, 2.0, 10)).recipe.steps > 7
+    other = settings | {"steps": 7, "base model": "another"}
+    (tmp_path / "out/checkpoints/run.json").write_text(json.dumps(other))
+    assert limited(200.0, (0.5, 2.0, 10)).recipe.steps == 149
 
 
 @pytest.mark.parametrize("family", ["bolt", "t5", "chronos-2"])

@@ -1,0 +1,68 @@
+"""Forecasts, scores and pictures follow the same settings."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from support.series import long_frame
+
+from pipeline.config import Config, EvaluationConfig, InferenceConfig
+from pipeline.core.series import Series
+from pipeline.data.arrow_store import store_from_series
+from pipeline.data.source import open_source
+from pipeline.evaluation.backtest import evaluate_task, make_task
+from pipeline.evaluation.evaluate import load_forecast
+from pipeline.forecasting.forecaster import Forecaster
+from pipeline.forecasting.plots import drawn_forecasts
+from pipeline.forecasting.request import Request
+from pipeline.load_model import ChronosLoader
+
+LENGTH = 5
+SHORT = Config(inference=InferenceConfig(context_length=16, precision="bf16"))
+
+
+@pytest.fixture
+def task():
+    return make_task("t", open_source(long_frame(n_series=4)), LENGTH, None, 2)
+
+
+def test_scores_are_those_of_the_configured_context_and_precision(tiny, task):
+    forecaster = Forecaster.load(str(tiny["bolt"]), precision="bf16").with_context_length(16)
+    expected = evaluate_task(task, forecaster.predict_quantiles).scores()
+    scored = evaluate_task(task, load_forecast(str(tiny["bolt"]), SHORT)(task)).scores()
+    plain = evaluate_task(task, load_forecast(str(tiny["bolt"]), Config())(task)).scores()
+    assert scored == expected != plain
+
+
+def test_the_functions_of_a_loaded_model_score_alike(tiny):
+    frame = long_frame(n_series=4)
+    loader = ChronosLoader(str(tiny["bolt"]))
+    loader.config = replace(SHORT, horizon=LENGTH, evaluation=EvaluationConfig())
+    loader.load_trained_model()
+    scores = loader.evaluate(frame, horizon=LENGTH).loc["model"]
+    on_test_data = loader.evaluate_on_test_data(frame)
+    assert {name: scores[name] for name in ("WQL", "MASE")} == {name: on_test_data[name] for name in ("WQL", "MASE")}
+
+
+def test_a_picture_has_no_negative_forecast_if_the_file_has_none(tiny):
+    values = np.abs(np.random.default_rng(0).normal(0, 1, 60)).astype(np.float32) * (np.arange(60) % 3 == 0)
+    store = store_from_series([Series("A", np.datetime64("2024-01-01", "s"), "D", values)])
+    forecaster = Forecaster.load(str(tiny["bolt"]))
+    lows = {
+        non_negative: drawn_forecasts(forecaster, store, Request(LENGTH, [0.5], non_negative=non_negative))[0].low.min()
+        for non_negative in (False, True)
+    }
+    assert lows[False] < 0 == lows[True]
+
+
+def test_windows_of_series_without_a_wql_do_not_count(task):
+    frame = long_frame(n_series=4)
+    last = frame.groupby("item_id").cumcount(ascending=False) < 2 * LENGTH
+    frame.loc[last & frame["item_id"].isin(frame["item_id"].unique()[:1]), "target"] = 0
+    zero = make_task("t", open_source(pd.DataFrame(frame)), LENGTH, None, 2)
+    counts = [
+        evaluate_task(each, lambda rows, n: np.zeros((len(rows), n, 9))).count_windows_with_wql()
+        for each in (task, zero)
+    ]
+    assert counts == [8, 6]
