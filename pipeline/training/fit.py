@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,6 @@ class Phase:
     data."""
 
     windows: TrainingWindows
-    steps: int
     folder: RunFolder
     scored: bool
     """Whether checkpoints are scored on the validation windows."""
@@ -61,7 +60,7 @@ def phase_arguments(run: TrainingRun, phase: Phase) -> TrainingArguments:
     checkpoint = run.base.checkpoint
     arguments = training_arguments(
         run.config,
-        replace(run.recipe, steps=phase.steps),
+        run.recipe,
         phase.folder,
         family=checkpoint.family,
         width=checkpoint.width,
@@ -108,7 +107,7 @@ def build_trainer(run: TrainingRun, phase: Phase, arguments: TrainingArguments) 
     # Compiled code is made for one shape and takes a minute for each, so contexts are then padded to one length.
     to_inputs = _to_inputs(run, model, padded=is_compiled(arguments))
     validation = run.validation
-    n_windows = phase.steps * run.config.training.batch_size
+    n_windows = run.recipe.steps * run.config.training.batch_size
     checkpoints = str(arguments.output_dir)
     try:
         # The Trainer makes its output folder at once, and nothing may be written before the run has claimed its own.
@@ -122,7 +121,6 @@ def build_trainer(run: TrainingRun, phase: Phase, arguments: TrainingArguments) 
                 eval_dataset=None if validation is None else WindowDataset(validation, len(validation), to_inputs),
                 validation=validation,
                 metric=run.config.training.metric,
-                scheduled_steps=run.recipe.steps,
                 flip=run.config.inference.flip is True,
                 muon=run.config.training.optimizer == "muon",
             )
@@ -138,7 +136,7 @@ def build_trainer(run: TrainingRun, phase: Phase, arguments: TrainingArguments) 
 
 
 def fit(run: TrainingRun, phase: Phase, trainer: ScoringTrainer) -> None:
-    """Train to the last step of the phase, at the rates of the whole recipe, continuing a killed run where it stopped.
+    """Train to the last step, continuing a killed run where it stopped.
 
     The base is scored at step 0, before anything is trained.
     """

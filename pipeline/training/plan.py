@@ -65,7 +65,9 @@ class Plan:
         validation = f"{n_validation:,} windows, every {self.evaluated_every} steps" if n_validation else "none"
         refit = "none"
         if run.all_windows is not None:
-            refit = f"on all data, the holdout included, for up to {run.recipe.steps} more steps"
+            refit = (
+                f"on all data, the holdout included, for {run.recipe.steps} more steps if the trained model is selected"
+            )
         limit = run.config.training.time_limit
         facts = {
             "model": f"{run.base.checkpoint.family}, {self.n_weights:,} weights, {self.n_trained:,} of them trained",
@@ -93,7 +95,7 @@ def make_plan(run: TrainingRun) -> Plan:
     from pipeline.training.memory import step_memory
 
     with temporary_folder() as folder:
-        phase = Phase(run.windows, run.recipe.steps, RunFolder(folder), scored=run.validation is not None)
+        phase = Phase(run.windows, RunFolder(folder), scored=run.validation is not None)
         arguments = phase_arguments(run, phase)
     model = trainable_model(run, arguments)
     if arguments.gradient_checkpointing:

@@ -105,7 +105,7 @@ def train(run: TrainingRun, folder: RunFolder) -> TrainingResult:
     from pipeline.training.fit import Phase, build_trainer, fit, phase_arguments
     from pipeline.training.mlflow_run import mlflow_run
 
-    first = Phase(run.windows, run.recipe.steps, folder, scored=run.validation is not None)
+    first = Phase(run.windows, folder, scored=run.validation is not None)
     arguments = phase_arguments(run, first)
     logger.info(run.recipe.description)
     warn_about_setup(run, arguments.device.type)
@@ -135,8 +135,18 @@ def train(run: TrainingRun, folder: RunFolder) -> TrainingResult:
     model, adapter = _merge_adapter(run, model, trained=is_trained)
     forgetting = measure_forgetting(run, model, arguments.device, flip) if is_trained else None
     return TrainingResult(
-        *(run, model, adapter, selection, comparison, refit, flip, forgetting),
-        *(drawn, history, identity, tracked),
+        run=run,
+        model=model,
+        adapter=adapter,
+        selection=selection,
+        comparison=comparison,
+        refit=refit,
+        flip=flip,
+        forgetting=forgetting,
+        drawn=drawn,
+        history=history,
+        identity=identity,
+        mlflow_run=tracked,
     )
 
 
@@ -208,15 +218,15 @@ def _retrain_on_all_data(run: TrainingRun, winner: Candidate, folder: RunFolder)
     from pipeline.training.fit import Phase, build_trainer, fit, phase_arguments
 
     assert run.all_windows is not None
-    logger.info("retraining on all data for %d steps", winner.step)
+    logger.info("retraining on all data for %d steps", run.recipe.steps)
     clear_device_cache(garbage_collection=True)
-    phase = Phase(run.all_windows, winner.step, folder, scored=False)
+    phase = Phase(run.all_windows, folder, scored=False)
     trainer = build_trainer(run, phase, phase_arguments(run, phase))
     fit(run, phase, trainer)
     model, metric = trainer.unwrapped_model(), run.config.training.metric
     scores = trainer.score(model).scores
     logger.info("retrained: WQL %.4f on the validation windows, which the model has seen", scores["wql"])
-    return model, Refit(winner, scores, saved=bool(scores[metric] <= winner.scores[metric]))
+    return model, Refit(run.recipe.steps, scores, saved=bool(scores[metric] <= winner.scores[metric]))
 
 
 def _merge_adapter(run: TrainingRun, model: Any, *, trained: bool) -> tuple[Any, tuple[Any, dict[str, Any]] | None]:

@@ -62,9 +62,9 @@ class Selection:
 
 @dataclass(frozen=True)
 class Refit:
-    """The winner, retrained on all data for the same number of steps."""
+    """The base, trained on all data for the same number of steps as the trained model."""
 
-    winner: Candidate
+    steps: int
     scores: Mapping[str, float]
     """Scores on the validation windows, which the retrained model has seen: a check that training worked, no
     estimate."""
@@ -74,7 +74,7 @@ class Refit:
     def row(self) -> dict[str, Any]:
         """Return the retraining as training_info.json has it."""
         seen = {"scores on seen windows": score_columns(self.scores), "saved": self.saved}
-        return {"steps": self.winner.step, **seen}
+        return {"steps": self.steps, **seen}
 
 
 def select(base: Candidate, trained: Candidate, metric: str) -> Selection:

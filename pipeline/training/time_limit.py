@@ -83,7 +83,7 @@ def _measure(run: TrainingRun) -> tuple[float, float, int]:
     from pipeline.training.memory import take_step
 
     with temporary_folder() as folder:
-        phase = Phase(run.windows, run.recipe.steps, RunFolder(folder), scored=run.validation is not None)
+        phase = Phase(run.windows, RunFolder(folder), scored=run.validation is not None)
         trainer = build_trainer(run, phase, phase_arguments(run, phase))
         model, arguments = cast(Any, trainer.model), trainer.args
         size, n_passes = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps

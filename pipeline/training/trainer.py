@@ -62,7 +62,6 @@ class ScoringTrainer(Trainer):
         *args: Any,
         validation: ValidationWindows | None,
         metric: str,
-        scheduled_steps: int,
         flip: bool,
         muon: bool,
         **kwargs: Any,
@@ -72,7 +71,6 @@ class ScoringTrainer(Trainer):
         Args:
             validation: the windows that models are scored on.
             metric: the score that candidates are compared by, which some window must define.
-            scheduled_steps: steps that the learning rate is scheduled over, however early training ends.
             flip: whether scored forecasts are averaged with those of the negated series.
             muon: whether the optimizer is Muon, not that of the arguments.
         """
@@ -80,7 +78,6 @@ class ScoringTrainer(Trainer):
         self.validation = validation
         self.metric = metric
         self.flip = flip
-        self.scheduled_steps = scheduled_steps
         self.muon = muon
         # T5's forward takes any keyword, so the Trainer would leave it to T5 to divide the loss by accumulation steps
         # and processes, which T5 does not do. `compute_loss` does.
@@ -159,7 +156,7 @@ class ScoringTrainer(Trainer):
         Raises:
             TypeError, ValueError, ImportError, KeyError, AttributeError: of transformers or torch, for a wrong setting.
         """
-        self.create_optimizer_and_scheduler(self.scheduled_steps)
+        self.create_optimizer_and_scheduler(self.args.max_steps)
         self.get_train_dataloader()
         self.optimizer = self.lr_scheduler = None
 
@@ -190,10 +187,6 @@ class ScoringTrainer(Trainer):
         if self.optimizer is None:
             self.optimizer = MuonWithAdamW.of(cast(torch.nn.Module, self.model), self.args)
         return self.optimizer
-
-    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Schedule the learning rate over `scheduled_steps`, however early training is to end."""
-        return super().create_scheduler(self.scheduled_steps, optimizer)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None, **_: Any

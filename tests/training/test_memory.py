@@ -87,7 +87,7 @@ def test_a_step_of_smaller_batches_is_the_same_step(tiny, tmp_path):
     run = prepare_run(trainer.config, trainer.checkpoint, windows, "auto")
     losses = []
     for largest in (8, 2):
-        phase = Phase(run.windows, run.recipe.steps, RunFolder(tmp_path / str(largest)), scored=True)
+        phase = Phase(run.windows, RunFolder(tmp_path / str(largest)), scored=True)
         arguments = phase_arguments(run, phase)
         fit_batch(arguments, limited_to(largest))
         assert arguments.per_device_train_batch_size == largest

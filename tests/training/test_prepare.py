@@ -28,7 +28,7 @@ def run_of(base, **training):
 def identity(base, **training):
     """Return the identity of a run, from which nothing is trained."""
     run = run_of(base, **training)
-    phase = Phase(run.windows, run.recipe.steps, RunFolder(base / "never"), scored=run.validation is not None)
+    phase = Phase(run.windows, RunFolder(base / "never"), scored=run.validation is not None)
     return run.identity(phase_arguments(run, phase))
 
 

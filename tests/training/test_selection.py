@@ -41,19 +41,18 @@ def test_the_verdict_has_the_answer_and_the_numbers(low, high, answer):
 
 def test_the_verdict_names_the_saved_model():
     selection = selected(1.0, 0.95)
-    saved, rejected = (
-        describe(selection, None, Refit(selection.trained, selection.trained.scores, saved=saved), "wql")
+    saved, refused = (
+        describe(selection, None, Refit(9, selection.trained.scores, saved=saved), "wql")
         for saved in (True, False)
     )
-    assert "step 9, by WQL (5.0% lower)" in saved and saved != rejected
+    assert "step 9, by WQL (5.0% lower)" in saved and saved != refused
     assert "The base itself" in describe(selected(1.0, 1.1), None, None, "wql")
     assert "MASE" in describe(selected(1.0, 0.9, "mase"), None, None, "mase")
     assert "Nothing was held out" in describe(None, None, None, "wql")
 
 
 def test_the_row_of_a_retrained_winner_has_its_steps_and_its_scores_on_windows_that_it_has_seen():
-    winner = selected(1.0, 0.9).winner
-    assert Refit(winner, {"wql": 0.4, "mase": 0.5, "loss": 0.6}, saved=True).row() == {
+    assert Refit(9, {"wql": 0.4, "mase": 0.5, "loss": 0.6}, saved=True).row() == {
         "steps": 9,
         "scores on seen windows": {"WQL": 0.4, "MASE": 0.5, "loss": 0.6},
         "saved": True,
