@@ -29,8 +29,6 @@ _PEER_ENDED = ("Connection closed by peer", "Connection reset by peer")
 """Messages of Gloo if another process ends while this one waits for it."""
 _INTERRUPTED = "interrupted; the same command continues an unfinished run"
 _SWITCHES = ("help_all", "print_config")
-_OLD_KEYS = {"synthetic.source": "synthetic.generator"}
-"""Keys of earlier versions, by their names now. They still work, with a warning."""
 _TYPE_NAMES = {
     "<class 'int'>": "a whole number",
     "<class 'float'>": "a number",
@@ -161,10 +159,12 @@ def parse_command_line(argv: list[str], name: str) -> tuple[Config, dict[str, bo
         parser.print_help()
         sys.exit(0)
     known = list(_keys(Config))
-    argv = _translate_old_keys(_files_first(_expand_options(argv, command)), known)
+    argv = _files_first(_expand_options(argv, command))
     for option in argv:
-        key = option.partition("=")[0]
-        if key.startswith("--") and key != "--config":
+        key, _, value = option.partition("=")
+        if key == "--config" and value:
+            _check_file(Path(value), known)
+        elif key.startswith("--") and key != "--config":
             accepted = [*known, *_SWITCHES, *switches]
             _refuse_unknown(key.removeprefix("--").removesuffix("+"), accepted, "", [o.name for o in command.options])
     for option in argv:
@@ -355,37 +355,6 @@ def _files_first(argv: list[str]) -> list[str]:
     return sorted(argv, key=lambda option: not option.startswith("--config="))
 
 
-def _translate_old_keys(argv: list[str], keys: Collection[str]) -> list[str]:
-    """Check the configuration files among the arguments, and return the arguments with the new names of old keys.
-
-    An old key in a file becomes an option behind the file, so that later options win over it as over the file.
-
-    Raises:
-        UserError: a file is missing or has unknown keys, or has both names of a key.
-    """
-    translated, used = [], set()
-    for argument in argv:
-        name, equals, value = argument.partition("=")
-        if name.removeprefix("--") in _OLD_KEYS:
-            used.add(name.removeprefix("--"))
-            argument = f"--{_OLD_KEYS[name.removeprefix('--')]}{equals}{value}"
-        translated.append(argument)
-        if name == "--config" and equals:
-            path = Path(value)
-            content = _check_file(path, keys)
-            for old, new in _OLD_KEYS.items():
-                section, _, key = old.partition(".")
-                values = content.get(section, {})
-                if values.get(key) is not None:
-                    if new.partition(".")[2] in values:
-                        raise UserError(f"{path}: {old} is the old name of {new}; remove {old}")
-                    used.add(old)
-                    translated += [f"--{new}={values[key]}", f"--{old}=null"]
-    for old in sorted(used):
-        logger.warning("%s is now called %s; please rename the key", old, _OLD_KEYS[old])
-    return translated
-
-
 def _keys(section: type, parent: str = "") -> Iterator[str]:
     """Yield the dotted name of every key and section."""
     types = get_type_hints(section)
@@ -412,12 +381,12 @@ def _refuse_unknown(key: str, keys: Collection[str], file: str, options: Collect
     raise UserError(f"{file}unknown key {key}; {hint}")
 
 
-def _check_file(path: Path, keys: Collection[str]) -> dict:
-    """Return the content of a configuration file.
+def _check_file(path: Path, keys: Collection[str]) -> None:
+    """Refuse a configuration file that cannot be read or has unknown keys, and what jsonargparse accepts silently:
+    duplicate keys, and no sections.
 
     Raises:
-        UserError: the file cannot be read, has unknown keys, or has what jsonargparse accepts silently: duplicate keys,
-            and no sections.
+        UserError: as described.
     """
     from pipeline.core.yaml_files import read_yaml
 
@@ -430,9 +399,7 @@ def _check_file(path: Path, keys: Collection[str]) -> dict:
     content = read_yaml(path, "--config")
     if not isinstance(content, dict):
         raise UserError(f"{path} has no sections; write sections of keys, as in config/chronos_config.yaml")
+    check(content, "")
     for name, values in content.items():
-        _refuse_unknown(str(name), keys, f"{path}: ")
         if not isinstance(values, dict) and name != "horizon":
             raise UserError(f"{path}: section {name!r} must contain keys and values")
-    check(content, "")
-    return content

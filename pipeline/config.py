@@ -291,12 +291,8 @@ class SyntheticConfig:
     """Folder of the files. null is synthetic/GENERATOR in paths.data_dir."""
     mixup: MixupConfig = field(default_factory=MixupConfig)
     """TSMixup, for data.mixup and for the generator tsmixup."""
-    source: str | None = None
-    """Old name of synthetic.generator, accepted on the command line and in files."""
 
     def __post_init__(self) -> None:
-        if self.source is not None:
-            raise UserError("synthetic.source is the old name of synthetic.generator; write synthetic.generator")
         check_at_least("synthetic.n_series", self.n_series, 1)
         check_at_least("synthetic.length", self.length, 2)
         check_at_least("synthetic.shard_size", self.shard_size, 1)
@@ -442,7 +438,8 @@ class InferenceConfig:
     quantiles: list[float] = field(default_factory=lambda: [0.1, 0.5, 0.9])
     """Quantile levels to forecast, each between 0 and 1."""
     non_negative: bool = False
-    """Raise negative forecasts to zero for series that have no negative value."""
+    """Raise negative forecasts to zero for series without a negative value in the last inference.context_length
+    steps."""
     batch_size: int = 64
     """Series per forward pass, in forecasts and evaluations."""
     cross_learning: bool = False

@@ -211,34 +211,6 @@ def test_default_paths_are_in_the_folders_of_the_paths_section():
     assert str(parse_config(["--inference.output_path", "a.csv"]).predictions_path()) == "a.csv"
 
 
-@pytest.mark.parametrize("text", ["synthetic:\n  source: bank  # old name\n", "--- {'synthetic': {'source': bank}}"])
-def test_a_renamed_key_still_works_with_one_warning(tmp_path, caplog, text):
-    path = tmp_path / "old.yaml"
-    path.write_text(text)
-    command_lines = {
-        "bank": [
-            ["--config", path],
-            [f"--config={path}"],
-            ["--synthetic.source=bank"],
-        ],
-        "sarima": [
-            ["--synthetic.source", "sarima", "--config", path],
-            ["--config", path, "--synthetic.generator", "sarima"],
-        ],
-    }
-    for generator, arguments in ((name, line) for name, lines in command_lines.items() for line in lines):
-        caplog.clear()
-        assert parse_config([str(argument) for argument in arguments]).synthetic.generator == generator
-        assert [record.levelname for record in caplog.records] == ["WARNING"]
-        assert "synthetic.generator" in caplog.text
-
-
-def test_the_old_and_the_new_name_of_a_key_together_are_refused(tmp_path):
-    (tmp_path / "both.yaml").write_text("synthetic: {source: bank, generator: sarima}")
-    with pytest.raises(UserError, match="synthetic.source.*synthetic.generator"):
-        parse_config(["--config", str(tmp_path / "both.yaml")])
-
-
 @pytest.mark.parametrize("option, text", [("--help", "--horizon STEPS"), ("--help-all", "Peak learning rate")])
 def test_help_imports_no_heavy_library(option, text):
     code = (

@@ -151,7 +151,7 @@ def check_disk(key: str, path: Path, n_bytes: float, need: str) -> None:
         path = path.absolute().parent
     if n_bytes > (free := shutil.disk_usage(path).free):
         raise UserError(
-            f"{key}: {need} takes at least {n_bytes / 1e9:,.0f} GB, and the disk has {free / 1e9:,.0f} GB left; set a "
+            f"{key}: {need} takes at least {n_bytes / 1e9:,.1f} GB, and the disk has {free / 1e9:,.1f} GB left; set a "
             "smaller value"
         )
 

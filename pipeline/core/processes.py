@@ -32,7 +32,7 @@ class Processes:
     def cpus_per_process(self) -> int:
         """Number of usable processors of this machine for each of its processes."""
         usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return usable // self.local_count
+        return max(1, usable // self.local_count)
 
     def barrier(self, device: str) -> None:
         """Wait until all processes have reached this call.

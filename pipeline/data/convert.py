@@ -61,7 +61,7 @@ def convert(
         raise UserError(f"{location} has no rows")
     numbered = chain([first], numbered)
     headers: dict[bool, TimeEvidence] = {}
-    if is_nested(first, columns):
+    if is_nested(first, columns.variates):
         if columns.wide or len(columns.variates) > 1 or columns.group:
             raise UserError(
                 f"{location} has one row per series; for covariates, groups or several targets, write one row per "

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core.errors import UserError
-from pipeline.core.series import UNIVARIATE, Series
+from pipeline.core.series import UNIVARIATE, Series, Variates
 from pipeline.data.columns import Columns
 from pipeline.data.dates import TimeEvidence, TimeFormat, parse_times
 from pipeline.data.frequency import UNKNOWN, align_starts, parse_freq
@@ -22,8 +22,9 @@ from pipeline.data.rows import ROW, SourceLocation, is_list, is_text, refuse_row
 from pipeline.data.spool import Spool
 
 
-def is_nested(table: pa.Table, columns: Columns) -> bool:
-    names = [name for name in columns.variates.names if name in table.column_names]
+def is_nested(table: pa.Table, variates: Variates) -> bool:
+    """Return whether a table has lists of values, so that each row is a series."""
+    names = [name for name in variates.names if name in table.column_names]
     return any(is_list(table.schema.field(name).type) for name in names)
 
 

@@ -29,6 +29,7 @@ from pipeline.data.arrow_store import Store, open_store, write_store
 from pipeline.data.column_formats import ColumnFormats, format_names
 from pipeline.data.dates import TimeFormat
 from pipeline.data.frequency import UNKNOWN, parse_freq
+from pipeline.data.nested import is_nested
 from pipeline.data.numbers import NumberFormat
 from pipeline.data.rows import is_list, is_text
 from pipeline.data.source import open_configured
@@ -86,10 +87,7 @@ class Reading:
         data = self.config.data
         ids, stamps = listed(data.id_column), listed(data.timestamp_column)
         lacking = [name for name in ids if name not in table.column_names]
-        is_nested = any(
-            is_list(table.schema.field(name).type) for name in data.variates().names if name in table.schema.names
-        )
-        if not is_nested and not data.wide:
+        if not data.wide and not is_nested(table, data.variates()):
             lacking += [name for name in stamps if name not in table.column_names]
         if lacking:
             raise UserError(

@@ -17,7 +17,7 @@ from pipeline.core.processes import Processes
 from pipeline.core.series import History
 from pipeline.data.arrow_store import Store
 from pipeline.data.frequency import seasonality
-from pipeline.forecasting.batching import forecast_batches
+from pipeline.forecasting.batching import forecast_in_batches
 from pipeline.windows.origins import forecast_starts
 
 KeepForecasts = Callable[[range, np.ndarray], None]
@@ -73,7 +73,7 @@ def backtest(
     errors: list[WindowErrors] = []
     for first in range(0, len(batches), count * _BATCHES_PER_ROUND):
         numbers = range(first, min(first + count * _BATCHES_PER_ROUND, len(batches)))[rank::count]
-        forecasts = forecast_batches(
+        forecasts = forecast_in_batches(
             windows.histories,
             lambda histories: forecast(histories, windows.prediction_length),
             [batches[number] for number in numbers],

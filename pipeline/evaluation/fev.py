@@ -15,7 +15,7 @@ from pipeline.core.batches import split_batches
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.series import History, Panel, Variates
 from pipeline.core.tables import Row
-from pipeline.forecasting.batching import check_finite, forecast_batches
+from pipeline.forecasting.batching import check_finite, forecast_in_batches
 from pipeline.forecasting.forecaster import Forecaster
 from pipeline.models.find import check_model
 
@@ -96,7 +96,7 @@ def _forecast_window(task: Any, forecaster: Forecaster, past: Any, future: Any, 
 
     quantiles: list[np.ndarray] = []
     point: list[np.ndarray] = []
-    for batch in forecast_batches(
+    for batch in forecast_in_batches(
         histories,
         lambda rows: forecaster.quantiles(rows, task.horizon, task.quantile_levels or [0.5]),
         split_batches(range(len(past)), batch_size),

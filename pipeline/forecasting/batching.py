@@ -27,7 +27,7 @@ class Batch(Generic[Indices, Output]):
     """The return value of the forecast function."""
 
 
-def forecast_batches(
+def forecast_in_batches(
     histories: Callable[[Indices], list[History]],
     forecast: Callable[[list[History]], Output],
     batches: Iterable[Indices],

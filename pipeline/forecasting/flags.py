@@ -17,7 +17,7 @@ from pipeline.core.errors import UserError, first_few
 from pipeline.core.metrics import WQL_LEVELS
 from pipeline.core.series import History
 from pipeline.data.arrow_store import Store
-from pipeline.forecasting.batching import check_finite, forecast_batches
+from pipeline.forecasting.batching import check_finite, forecast_in_batches
 from pipeline.forecasting.plots import MAX_PANELS, DrawnForecast, drawn_forecast
 from pipeline.forecasting.request import (
     Request,
@@ -147,7 +147,7 @@ def _compare(
         item, start = windows[row].tolist()
         return store.history(item, start, start + length, length, None if groups is None else int(groups[row]))
 
-    for batch in forecast_batches(
+    for batch in forecast_in_batches(
         lambda rows: list(map(history, rows)),
         partial(_forecast_interval, forecaster.with_context_length(request.context_length), request),
         split_batches(order, request.batch_size, None if groups is None else groups[order]),

@@ -15,7 +15,7 @@ from pipeline.core.errors import UserError, first_few
 from pipeline.core.series import History, Panel, target_rows
 from pipeline.data.arrow_store import Store
 from pipeline.data.frequency import UNKNOWN, timestamps
-from pipeline.forecasting.batching import check_finite, forecast_batches
+from pipeline.forecasting.batching import check_finite, forecast_in_batches
 from pipeline.forecasting.request import Request
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def forecast_part(forecaster: Forecaster, store: Store, items: range | np.ndarra
         batches, patch = split_batches(np.arange(len(indices)), request.batch_size, groups[indices]), 1
     quantiles = np.empty((len(indices), len(store.variates.targets), length, len(request.levels)), np.float32)
     point = np.empty((len(indices), len(store.variates.targets), length), np.float32)
-    for batch in forecast_batches(
+    for batch in forecast_in_batches(
         lambda rows: [_padded(history, patch) for history in request.histories(store, indices[rows])],
         partial(forecast_histories, forecaster, request),
         batches,
@@ -118,7 +118,7 @@ def forecast_histories(
 def forecast_array(forecaster: Forecaster, store: Store, request: Request) -> np.ndarray:
     """Forecast every item of a store as one array: float32, [n_items x n_targets, prediction_length, n_levels]."""
     batches = request.batches(store)
-    forecasts = forecast_batches(
+    forecasts = forecast_in_batches(
         partial(request.histories, store),
         lambda histories: forecast_histories(forecaster, request, histories)[0],
         batches,

@@ -60,6 +60,7 @@ def check_size(section: str, path: Path, n_series: int, length: int) -> None:
         f"{section}.length", _BYTES_PER_STEP * min(n_series, _DRAWN_TOGETHER) * length, f"{length} steps a series"
     )
     n_bytes = n_series * length * np.dtype(np.float32).itemsize
+    n_bytes -= sum(file.stat().st_size for file in path.glob("*.arrow"))  # of a run that this one continues
     check_disk(
         f"{section}.{'n_samples' if section != 'synthetic' else 'n_series'}", path, n_bytes, f"{n_series} series"
     )
@@ -133,8 +134,7 @@ def _write_shards(config: Config) -> Path:
     shards = write_shards(
         path,
         make,
-        # The key is "source" in folders of earlier releases, which a later run continues.
-        {"source": synthetic.generator, **settings},
+        {"generator": synthetic.generator, **settings},
         name=synthetic.generator,
         n_series=synthetic.n_series,
         shard_size=synthetic.shard_size,

@@ -47,7 +47,7 @@ def write_files(result: TrainingResult, folder: Path, final_folder: Path) -> Non
     result.model.save_pretrained(folder)
     if result.adapter is not None:
         save_adapter(result.adapter, folder / "adapter")
-    info = training_info(result)
+    info = build_training_info(result)
     pictures = {}
     if result.history:
         pictures["training.png"] = curve_figure(result.history)
@@ -65,7 +65,7 @@ def write_files(result: TrainingResult, folder: Path, final_folder: Path) -> Non
     write_json(folder / TRAINING_INFO, info)
 
 
-def training_info(result: TrainingResult) -> dict[str, Any]:
+def build_training_info(result: TrainingResult) -> dict[str, Any]:
     """Return the content of training_info.json."""
     run, config = result.run, result.run.effective_config
     # These two were asked for once, and done.

@@ -3,7 +3,7 @@
 import numpy as np
 
 from pipeline.core.batches import split_batches
-from pipeline.forecasting.batching import forecast_batches
+from pipeline.forecasting.batching import forecast_in_batches
 
 
 def test_batches_are_consecutive_and_the_last_is_smaller():
@@ -23,7 +23,7 @@ def test_each_batch_is_read_when_the_one_before_is_forecast():
         events.append(("forecast", len(rows)))
         return np.stack(rows).sum(axis=1)
 
-    batches = list(forecast_batches(histories, forecast, split_batches(range(3), 2)))
+    batches = list(forecast_in_batches(histories, forecast, split_batches(range(3), 2)))
     assert events == [("read", 2), ("forecast", 2), ("read", 1), ("forecast", 1)]
     assert [batch.output.tolist() for batch in batches] == [[0.0, 2.0], [4.0]]
     assert batches[1].indices == range(2, 3) and len(batches[1].histories) == 1

@@ -14,7 +14,7 @@ from pipeline.core.batches import split_batches
 from pipeline.core.metrics import WQL_LEVELS
 from pipeline.data.arrow_store import store_from_arrays
 from pipeline.evaluation.backtest import ArrayWindows, backtest
-from pipeline.forecasting.batching import forecast_batches
+from pipeline.forecasting.batching import forecast_in_batches
 from pipeline.forecasting.request import Request
 from pipeline.forecasting.tables import forecast_array, forecast_part, split_parts
 
@@ -47,7 +47,7 @@ def test_batches_are_consecutive_and_cover_all_indices_once(n, size):
     assert all(len(batch) == size for batch in batches[:-1]) and all(0 < len(batch) <= size for batch in batches)
     assert [list(batch) for batch in split_batches(range(n), size)] == [(n - 1 - batch).tolist() for batch in batches]
     concatenate: Any = np.concatenate
-    outputs = forecast_batches(lambda batch: [np.full(1, float(i)) for i in batch], concatenate, batches)
+    outputs = forecast_in_batches(lambda batch: [np.full(1, float(i)) for i in batch], concatenate, batches)
     assert [value for batch in outputs for value in batch.output] == indices.tolist()
 
 

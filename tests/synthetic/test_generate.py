@@ -65,7 +65,7 @@ def test_a_folder_of_an_earlier_release_is_continued(tmp_path, monkeypatch):
     config = parse_config(["--synthetic.generator", "growth", *SIZES])
     folder = generate(config)
     settings = json.loads((folder / "_settings.json").read_text())
-    assert settings["source"] == "growth"
+    assert settings["generator"] == "growth"
     first, second = sorted(folder.glob("*.arrow"))
     second.unlink()
     kept = first.stat().st_mtime_ns

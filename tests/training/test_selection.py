@@ -42,8 +42,7 @@ def test_the_verdict_has_the_answer_and_the_numbers(low, high, answer):
 def test_the_verdict_names_the_saved_model():
     selection = selected(1.0, 0.95)
     saved, refused = (
-        describe(selection, None, Refit(9, selection.trained.scores, saved=saved), "wql")
-        for saved in (True, False)
+        describe(selection, None, Refit(9, selection.trained.scores, saved=saved), "wql") for saved in (True, False)
     )
     assert "step 9, by WQL (5.0% lower)" in saved and saved != refused
     assert "The base itself" in describe(selected(1.0, 1.1), None, None, "wql")
