@@ -64,9 +64,9 @@ class ChronosLoader:
         Raises:
             UserError: there is no such model, or its checkpoint is incomplete.
         """
-        is_exported = self.config.inference.engine == "onnx"
-        model = provide_export(self.config, self.model_path) if is_exported else self.model_path
-        self.forecaster = Forecaster.of_config(model, self.config)
+        general, inference = self.config.chronos, self.config.inference
+        model = provide_export(self.config, self.model_path) if inference.engine == "onnx" else self.model_path
+        self.forecaster = Forecaster.load(model, general.device, general.seed, inference.precision, inference.flip)
 
     def predict(self, context: np.ndarray | Store, prediction_length: int = 48) -> np.ndarray:
         """Forecast series at the levels of inference.quantiles.
@@ -218,7 +218,8 @@ class ChronosLoader:
         request = self.request(store, self.horizon if horizon is None else horizon, future_df)
         drawn = drawn_forecasts(self.loaded(), store, request)
         if self._base is not None:
-            drawn = beside_base(drawn, drawn_forecasts(self._base, store, request))
+            base = self._base.with_settings(self.config.inference)
+            drawn = beside_base(drawn, drawn_forecasts(base, store, request))
         return forecast_figure(drawn)
 
     @name_arguments
@@ -247,7 +248,8 @@ class ChronosLoader:
         check_groups(forecaster.family, task.store, inference.cross_learning, inference.batch_size)
         for warning in leak_warnings([self.model_path], [task]):
             logger.warning(warning.replace("data.test_length", "test_length"))
-        forecasters = {"base": self._base, "fine-tuned" if self._base else "model": forecaster}
+        base = None if self._base is None else self._base.with_settings(inference)
+        forecasters = {"base": base, "fine-tuned" if base else "model": forecaster}
         functions = {
             SEASONAL_NAIVE: naive_forecast(task.seasonality),
             **{name: forecaster.predict_quantiles for name, forecaster in forecasters.items() if forecaster},
@@ -322,11 +324,11 @@ class ChronosLoader:
         return read_formats(self.model_path)
 
     def loaded(self) -> Forecaster:
-        """Return the forecaster of the loaded model.
+        """Return the forecaster of the loaded model, with the settings of the configuration.
 
         Raises:
             UserError: no model is loaded.
         """
         if self.forecaster is None:
             raise UserError("no model is loaded; call load_trained_model first")
-        return self.forecaster
+        return self.forecaster.with_settings(self.config.inference)

@@ -49,6 +49,7 @@ class PartitionForecaster(PartitionFunction):
         config = self.reading.config
         general, inference = config.chronos, config.inference
         forecaster = _load(self.model, general.device, general.seed, inference.precision, inference.flip)
+        forecaster = forecaster.with_non_negative(inference.non_negative)
         request = make_request(config, forecaster, store, config.forecast_horizon())
         return pa.concat_tables(forecast_store(forecaster, store, request))
 

@@ -119,6 +119,7 @@ def identity_of(forecaster: Forecaster, store: Store, request: Request, precisio
         "seed": forecaster.seed,
         "precision": precision,
         "flip": forecaster.flip,
+        "non_negative": forecaster.non_negative,
     }
 
 

@@ -27,7 +27,7 @@ from pipeline.forecasting.request import (
     column_names,
     warn_about_levels,
 )
-from pipeline.forecasting.tables import forecast_histories, long_table
+from pipeline.forecasting.tables import long_table
 from pipeline.windows.origins import forecast_starts
 
 if TYPE_CHECKING:
@@ -181,8 +181,8 @@ def _forecast_interval(forecaster: Forecaster, request: FlagRequest, histories: 
     other models do.
     """
     if forecaster.trained_levels is not None:
-        return forecast_histories(forecaster, request, histories)[0]
+        return forecaster.quantiles(histories, request.prediction_length, request.levels)[0]
     from pipeline.forecasting.forecaster import interpolate_levels
 
-    deciles, _ = forecast_histories(forecaster, replace(request, levels=WQL_LEVELS), histories)
+    deciles = forecaster.predict_quantiles(histories, request.prediction_length)
     return interpolate_levels(deciles, np.array(WQL_LEVELS), np.array(request.levels))

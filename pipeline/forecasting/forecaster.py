@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from scipy.special import ndtri
 
-from pipeline.config import Config
+from pipeline.config import Config, InferenceConfig
 from pipeline.core.errors import UserError
 from pipeline.core.metrics import WQL_LEVELS
 from pipeline.core.processes import Processes
@@ -58,6 +58,8 @@ class Forecaster:
         self.trained_levels: list[float] | None = config["chronos_config"].get("quantiles")
         self.flip = False
         """Whether forecasts are averaged with the mirrored ones of the negated series."""
+        self.non_negative = False
+        """Whether negative forecasts are raised to zero for histories without a negative value."""
         self.min_batch = 1
         """Number of series to which a smaller batch is filled with copies of its last one."""
         self._max_contexts = sys.maxsize
@@ -92,10 +94,10 @@ class Forecaster:
 
     @staticmethod
     def of_config(model: str, config: Config) -> Forecaster:
-        """Load a model as `load` does, with the device, seed, precision, flip and context length of a configuration."""
+        """Load a model as `load` does, for forecasts with the settings of a configuration."""
         general, inference = config.chronos, config.inference
         forecaster = Forecaster.load(model, general.device, general.seed, inference.precision, inference.flip)
-        return forecaster.with_context_length(inference.context_length)
+        return forecaster.with_settings(inference)
 
     @staticmethod
     def of_model(model: Any, seed: int = 0) -> Forecaster:
@@ -116,6 +118,16 @@ class Forecaster:
     def trained_variates(self) -> dict[str, Any]:
         """Covariates and categories that the model was trained with; empty for a model that was trained elsewhere."""
         return {} if self.model is None else read_training_info(self.model).get("variates", {})
+
+    def with_settings(self, inference: InferenceConfig) -> Forecaster:
+        """Return a copy with the context length of a configuration, and its choice on negative forecasts.
+
+        Without a difference, this object is returned, which has read what it was trained with.
+        """
+        length = min(inference.context_length or self.context_length, self.context_length)
+        if (length, inference.non_negative) == (self.context_length, self.non_negative):
+            return self
+        return self.with_context_length(inference.context_length).with_non_negative(inference.non_negative)
 
     def with_context_length(self, context_length: int | None) -> Forecaster:
         """Return a copy with a shorter context; None keeps that of the model."""
@@ -138,6 +150,12 @@ class Forecaster:
         other.flip = flip
         return other
 
+    def with_non_negative(self, non_negative: bool) -> Forecaster:
+        """Return a copy that raises negative forecasts to zero for histories without a negative value, or does not."""
+        other = copy.copy(self)
+        other.non_negative = non_negative
+        return other
+
     def quantiles(
         self, histories: Sequence[History], prediction_length: int, levels: Sequence[float]
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -153,6 +171,7 @@ class Forecaster:
         - Quantiles never cross. Sampled forecasts depend on the seed and the batch only.
         - With `flip`, a quantile is the mean of that of the series and of minus the quantile 1 - level of minus the
           series.
+        - With `non_negative`, no forecast is negative if no value of its target's history is.
 
         Args:
             histories: histories of n targets in total, NaN for a missing value.
@@ -167,6 +186,9 @@ class Forecaster:
             mirrored = [round(1 - level, 12) for level in levels]  # 1 - 0.9 is not quite 0.1
             other, other_point = self._quantiles(list(map(_negated, histories)), prediction_length, mirrored)
             quantiles, point = (quantiles - other) / 2, (point - other_point) / 2
+        if self.non_negative:
+            raised = [row for row, values in enumerate(target_rows(histories)) if not (values < 0).any()]
+            quantiles[raised], point[raised] = np.maximum(quantiles[raised], 0), np.maximum(point[raised], 0)
         return quantiles, point
 
     def _quantiles(

@@ -12,7 +12,6 @@ import numpy as np
 from pipeline.core.errors import visible
 from pipeline.core.files import atomic_write
 from pipeline.data.frequency import UNKNOWN, timestamps
-from pipeline.forecasting.tables import forecast_histories
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,8 +83,8 @@ def drawn_forecasts(forecaster: Forecaster, store: Store, request: Request) -> l
     panels: dict[int, np.ndarray] = {}
     for items in batches:
         if np.isin(items, shown).any():
-            drawn = replace(request, levels=LEVELS_DRAWN)
-            quantiles, _ = forecast_histories(forecaster, drawn, request.histories(store, items))
+            histories = request.histories(store, items)
+            quantiles, _ = forecaster.quantiles(histories, request.prediction_length, LEVELS_DRAWN)
             panels |= dict(zip(items.tolist(), quantiles[:: len(store.variates.targets)].transpose(0, 2, 1)))
     return [drawn_forecast(store, index, int(store.lengths[index]), panels[index]) for index in shown]
 

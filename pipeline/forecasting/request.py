@@ -51,8 +51,6 @@ class Request:
     """Name of the column of timestamps in the table."""
     future: FutureCovariates | None = None
     """Known covariates at the steps to forecast."""
-    non_negative: bool = False
-    """Whether negative forecasts are raised to zero for series that have no negative value."""
     cross_learning: bool = False
     """Whether the items of a batch see each other if the store has no groups."""
     max_part_size: int = 4096
@@ -79,7 +77,6 @@ class Request:
             inference.quantiles,
             inference.context_length,
             inference.batch_size,
-            non_negative=inference.non_negative,
             cross_learning=inference.cross_learning,
         )
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline.core.batches import split_batches
 from pipeline.core.errors import UserError, first_few
-from pipeline.core.series import History, Panel, target_rows
+from pipeline.core.series import History, Panel
 from pipeline.data.arrow_store import Store
 from pipeline.data.frequency import UNKNOWN, timestamps
 from pipeline.forecasting.batching import check_finite, forecast_in_batches
@@ -67,7 +67,7 @@ def forecast_part(forecaster: Forecaster, store: Store, items: range | np.ndarra
     point = np.empty((len(indices), len(store.variates.targets), length), np.float32)
     for batch in forecast_in_batches(
         lambda rows: [_padded(history, patch) for history in request.histories(store, indices[rows])],
-        partial(forecast_histories, forecaster, request),
+        lambda histories: forecaster.quantiles(histories, length, request.levels),
         batches,
     ):
         check_finite(
@@ -103,24 +103,12 @@ def _padded(history: History, patch: int) -> History:
     return history._replace(past=rows) if isinstance(history, Panel) else rows
 
 
-def forecast_histories(
-    forecaster: Forecaster, request: Request, histories: Sequence[History]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return quantiles [n, prediction_length, n_levels] and point forecasts [n, prediction_length]."""
-    quantiles, point = forecaster.quantiles(histories, request.prediction_length, request.levels)
-    if request.non_negative:
-        for row, values in enumerate(target_rows(histories)):
-            if not (values < 0).any():
-                quantiles[row], point[row] = np.maximum(quantiles[row], 0), np.maximum(point[row], 0)
-    return quantiles, point
-
-
 def forecast_array(forecaster: Forecaster, store: Store, request: Request) -> np.ndarray:
     """Forecast every item of a store as one array: float32, [n_items x n_targets, prediction_length, n_levels]."""
     batches = request.batches(store)
     forecasts = forecast_in_batches(
         partial(request.histories, store),
-        lambda histories: forecast_histories(forecaster, request, histories)[0],
+        lambda histories: forecaster.quantiles(histories, request.prediction_length, request.levels)[0],
         batches,
     )
     quantiles = np.concatenate([batch.output for batch in forecasts])

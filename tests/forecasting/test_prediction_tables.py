@@ -110,7 +110,7 @@ def test_forecasts_of_series_without_negative_values_are_raised_to_zero_if_asked
     frame = long_frame(n_series=2)
     frame.loc[frame["item_id"] == "item1", "target"] -= 100
     store = open_source(frame.assign(target=frame["target"].where(frame["item_id"] == "item1", frame["target"].abs())))
-    plain, raised = (table(forecaster, store, non_negative=asked) for asked in (False, True))
+    plain, raised = (table(forecaster.with_non_negative(asked), store) for asked in (False, True))
     columns = ["predictions", *map(str, LEVELS)]
     expected = plain.copy()
     first = expected["item_id"] == "item0"

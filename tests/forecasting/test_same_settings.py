@@ -19,7 +19,7 @@ from pipeline.forecasting.request import Request
 from pipeline.load_model import ChronosLoader
 
 LENGTH = 5
-SHORT = Config(inference=InferenceConfig(context_length=16, precision="bf16"))
+SHORT = Config(inference=InferenceConfig(context_length=16, precision="bf16", non_negative=True))
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def task():
 
 
 def test_scores_are_those_of_the_configured_context_and_precision(tiny, task):
-    forecaster = Forecaster.load(str(tiny["bolt"]), precision="bf16").with_context_length(16)
+    forecaster = Forecaster.load(str(tiny["bolt"]), precision="bf16").with_context_length(16).with_non_negative(True)
     expected = evaluate_task(task, forecaster.predict_quantiles).scores()
     scored = evaluate_task(task, load_forecast(str(tiny["bolt"]), SHORT)(task)).scores()
     plain = evaluate_task(task, load_forecast(str(tiny["bolt"]), Config())(task)).scores()
@@ -48,9 +48,9 @@ def test_the_functions_of_a_loaded_model_score_alike(tiny):
 def test_a_picture_has_no_negative_forecast_if_the_file_has_none(tiny):
     values = np.abs(np.random.default_rng(0).normal(0, 1, 60)).astype(np.float32) * (np.arange(60) % 3 == 0)
     store = store_from_series([Series("A", np.datetime64("2024-01-01", "s"), "D", values)])
-    forecaster = Forecaster.load(str(tiny["bolt"]))
+    forecaster, request = Forecaster.load(str(tiny["bolt"])), Request(LENGTH, [0.5])
     lows = {
-        non_negative: drawn_forecasts(forecaster, store, Request(LENGTH, [0.5], non_negative=non_negative))[0].low.min()
+        non_negative: drawn_forecasts(forecaster.with_non_negative(non_negative), store, request)[0].low.min()
         for non_negative in (False, True)
     }
     assert lows[False] < 0 == lows[True]
