@@ -162,7 +162,7 @@ def parse_command_line(argv: list[str], name: str) -> tuple[Config, dict[str, bo
     argv = _files_first(_expand_options(argv, command))
     for option in argv:
         key, _, value = option.partition("=")
-        if key == "--config" and value:
+        if option.startswith("--config="):
             _check_file(Path(value), known)
         elif key.startswith("--") and key != "--config":
             accepted = [*known, *_SWITCHES, *switches]

@@ -669,7 +669,7 @@ def with_options(config: Config, options: Mapping[str, Any], *sections: str) -> 
     """
     changes: dict[str, dict[str, Any]] = {section: {} for section in sections}
     for name, value in options.items():
-        section = next((section for section in sections if hasattr(getattr(config, section), name)), None)
+        section = next((section for section in sections if name in asdict(getattr(config, section))), None)
         if section is None:
             raise UserError(f"there is no option {name!r}; options are keys of {' and '.join(sections)}")
         changes[section][name] = list(value) if isinstance(value, tuple) else value

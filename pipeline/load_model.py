@@ -262,7 +262,10 @@ class ChronosLoader:
     def _base(self) -> Forecaster | None:
         """The base that the model was trained from; None for a model that was not trained by this package."""
         base = find_base(self.model_path)
-        return None if base is None else Forecaster.of_config(str(base), self.config)
+        general, inference = self.config.chronos, self.config.inference
+        if base is None:
+            return None
+        return Forecaster.load(str(base), general.device, general.seed, inference.precision, inference.flip)
 
     @name_arguments
     def export(self, output_path: str, int8: bool = False) -> Path:

@@ -40,7 +40,7 @@ class Cache:
         Args:
             size: maximum size of the folder in GB.
         """
-        self.folder = Path(folder)
+        self.folder = Path(os.path.abspath(folder))
         self._size = size
 
     def write(

@@ -228,8 +228,8 @@ class _LabelEvidence:
             self._has_typed_numbers = self._has_typed_numbers or not pa.types.is_null(kind)
             is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
             if is_number and len(self._numbers) < _MAX_DISTINCT:
-                numbers = pc.unique(_label_texts(column, self._missing)).drop_null()
-                self._numbers.update(numbers[:_MAX_DISTINCT].to_pylist())
+                distinct = pa.chunked_array([pc.unique(column)[:_MAX_DISTINCT]])
+                self._numbers.update(_label_texts(distinct, self._missing).drop_null().to_pylist())
         elif len(self._words) + len(self._numbers) < _MAX_DISTINCT:
             texts = pc.unique(_label_texts(column, self._missing)).drop_null()
             try:

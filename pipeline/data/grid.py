@@ -112,6 +112,8 @@ def build_series(
             if columns.wide and (known := np.flatnonzero(~np.isnan(target[0]))).size:
                 target = target[:, known[0] : known[-1] + 1 if kind == "columns" else None]
                 start = timestamps(np.array([start]), freq, known[:1, None])[0, 0]
+            elif kind == "columns":
+                target = target[:, :1]
             yield Series(name, start, freq, checks.fill_missing(target), variates)
     checks.report(freq)
     if not location.has_item_ids and location.unused_columns and (kind == "none" or n_steps > n_kept):

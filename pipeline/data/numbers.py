@@ -145,6 +145,11 @@ def decide_numbers(
     return formats
 
 
+def listed_numbers(missing: Collection[str]) -> list[float]:
+    """Return the numbers among the texts that mean a missing value."""
+    return [float(text.replace(",", ".")) for text in missing if re.fullmatch(_LISTED_NUMBER, text.strip())]
+
+
 def parse_numbers(
     column: pa.ChunkedArray | pa.Array,
     number_format: NumberFormat,
@@ -176,7 +181,7 @@ def parse_numbers(
             f"{location}: the column {name} has the type {kind}, not numbers; convert it, or name another column with "
             f"{'data.target' if name == 'target' else 'the key that names it'}"
         )
-    if numbers := [float(text.replace(",", ".")) for text in missing if re.fullmatch(_LISTED_NUMBER, text.strip())]:
+    if numbers := listed_numbers(missing):
         listed = np.array(numbers, np.float32 if pa.types.is_float32(kind) else np.float64)
         values = np.where(np.isin(values, listed), np.nan, values)
     advice = "leave the cell empty if it is missing"

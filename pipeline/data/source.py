@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import date, datetime
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,15 @@ from pipeline.config import Config, Source, SqlSource, listed, source_name, with
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.files import fingerprint
 from pipeline.core.processes import Processes
-from pipeline.core.series import UNIVARIATE
+from pipeline.core.series import UNIVARIATE, Series
 from pipeline.data.arrow_store import NotAStore, Store, open_store, store_from_arrays, store_from_series
 from pipeline.data.cache import Cache
-from pipeline.data.column_formats import ColumnFormats
+from pipeline.data.column_formats import ColumnFormats, common_formats
 from pipeline.data.columns import Columns, select_columns
 from pipeline.data.convert import convert
 from pipeline.data.frequency import UNKNOWN, parse_freq
 from pipeline.data.item_ids import refuse_repeated_ids
-from pipeline.data.numbers import array_to_float32
+from pipeline.data.numbers import array_to_float32, listed_numbers
 from pipeline.data.readers import gluonts_freq, hub_commit, read_tables, source_files
 from pipeline.data.readers.arrow import validated
 from pipeline.data.rows import SourceLocation
@@ -104,28 +104,27 @@ def open_stores(config: Config, source: Source | None, formats: ColumnFormats = 
     columns = columns_from_config(config)
     if isinstance(source, str) and Path(source).is_dir() and not _must_convert(columns, config.data.freq):
         with suppress(NotAStore), _report_errors(source):
-            return _open_as_they_are(source_files(source), columns)
+            return [_open_as_it_is(file, columns) for file in source_files(source)]
     return [open_configured(config, source, formats=formats)]
 
 
 def _must_convert(columns: Columns, freq: str | None) -> bool:
     """Return whether the values or the frequency of a store are not used as they are."""
-    return freq is not None or columns.fill_missing is not None or bool(columns.missing_values)
+    return freq is not None or columns.fill_missing is not None or bool(listed_numbers(columns.missing_values))
 
 
-def _open_as_they_are(files: Sequence[Path], columns: Columns) -> list[Store]:
-    """Open files that are stores.
+def _open_as_it_is(file: Path, columns: Columns) -> Store:
+    """Open a file that is a store.
 
     Raises:
-        NotAStore: one of them is not.
-        UserError: a store is empty, or lacks the requested variates or groups.
+        NotAStore: it is not.
+        UserError: the store is empty, or lacks the requested variates or groups.
     """
-    stores = [open_store(file) for file in files]
-    for store in stores:
-        if not len(store):
-            raise UserError(f"{store.path} has no series; remove the file, or write it again")
-        _check_variates(store, columns)
-    return stores
+    store = open_store(file)
+    if not len(store):
+        raise UserError(f"{file} has no series; remove the file, or write it again")
+    _check_variates(store, columns)
+    return store
 
 
 def columns_from_config(config: Config) -> Columns:
@@ -282,11 +281,16 @@ def _open_path(
         tables = read_query(source.query, source.url, columns, location)
     else:
         files = source_files(source)
-        if stores := _find_stores(files, columns, freq):
-            if len(stores) == 1:
-                _log_findings(stores[0], source, [])
-                return stores[0]
-            return _open_joined(stores, cache, location)
+        if files and all(file.suffix == ".arrow" for file in files):
+            with suppress(NotAStore):
+                if _must_convert(columns, freq):
+                    _refuse_several_variates(files)
+                elif len(files) > 1:
+                    return _open_joined(files, columns, cache, location)
+                else:
+                    store = _open_as_it_is(files[0], columns)
+                    _log_findings(store, source, [])
+                    return store
         if "://" in source:
             from pipeline.data.readers import remote
 
@@ -310,45 +314,52 @@ def _open_path(
     return store
 
 
-def _find_stores(files: Sequence[Path], columns: Columns, freq: str | None) -> list[Store]:
-    """Return the stores if all files are stores that can be used as they are, else none.
+def _refuse_several_variates(files: Sequence[Path]) -> None:
+    """Refuse a store of several variates or of groups, whose values or frequency cannot be changed.
 
     Raises:
-        UserError: a store of several variates cannot be used as it is.
+        NotAStore: a file is not a store.
+        UserError: as described.
     """
-    if not files or any(file.suffix != ".arrow" for file in files):
-        return []
-    with suppress(NotAStore):
-        stores = _open_as_they_are(files, columns)
-        if not _must_convert(columns, freq):
-            return stores
-        if several := [store for store in stores if len(store.variates) > 1 or store.groups is not None]:
+    for file in files:
+        store = open_store(file)
+        if len(store.variates) > 1 or store.groups is not None:
             raise UserError(
-                f"{several[0].path} is a store of several variates or of groups; convert its table again to use "
-                "data.freq, data.fill_missing or data.missing_values"
+                f"{file} is a store of several variates or of groups; convert its table again to use data.freq, "
+                "data.fill_missing or data.missing_values"
             )
-    return []
 
 
-def _open_joined(stores: Sequence[Store], cache: Cache, location: SourceLocation) -> Store:
-    """Return one store of the series of several.
+def _open_joined(files: Sequence[Path], columns: Columns, cache: Cache, location: SourceLocation) -> Store:
+    """Return one store of the series of several, of which one at a time is open.
 
     Raises:
+        NotAStore: a file is not a store.
         UserError: they differ in frequency, variates or groups, or two series have the same item ID.
     """
-    first, *others = stores
-    for store in others:
-        if store.variates != first.variates or (store.groups is None) != (first.groups is None):
+    ids, formats, kinds = [], [], []
+    for file in files:
+        store = _open_as_it_is(file, columns)
+        ids.append(pa.array(store.item_ids[:], pa.string()))
+        formats.append(store.formats)
+        kinds.append((store.freq, store.variates, store.groups is not None))
+        if kinds[-1] != kinds[0]:
             raise UserError(
-                f"{store.path} has other columns, categories or groups than {first.path}; put them in separate folders"
+                f"{file} has another frequency, or other columns, categories or groups than {files[0]}; put them in "
+                "separate folders"
             )
-    refuse_repeated_ids([pa.array(store.item_ids, pa.string()) for store in stores], location)
-    key = fingerprint([store.path for store in stores if store.path], _LAYOUT)
-    formats = first.formats if all(store.formats == first.formats for store in others) else ColumnFormats()
-    series = chain.from_iterable(store.series() for store in stores)
-    store, warnings = cache.open(key) or cache.write(key, series, formats, location)
+    refuse_repeated_ids(ids, location)
+    key = fingerprint(files, _LAYOUT)
+    store, warnings = cache.open(key) or cache.write(key, _series_of(files), common_formats(formats), location)
     _log_findings(store, str(location), warnings)
     return store
+
+
+def _series_of(files: Sequence[Path]) -> Iterator[Series]:
+    """Yield the series of stores, with values of their own, so that a store can be closed."""
+    for file in files:
+        for series in open_store(file).series():
+            yield replace(series, target=series.target.copy())
 
 
 def _log_findings(store: Store, source: str, warnings: list[str]) -> None:
@@ -373,9 +384,10 @@ def _warn_about_missing_values(store: Store, source: str) -> None:
     not_empty = np.flatnonzero(store.lengths[:_MAX_CHECKED_SERIES])
     last_values = store.values[(store.offsets + store.lengths)[not_empty] - 1]
     missing_steps = [_count_missing_at_end(store.target(index)) for index in not_empty[np.isnan(last_values)]]
-    n_checked = 1 + int(np.searchsorted(np.cumsum(store.lengths), _MAX_CHECKED_STEPS))
-    n_steps = int(store.lengths[:n_checked].sum())
-    n_known = sum(int(np.count_nonzero(~np.isnan(store.target(index)))) for index in range(len(store))[:n_checked])
+    lengths = store.lengths[:_MAX_CHECKED_SERIES]
+    lengths = lengths[: 1 + int(np.searchsorted(np.cumsum(lengths), _MAX_CHECKED_STEPS))]
+    n_steps = int(lengths.sum())
+    n_known = sum(int(np.count_nonzero(~np.isnan(store.target(index)))) for index in range(len(lengths)))
     if missing_steps:
         logger.warning(
             "%s: %d series end with missing values, of at most %d steps; forecasts start after these steps, so delete "

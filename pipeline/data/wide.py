@@ -118,6 +118,7 @@ def stack_step_columns(
     stacked = stacked.append_column("timestamp", pa.array(stamps.repeat(len(table)))).append_column("target", values)
     if time_format.style != "steps":
         return stacked
+    # Blank cells are most of the padding; other forms of missing values are removed with the series.
     known = values.is_valid().to_numpy(zero_copy_only=False).reshape(len(steps), len(table))
     is_kept = np.logical_or.accumulate(known[::-1], axis=0)[::-1]
     is_kept[0] = True  # a series without a value is reported later

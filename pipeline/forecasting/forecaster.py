@@ -60,6 +60,8 @@ class Forecaster:
         """Whether forecasts are averaged with the mirrored ones of the negated series."""
         self.non_negative = False
         """Whether negative forecasts are raised to zero for histories without a negative value."""
+        self.history_length: int | None = None
+        """Last steps of a history that may have none; None for all."""
         self.min_batch = 1
         """Number of series to which a smaller batch is filled with copies of its last one."""
         self._max_contexts = sys.maxsize
@@ -124,8 +126,7 @@ class Forecaster:
 
         Without a difference, this object is returned, which has read what it was trained with.
         """
-        length = min(inference.context_length or self.context_length, self.context_length)
-        if (length, inference.non_negative) == (self.context_length, self.non_negative):
+        if (inference.context_length, inference.non_negative) == (self.history_length, self.non_negative):
             return self
         return self.with_context_length(inference.context_length).with_non_negative(inference.non_negative)
 
@@ -133,6 +134,7 @@ class Forecaster:
         """Return a copy with a shorter context; None keeps that of the model."""
         shorter = copy.copy(self)
         shorter.context_length = min(context_length or self.context_length, self.context_length)
+        shorter.history_length = context_length
         return shorter
 
     def with_min_batch(self) -> Forecaster:
@@ -187,7 +189,10 @@ class Forecaster:
             other, other_point = self._quantiles(list(map(_negated, histories)), prediction_length, mirrored)
             quantiles, point = (quantiles - other) / 2, (point - other_point) / 2
         if self.non_negative:
-            raised = [row for row, values in enumerate(target_rows(histories)) if not (values < 0).any()]
+            rows = [
+                row if self.history_length is None else row[-self.history_length :] for row in target_rows(histories)
+            ]
+            raised = [number for number, row in enumerate(rows) if not (row < 0).any()]
             quantiles[raised], point[raised] = np.maximum(quantiles[raised], 0), np.maximum(point[raised], 0)
         return quantiles, point
 

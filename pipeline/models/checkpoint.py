@@ -242,16 +242,20 @@ def is_hub_name(model: str) -> bool:
     return model.count("/") == 1 and not model.startswith((".", "/", "~")) and not Path(model).exists()
 
 
-@lru_cache
 def _find_training_info(model: str) -> Path:
     """Return the path of training_info.json, which is downloaded for a Hub ID; it may not exist."""
-    path = Path(model, TRAINING_INFO)
     if is_hub_name(model):
-        from huggingface_hub import hf_hub_download
+        with suppress(Exception):  # if the model cannot be reached, loading its weights says so
+            return Path(_download_training_info(model), TRAINING_INFO)
+    return Path(model, TRAINING_INFO)
 
-        with suppress(Exception):  # it has none; if the model cannot be reached, loading its weights says so
-            path = Path(hf_hub_download(model, TRAINING_INFO))
-    return path
+
+@lru_cache
+def _download_training_info(name: str) -> str:
+    """Return the local folder of training_info.json, if there is one, of a model on the Hub. It asks the Hub once."""
+    from huggingface_hub import snapshot_download  # unlike hf_hub_download, it does not retry without a network
+
+    return snapshot_download(name, allow_patterns=[TRAINING_INFO])
 
 
 def remembered_keys(model: str | Path, of_training: bool = False, horizon: bool = True) -> dict[str, Any]:

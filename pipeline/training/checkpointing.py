@@ -176,12 +176,12 @@ class RunFolder:
         except UserError:  # the file is broken
             return False
 
-    def unfinished_steps(self, settings: dict[str, Any]) -> int | None:
-        """Return the steps of the unfinished run in the folder, None if there is none with these other settings."""
+    def unfinished_steps(self, identity: dict[str, Any]) -> int | None:
+        """Return the steps of the unfinished run in the folder; None if it differs in more than its steps."""
         if (self.path / TRAINING_INFO).is_file() or not self._identity_file.is_file():
             return None
-        identity = read_json(self._identity_file)
-        return identity["steps"] if {*differing_keys(identity, settings)} <= {"steps", "arithmetic"} else None
+        unfinished = read_json(self._identity_file)
+        return unfinished["steps"] if {*differing_keys(unfinished, identity)} <= {"steps"} else None
 
     def last_checkpoint(self) -> Path | None:
         """Return the Trainer's latest whole checkpoint; None if there is none."""

@@ -70,10 +70,6 @@ class TrainingRun:
 
     def identity(self, arguments: TrainingArguments) -> dict[str, Any]:
         """Return everything that the weights of the run depend on: settings, base, data and arithmetic."""
-        return {**self.settings(), "arithmetic": f"{arguments.mixed_precision} on {arguments.device.type}"}
-
-    def settings(self) -> dict[str, Any]:
-        """Return the identity without the arithmetic, which follows from the machine too."""
         training = self.config.as_dict()["training"]
         for key in _NOT_IN_IDENTITY:
             del training[key]
@@ -86,6 +82,7 @@ class TrainingRun:
             "test_length": self.config.data.test_length or 0,
             "seed": self.config.chronos.seed,
             "base model": weights_fingerprint(self.base.checkpoint.path),
+            "arithmetic": f"{arguments.mixed_precision} on {arguments.device.type}",
             "data": data_identity(self.windows),
             "steps": self.recipe.steps,
             "rate": self.recipe.learning_rate,

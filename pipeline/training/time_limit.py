@@ -43,7 +43,10 @@ def limit_steps(run: TrainingRun, folder: RunFolder, begin: float) -> TrainingRu
     limit = run.config.training.time_limit
     if limit is None:
         return run
-    steps = folder.unfinished_steps(run.settings()) if run.config.training.resume else None
+    from pipeline.training.fit import Phase, phase_arguments
+
+    arguments = phase_arguments(run, Phase(run.windows, folder, scored=run.validation is not None))
+    steps = folder.unfinished_steps(run.identity(arguments)) if run.config.training.resume else None
     if steps is None:
         step_seconds, evaluation_seconds, n_evaluations = _measure(run)
         passes = 1 if run.all_windows is None else 2

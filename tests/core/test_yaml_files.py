@@ -56,7 +56,18 @@ def test_a_value_on_the_command_line_may_be_any_text():
             check_option(text, "--data.train")
 
 
-@pytest.mark.parametrize("text, value", [("1e-3", 0.001), ("-2E5", -2e5), ("1.5e+3", 1500.0), ("e3", "e3"), ("12", 12)])
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("1e-3", 0.001),
+        ("-2E5", -2e5),
+        ("1.5e+3", 1500.0),
+        ("e3", "e3"),
+        ("12", 12),
+        ("5e4f3a2b", "5e4f3a2b"),
+        ("1e5,2", "1e5,2"),
+    ],
+)
 def test_a_number_with_an_exponent_needs_no_point(text, value):
     parsed = parse_yaml(f"a: {text}", "c.yaml")["a"]
     assert (parsed, type(parsed)) == (value, type(value))

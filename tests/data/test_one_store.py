@@ -63,6 +63,11 @@ def test_a_folder_of_stores_is_one_source_of_several_variates(tmp_path):
     assert [len(each) for each in open_stores(config, str(tmp_path))] == [1, 1]
 
 
+def test_a_missing_value_that_is_no_number_does_not_concern_a_store(tmp_path):
+    write_pair(tmp_path, "a")
+    assert len(open_source(tmp_path / "a.arrow", tmp_path / "cache", missing_values=["?"])) == 1
+
+
 @pytest.mark.parametrize("changes, problem", [
     ({"item_id": "a"}, "two series have the item ID a"),
     ({"variates": Variates(("sales", "other"))}, "other columns"),
@@ -109,7 +114,8 @@ def test_a_store_in_use_stays_in_a_cache_that_is_too_small(tmp_path):
     for name in ("first", "second"):
         path = tmp_path / f"{name}.csv"
         path.write_text("timestamp,target\n" + "".join(f"2024-01-0{day},{len(name)}\n" for day in range(1, 6)))
-        config = Config(paths=PathsConfig(data_dir=str(tmp_path), cache_size=1e-6))
+        folder = tmp_path if name == "first" else tmp_path / "." / "other" / ".."
+        config = Config(paths=PathsConfig(data_dir=str(folder), cache_size=1e-6))
         stores.append(open_configured(config, str(path)))
     assert [pickle.loads(pickle.dumps(store)).target(0)[0] for store in stores] == [5, 6]
     Cache(tmp_path / "cache").clear()

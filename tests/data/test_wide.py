@@ -158,10 +158,10 @@ def test_wide_tables_with_covariates_are_refused():
 @pytest.mark.parametrize("padding", ["", "NA", "NaN", " ", "-"])
 def test_padding_after_the_last_value_of_a_numbered_row_is_no_step(tmp_path, padding):
     """In whatever form it is written; within a row it is a missing value."""
-    rows = [["a", "1", padding, "3", "4", "5"], ["b", "1", "2", padding, padding, padding]]
+    rows = [["a", "1", padding, "3", "4", "5"], ["b", "1", "2", padding, padding, padding], ["c", *[padding] * 5]]
     path = write_csv(tmp_path, *(",".join(row) for row in rows), header="item_id,1,2,3,4,5")
     store = open_source(path, tmp_path / "cache", WIDE)
-    assert store.lengths.tolist() == [5, 2] and store.target(1).tolist() == [1, 2]
+    assert store.lengths.tolist() == [5, 2, 1] and store.target(1).tolist() == [1, 2]
     np.testing.assert_array_equal(store.target(0), [1, np.nan, 3, 4, 5])
 
 

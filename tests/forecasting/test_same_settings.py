@@ -56,6 +56,25 @@ def test_a_picture_has_no_negative_forecast_if_the_file_has_none(tiny):
     assert lows[False] < 0 == lows[True]
 
 
+@pytest.mark.parametrize("context_length, is_raised", [(None, False), (30, True)])
+def test_a_negative_value_before_the_context_does_not_count(tiny, context_length, is_raised):
+    values = np.where(np.arange(60) % 3 == 0, np.abs(np.random.default_rng(0).normal(0, 1, 60)), 0).astype(np.float32)
+    values[5] = -1e-3
+    inference = InferenceConfig(context_length=context_length, non_negative=True)
+    forecaster = Forecaster.load(str(tiny["bolt"])).with_settings(inference)
+    assert (forecaster.predict_quantiles([values], LENGTH).min() >= 0) == is_raised
+
+
+def test_the_base_of_a_loaded_model_follows_each_change_of_the_context(tiny):
+    loader = ChronosLoader(str(tiny["bolt"]))
+    loader.load_trained_model()
+    lengths = []
+    for context_length in (16, None):
+        loader.config = Config(inference=InferenceConfig(context_length=context_length))
+        lengths.append(loader.loaded().context_length)
+    assert lengths == [16, 64]
+
+
 def test_windows_of_series_without_a_wql_do_not_count(task):
     frame = long_frame(n_series=4)
     last = frame.groupby("item_id").cumcount(ascending=False) < 2 * LENGTH

@@ -9,7 +9,7 @@ from support.hub import COMMIT, REPOSITORY, Hub, connect
 
 from pipeline.config import Config, DataConfig
 from pipeline.core.errors import UserError
-from pipeline.models.checkpoint import _find_training_info, remembered_keys
+from pipeline.models.checkpoint import _download_training_info, remembered_keys
 from pipeline.models.find import check_model, find_model
 
 
@@ -102,13 +102,20 @@ def test_only_models_on_this_machine_are_checked(tiny, tmp_path):
             check_model(name)
 
 
-def test_a_model_on_the_hub_remembers_its_columns_and_horizon(hub):
-    """As the same model in a folder does; a model of others remembers nothing."""
-    _find_training_info.cache_clear()
+@pytest.fixture
+def asked_once():
+    """Forget what other tests have asked the Hub."""
+    _download_training_info.cache_clear()
+    yield
+    _download_training_info.cache_clear()
+
+
+def test_a_model_of_others_on_the_hub_remembers_nothing(hub, asked_once):
     assert remembered_keys(REPOSITORY) == {}
-    _find_training_info.cache_clear()
+
+
+def test_a_model_on_the_hub_remembers_its_columns_and_horizon(hub, asked_once):
     config = Config(data=DataConfig(target="sold"))
     hub.files["training_info.json"] = json.dumps({"horizon": 5, "config": config.as_dict()}).encode()
     keys = remembered_keys(REPOSITORY)
     assert (keys["data.target"], keys["inference.prediction_length"]) == ("sold", 5)
-    _find_training_info.cache_clear()

@@ -9,6 +9,7 @@ from support.runs import prepared
 from pipeline.core.errors import UserError
 from pipeline.training import time_limit
 from pipeline.training.checkpointing import RunFolder
+from pipeline.training.fit import Phase, phase_arguments
 from pipeline.training.prepare import prepare_run
 from pipeline.training.time_limit import limit_steps
 
@@ -48,14 +49,16 @@ def test_a_limit_without_time_for_a_step_is_refused_with_one_that_has(limited):
 
 
 def test_a_killed_run_keeps_the_steps_that_it_began_with(limited, tmp_path):
-    settings = limited(200.0, (0.5, 2.0, 10)).settings() | {"arithmetic": "no on cpu"}
+    run = limited(200.0, (0.5, 2.0, 10))
+    folder = RunFolder(tmp_path / "out")
+    settings = run.identity(phase_arguments(run, Phase(run.windows, folder, scored=True)))
     (tmp_path / "out/checkpoints").mkdir(parents=True)
     (tmp_path / "out/checkpoints/run.json").write_text(json.dumps(settings | {"steps": 7}))
     assert limited(200.0, (0.5, 2.0, 10)).recipe.steps == 7
     assert limited(300.0, (0.5, 2.0, 10)).recipe.steps > 7
-    other = settings | {"steps": 7, "base model": "another"}
-    (tmp_path / "out/checkpoints/run.json").write_text(json.dumps(other))
-    assert limited(200.0, (0.5, 2.0, 10)).recipe.steps == 149
+    for other in ({"base model": "another"}, {"arithmetic": "bf16 on cuda"}):
+        (tmp_path / "out/checkpoints/run.json").write_text(json.dumps(settings | {"steps": 7} | other))
+        assert limited(200.0, (0.5, 2.0, 10)).recipe.steps == 149
 
 
 @pytest.mark.parametrize("family", ["bolt", "t5", "chronos-2"])

@@ -135,16 +135,16 @@ def _read_header(file: DataFile, columns: Columns) -> _Header:
         problem = "a quote in the header is not closed" if in_quotes else "it has no header"
         raise UserError(f"{file}: {problem}; write the names of the columns in its first line")
     unquoted = re.sub(r'"[^"]*"', "", header)
-    wanted = {*columns.item_ids, *columns.timestamps, *columns.variates.names}
+    wanted = {*columns.item_ids, *columns.timestamps, *columns.variates.names, *columns.group}
 
     def split(mark: str) -> list[str]:
         with suppress(csv.Error):  # a quoted name has a line break, and the mark is not the delimiter
-            return next(csv.reader([header], delimiter=mark, skipinitialspace=True), [""])
+            return [*map(str.strip, next(csv.reader([header], delimiter=mark, skipinitialspace=True), [""]))]
         return [""]
 
     delimiter = max(delimiters, key=lambda mark: (len(wanted.intersection(split(mark))), unquoted.count(mark)))
     names = split(delimiter)
-    names = [name.strip() or f"{UNNAMED}{position}" for position, name in enumerate(names)]
+    names = [name or f"{UNNAMED}{position}" for position, name in enumerate(names)]
     return _Header(names, delimiter, encoding, n_lines, n_chars)
 
 
