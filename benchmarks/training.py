@@ -1,6 +1,9 @@
-"""Measure training in windows per second, compared with AutoGluon, chronos-forecasting's train.py and a bare loop.
+"""Measure training in windows per second, compared with AutoGluon, chronos-forecasting and a bare loop.
+
+A Chronos-2 is compared with `Chronos2Pipeline.fit`, a T5 with chronos-forecasting's train.py.
 
     python benchmarks/training.py bolt-tiny --autogluon VENV/bin/python
+    python benchmarks/training.py chronos-2-nano
     python benchmarks/training.py t5-tiny --train-script chronos-forecasting/scripts/training/train.py
 
 Each trainer runs in a separate process, from the same random weights, on the same series, with the same batch size,
@@ -22,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +60,17 @@ TimeSeriesPredictor(prediction_length=%d, freq="h", path=output, verbosity=1).fi
 )
 """ % (HORIZON, BATCH, CONTEXT)
 
+FIT = """
+import sys
+import numpy as np
+from chronos import BaseChronosPipeline
+model, array, steps, output = sys.argv[1:]
+BaseChronosPipeline.from_pretrained(model, device_map="cpu").fit(
+    list(np.load(array)), %d, context_length=%d, num_steps=int(steps), batch_size=%d, output_dir=output,
+    disable_tqdm=True, use_cpu=True,
+)
+""" % (HORIZON, CONTEXT, BATCH)
+
 
 def main() -> None:
     """Compare the trainers on the command line."""
@@ -79,12 +94,13 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
         "this pipeline": lambda steps: run_seconds(_pipeline_command(folder, steps, "auto")),
         "this pipeline, fp32": lambda steps: run_seconds(_pipeline_command(folder, steps, "fp32")),
     }
-    if arguments.autogluon:
-        script = folder / "fit_autogluon.py"
-        script.write_text(AUTOGLUON)
-        trainers["AutoGluon"] = lambda steps: run_seconds(
-            [arguments.autogluon, script, folder / "base", folder / "series.npy", steps, folder / f"ag{time.time_ns()}"]
-        )
+    scripts = {"AutoGluon": (arguments.autogluon, AUTOGLUON)} if arguments.autogluon else {}
+    if arguments.size.startswith("chronos-2"):
+        scripts["Chronos2Pipeline.fit"] = (sys.executable, FIT)
+    for name, (interpreter, text) in scripts.items():
+        script = folder / f"{name}.py"
+        script.write_text(text)
+        trainers[name] = partial(_run_script, interpreter, script, folder)
     if arguments.train_script:
         trainers["chronos-forecasting"] = lambda steps: run_seconds(
             _chronos_forecasting_command(arguments.train_script, folder, steps)
@@ -123,6 +139,11 @@ def write_inputs(folder: Path, size: str) -> None:
     dummies = list(dummy_series(200, 20, 1000, ("trend", "seasonal", "noise"), seed=0))
     write_store(folder / "series.arrow", dummies)
     np.save(folder / "series.npy", np.stack([series.target for series in dummies]))
+
+
+def _run_script(interpreter: str, script: Path, folder: Path, steps: int) -> float:
+    output = folder / f"{script.stem}{time.time_ns()}"
+    return run_seconds([interpreter, script, folder / "base", folder / "series.npy", steps, output])
 
 
 def run_seconds(command: list[Any]) -> float:

@@ -117,7 +117,8 @@ class Bank:
         Raises:
             UserError: the bank has no such prior.
         """
-        _check_name(name, ("bank", *self.weights), "synthetic generator")
+        if name not in self.weights:
+            raise UserError(f"there is no prior {name!r}; choose bank, or one of the priors {', '.join(self.weights)}")
         return Bank({name: 1.0}, {}, {name: self.ranges[name]}, blend=0.0)
 
     def check_length(self, length: int) -> None:

@@ -220,7 +220,7 @@ def test_the_preview_is_drawn(run_script, tmp_path):
         (["--synthetic.n_series", 0], "synthetic.n_series"),
         (["--synthetic.mixup.min_length", -1], "synthetic.mixup.min_length"),
         (["--synthetic.mixup.min_length", 500, "--synthetic.mixup.max_length", 200], "synthetic.mixup.max_length"),
-        (["--synthetic.generator", "arima"], "no synthetic generator 'arima'"),
+        (["--synthetic.generator", "arima"], "no prior 'arima'"),
         (["--synthetic.generator", "bank", "--synthetic.bank", "zero.yaml"], "sum to 0"),
         (
             ["--synthetic.generator", "bank", "--synthetic.bank", "long.yaml", "--synthetic.length", 100],
@@ -234,7 +234,7 @@ def test_the_preview_is_drawn(run_script, tmp_path):
         ),
         (
             ["--synthetic.generator", "growth", "--synthetic.bank", "long.yaml"],
-            "no prior 'growth'; choose one of sarima",
+            "no prior 'growth'; choose bank, or one of the priors sarima",
         ),
     ],
 )
