@@ -64,7 +64,8 @@ def open_source(
         UserError: the source is missing, does not parse, or contains invalid rows; or an option has no effect.
     """
     if unused := sorted(options if columns else options.keys() & _OTHER_KEYS):
-        raise UserError(f"{', '.join(unused)} has no effect on {'the given columns' if columns else 'open_source'}")
+        where = "beside columns; give it to Columns" if columns else "on open_source; remove it"
+        raise UserError(f"{', '.join(unused)} has no effect {where}")
     columns = columns or columns_from_config(with_options(Config(), options, "data"))
     return _open(source, Cache(cache_dir), columns, freq, formats)
 
