@@ -28,12 +28,12 @@ def step(layers, optimizers):
         optimizer.step()
 
 
-def together(layers):
-    return MuonWithAdamW([layers[0].weight], [layers[0].bias, *layers[1].parameters()], 0.1, lr=RATE)
+def together(layers, **precision):
+    return MuonWithAdamW([layers[0].weight], [layers[0].bias, *layers[1].parameters()], 0.1, lr=RATE, **precision)
 
 
 def test_matrices_are_trained_by_muon_at_twice_the_rate_and_the_rest_by_adamw(layers):
-    alone, optimizer = copy.deepcopy(layers), together(layers)
+    alone, optimizer = copy.deepcopy(layers), together(layers, bf16=True)
     muon = torch.optim.Muon([alone[0].weight], lr=2 * RATE, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     adamw = torch.optim.AdamW([alone[0].bias, *alone[1].parameters()], lr=RATE, weight_decay=0)
     before = copy.deepcopy(layers)
@@ -42,6 +42,20 @@ def test_matrices_are_trained_by_muon_at_twice_the_rate_and_the_rest_by_adamw(la
         step(alone, [muon, adamw])
     assert same(layers.state_dict(), alone.state_dict())
     assert not any(torch.equal(new, old) for new, old in zip(layers.parameters(), before.parameters()))
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 5)])
+def test_in_float32_the_first_update_is_the_gradient_with_singular_values_mapped_by_the_polynomial(shape):
+    torch.manual_seed(0)
+    matrix = nn.Parameter(torch.zeros(shape))
+    matrix.grad = torch.randn(shape)
+    MuonWithAdamW([matrix], [], lr=RATE).step()
+    left, values, right = torch.linalg.svd(matrix.grad.double(), full_matrices=False)
+    values = values / values.square().sum().sqrt()
+    for _ in range(5):
+        values = 3.4445 * values - 4.775 * values**3 + 2.0315 * values**5
+    expected = -2 * RATE * 0.2 * max(shape) ** 0.5 * (left * values) @ right
+    torch.testing.assert_close(matrix.detach().double(), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_loaded_state_continues_exactly(layers):
