@@ -14,6 +14,8 @@ from pathlib import Path
 from signal import SIGPIPE
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import yaml
+
 from pipeline import __version__
 from pipeline.commands import COMMANDS, PROGRAM, Command
 from pipeline.config import Config
@@ -230,10 +232,23 @@ def _with_commas(value: str, item_type: Any) -> str:
     Args:
         item_type: as in `list_keys`; None for a key that takes no such list.
     """
+    if item_type is str and value.startswith("["):
+        return _with_quotes(value)
     if item_type is None or value.startswith("[") or value == "null" or (item_type is str and "," not in value):
         return value
     items = [item.strip() for item in value.split(",")]
     return f"[{', '.join(items if item_type is float else map(json.dumps, items))}]"
+
+
+def _with_quotes(value: str) -> str:
+    """Return a YAML list with all its items as texts, such as the number -999; any other value as it is."""
+    if re.fullmatch(r"\[[^][{}'\":]*]", value):  # plain texts, of which ? is none in YAML
+        return json.dumps([item.strip() for item in value[1:-1].split(",")] if value[1:-1].strip() else [])
+    try:
+        items = yaml.load(value, yaml.BaseLoader)
+    except yaml.YAMLError:  # the parser refuses it
+        return value
+    return json.dumps(items) if isinstance(items, list) and all(isinstance(item, str) for item in items) else value
 
 
 def list_keys(section: type, parent: str = "") -> Iterator[tuple[str, Any]]:
@@ -301,10 +316,8 @@ def _remembered_keys(config: Config, command: str) -> dict[str, Any]:
         base = trained_base(config)
         return {} if base is None else remembered_keys(base, of_training=True, horizon=config.horizon is None)
     models = config.scored_models() if command == "evaluate" else [config.forecast_model()]
-    keys = next((keys for model in models if (keys := remembered_keys(model))), {})
-    if config.horizon is not None:
-        keys.pop("inference.prediction_length", None)
-    return keys
+    horizon = config.horizon is None
+    return next((keys for model in models if (keys := remembered_keys(model, horizon=horizon))), {})
 
 
 def overview() -> str:

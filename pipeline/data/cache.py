@@ -132,7 +132,10 @@ def _report_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot change the cache {folder}: {error.strerror}: {error.filename}") from error
+        raise UserError(
+            f"cannot change the cache {folder}: {error.strerror}: {error.filename}; "
+            "name another folder with paths.data_dir"
+        ) from error
 
 
 def _is_file(path: Path) -> bool:

@@ -18,7 +18,15 @@ from pipeline.core.series import Variates
 from pipeline.data.date_styles import FORMS
 from pipeline.data.dates import TimeEvidence, TimeFormat
 from pipeline.data.frequency import parse_freq
-from pipeline.data.numbers import CURRENCIES, MISSING, NumberEvidence, NumberFormat, decide_numbers, parse_numbers
+from pipeline.data.numbers import (
+    CURRENCIES,
+    MISSING,
+    NumberEvidence,
+    NumberFormat,
+    decide_numbers,
+    parse_numbers,
+    plain_text,
+)
 from pipeline.data.rows import ROW, SourceLocation, is_text
 
 _BOOLEANS = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
@@ -204,7 +212,7 @@ def parse_values(
             )
         labels = ["true" if _BOOLEANS[label.lower()] else "false" for label in labels]
         categories.update({"false": 0, "true": 1})
-    codes = [categories.setdefault(label, len(categories)) for label in labels]
+    codes = [categories.setdefault(plain_text(label), len(categories)) for label in labels]
     return np.array([*codes, np.nan])[encoded.indices.fill_null(len(codes)).to_numpy()]
 
 

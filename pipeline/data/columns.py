@@ -10,7 +10,7 @@ from pipeline.core.series import UNIVARIATE, Variates
 from pipeline.data.rows import SourceLocation
 from pipeline.data.wide import step_columns
 
-UNNAMED = "Unnamed: "
+UNNAMED, _PANDAS_INDEX = "Unnamed: ", "__index_level_"
 """Prefix of the name of a column without one, followed by its position, as pandas writes it."""
 _KEYS = (
     "data.target, data.id_column, data.timestamp_column, data.group_column, data.past_covariates and "
@@ -98,7 +98,7 @@ def select_columns(names: list[str], columns: Columns, file: object, location: S
                 f"{file} has no column {name!r}, only {first_few(names, 20)}{hint}; set the column names with {_KEYS}, "
                 "or set data.wide: true for a table with one column per series or per time step"
             )
-    wanted = dict.fromkeys((*named, "start", "freq"))
+    wanted = dict.fromkeys((*named, *(name for name in ("start", "freq") if counts[name] == 1)))
     location.unused_columns = [name for name in names if name not in wanted]
     return [name for name in wanted if name in counts]
 
@@ -118,9 +118,14 @@ def _find_near(name: str, names: list[str]) -> str | None:
 
 def _select_wide_columns(names: list[str], columns: Columns, file: object, location: SourceLocation) -> list[str]:
     series = [name for name in names if name not in columns.timestamps]
-    all_named = all(name and not name.startswith(UNNAMED) for name in series)
+    all_named = all(name and not name.startswith((UNNAMED, _PANDAS_INDEX)) for name in series)
     has_timestamps = set(columns.timestamps) <= set(names)
     if has_timestamps and len(columns.item_ids) == 1 and series and all_named:
+        if (item_id := columns.item_ids[0]) in names:
+            raise UserError(
+                f"{file} has the columns {first_few(columns.timestamps)} and {item_id!r}; without data.wide, its rows "
+                f"are those of a long table; for one column per series, remove the column {item_id!r}"
+            )
         return names
     others = [name for name in names if name not in columns.item_ids]
     steps = dict.fromkeys(step_columns(others, columns.timestamp_format) if not has_timestamps else [])

@@ -68,7 +68,7 @@ def convert(
                 "value; for one target, remove data.wide"
             )
         checked = map(partial(check_nested_rows, columns=columns, location=location), numbered)
-        (stamps,) = columns.timestamps[:1]
+        stamps = columns.timestamps[0]
         if stamps not in first.column_names or not is_list(first.schema.field(stamps).type):
             return ColumnFormats(), build_nested_series(checked, columns, location, freq, remembered.timestamp, folder)
         numbered = (explode(table, location) for table in checked)

@@ -131,6 +131,10 @@ def _read_strptime(texts: pa.Array, form: str) -> Times:
 
     zoned, strings = "%z" in form, texts.to_pandas()
     try:
+        if "%Z" in form or "%z" in form.rstrip()[:-2]:
+            raise ValueError("a time zone is %z, an offset such as +0100, at its end")
+        if "%p" in form and "%H" in form:
+            raise ValueError("%p needs hours from 1 to 12, %I")
         utc = pd.to_datetime(strings, format=form, errors="coerce", utc=zoned).dt.tz_localize(None)
         if not re.search("%[YyGcDx]", form):
             raise ValueError("it has no year, such as %Y or %y")
@@ -194,12 +198,13 @@ def suggest_format(text: str, style: str = "") -> str:
     if style in ("period", "digits"):
         return "%Y%m%d%H%M%S"[: len(text) - 2]
     parts = re.findall(r"[A-Za-z]{3,}|\d+", text)
-    short = ("%b", "%y") if parts[0].isalpha() else ("%d", "%b" if parts[1:] and parts[1].isalpha() else "%m", "%y")
+    month = "%b" if parts[1:] and parts[1].isalpha() else "%m"
+    short = ("%b", "%y") if parts[0].isalpha() else (month, "%y") if len(parts) == 2 else ("%d", month, "%y")
     orders = {"day first": ("%d", "%m", "%Y"), "month first": ("%m", "%d", "%Y"), "": short}
     if style not in orders:
         return style.removeprefix("format:")
     has_half = re.search("(?i)[ap]m", text)
     fields = chain(orders[style], ("%I" if has_half else "%H", "%M", "%S"))
-    text = re.sub(r" ?(?:Z|UTC|[+-]\d\d:?\d\d)$", "%z", text)
+    text = re.sub(r"(?<=\d:\d\d) ?(?:Z|UTC|[+-]\d\d:?\d\d)$", "%z", text)
     text = re.sub(r"(?i)[a-z]{3,}|\d+", lambda part: next(fields, "%f"), text)
     return re.sub(r"(?i)[ap]m$", "%p", text)

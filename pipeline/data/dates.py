@@ -82,6 +82,8 @@ class TimeEvidence:
         self._swapped: str | None = None  # the first date that differs between day first and month first
         self._zoned = False
         self._midnights = True
+        self._begins: set[np.timedelta64] = set()  # up to two times of day
+        self._lengths: set[np.timedelta64] = set()  # up to two times from these to what is read as a time zone
         self._n_texts = 0
         self._like_dates = {style: (0, "") for style in ("year", *_DATES_NOT_STEPS)}  # count and first text of each
         self._financial_years: set[str] | None = set()  # two texts like 2000/01; None if another text has another form
@@ -151,7 +153,12 @@ class TimeEvidence:
             self._example, self._zoned = str(values[0]), bool(times.zoned[0])
         problem = f"has a timestamp with{'out' if self._zoned else ' a'} time zone, unlike the rows before it"
         refuse_rows(times.zoned != self._zoned, rows, self._location, problem, values, "write all timestamps alike")
-        self._midnights = self._midnights and bool((times.local == times.local.astype("M8[D]")).all())
+        begins = times.local - times.local.astype("M8[D]")
+        self._midnights = self._midnights and not begins.astype(np.int64).any()
+        if self._zoned and isinstance(values, pa.Array):
+            lengths = (-times.offset - begins) % np.timedelta64(1, "D")
+            self._begins |= set(np.unique(begins)[:2])
+            self._lengths |= set(np.unique(lengths)[:2])
         if {"day first", "month first"} <= set(self._styles):
             swapped = times_by_style["day first"].local != times_by_style["month first"].local
             if self._swapped is None and swapped.any():
@@ -165,8 +172,13 @@ class TimeEvidence:
             advice = "correct the row or the format"
         elif text == first and re.fullmatch(_SHORT_YEAR, text):
             form = suggest_format(text)
-            swapped = "" if "." in text or "%m" not in form else f" or {form.replace('%d/%m', '%m/%d')!r}"
-            advice = f"for years of two digits, set data.timestamp_format, such as {form!r}{swapped}"
+            forms = [form]
+            if "%d" in form and "%m" in form and "." not in text:
+                forms.append(re.sub(r"%d(\W)%m", r"%m\1%d", form))
+            if re.match(r"\d\d-\d\d-\d\d", text):
+                forms.append(re.sub(r"%d-%m-%y", "%y-%m-%d", form))
+            names = " or ".join(map(repr, forms))
+            advice = f"for years of two digits, set data.timestamp_format, such as {names}"
         elif re.fullmatch(r"-?\d{8,14}", text) and re.fullmatch(r"-?\d{8,14}", first):
             advice = "for seconds or milliseconds since 1970, set data.timestamp_format to 'unix_s' or 'unix_ms'"
         refuse_rows(np.array([True]), np.array([row]), self._location, problem, [text], advice)
@@ -195,6 +207,11 @@ class TimeEvidence:
         style = self._styles[0] if self._explicit is not None else self._decide_style(self._example)
         if not self._zoned:
             return TimeFormat(style)
+        if self._explicit is None and len(self._begins) > 1 and len(self._lengths) == 1:
+            raise UserError(
+                f"{self._location}: timestamps such as {self._example} are periods of a day rather than times with a "
+                "time zone; keep the begin of each"
+            )
         # Midnights may be the future of an hourly history, which is kept as UTC.
         keep_utc = not self._midnights or (remembered is not None and remembered.zone == "utc")
         return TimeFormat(style, "utc" if keep_utc else "local")

@@ -57,8 +57,8 @@ def period_end_hint(freq: str) -> str:
 def seasonality(freq: str) -> int:
     """Return the number of steps in the season that a seasonal naive forecast repeats, 1 if there is none.
 
-    The season is a day for hours and minutes, a week for days, and a year for weeks, months and quarters. GluonTS has 1
-    for days and weeks.
+    The season is an hour for seconds, a day for minutes and hours, a week for days and business days, and a year for
+    weeks, months and quarters. GluonTS has 1 for days and weeks.
     """
     if freq == UNKNOWN:
         return 1

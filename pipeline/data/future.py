@@ -12,7 +12,7 @@ from pipeline.core.errors import UserError, first_few
 from pipeline.core.series import Variates
 from pipeline.data.arrow_store import Store
 from pipeline.data.frequency import UNKNOWN, steps_between, timestamps
-from pipeline.data.source import columns_from_config, open_source
+from pipeline.data.source import columns_from_config, open_configured
 
 logger = logging.getLogger(__name__)
 _UNKNOWN_CATEGORY = -1.0  # as `encode_categories` expects it
@@ -35,8 +35,8 @@ class FutureCovariates:
         self.categories = {name: set(values) for name, values in table.variates.categories.items()}
         self._table, self._prediction_length = table, prediction_length
         self._recoded = [
-            _recode_categories(name, table.variates.categories, store.variates.categories, location)
-            for name in table.variates.names
+            _recode_categories(position, table, store.variates.categories, location)
+            for position in range(len(table.variates))
         ]
         table_indices = {name: index for index, name in enumerate(table.item_ids)}
         self._table_indices = np.empty(len(store), np.int64)
@@ -110,7 +110,7 @@ def open_future(
             "columns with data.past_covariates"
         )
     columns = replace(columns_from_config(config), variates=Variates((), (), known), group=(), fill_missing=None)
-    opened = open_source(table, config.cache_path(), columns, store.freq or None, store.formats)
+    opened = open_configured(config, table, store.freq or None, store.formats, columns)
     location = "the table of the future" if future_df is not None else source_name(table)
     return FutureCovariates(opened, store, prediction_length, location)
 
@@ -138,18 +138,21 @@ def _find_begin(table: Store, table_index: int, store: Store, index: int, predic
 
 
 def _recode_categories(
-    name: str, table: Mapping[str, tuple[str, ...]], history: Mapping[str, tuple[str, ...]], location: str
+    position: int, table: Store, history: Mapping[str, tuple[str, ...]], location: str
 ) -> np.ndarray | None:
-    """Return the position among the history's categories of each category of the table, None for numbers."""
-    if (name in table) != (name in history):
-        types = "text, but numbers in the history" if name in table else "numbers, but text in the history"
+    """Return the position among the history's categories of each category of a covariate, None for numbers."""
+    name, given = table.variates.names[position], table.variates.categories
+    if (name in given) != (name in history):
+        if all(np.isnan(table.rows(index)[position]).all() for index in range(len(table))):
+            return None  # `_check_complete` names the missing value
+        types = "text, but numbers in the history" if name in given else "numbers, but text in the history"
         raise UserError(f"{location}: the covariate {name} is {types}; write it in the same way in both")
-    if name not in table:
+    if name not in given:
         return None
-    if unknown := [category for category in table[name] if category not in history[name]]:
+    if unknown := [category for category in given[name] if category not in history[name]]:
         logger.warning(
             "%s: the history has no %s %s; the model takes it for an unknown category",
             *(location, name, first_few([repr(category) for category in unknown])),
         )
     positions = {category: float(position) for position, category in enumerate(history[name])}
-    return np.array([positions.get(category, _UNKNOWN_CATEGORY) for category in table[name]], np.float32)
+    return np.array([positions.get(category, _UNKNOWN_CATEGORY) for category in given[name]], np.float32)

@@ -53,7 +53,7 @@ def build_series(
     Args:
         names: the item ID of each code.
         freq: pandas alias; None infers it from the timestamps.
-        kind: of the timestamps.
+        kind: how the timestamps are given.
         variates: names and categories of the values.
         remembered_freq: frequency of the model's series, for series that are too short to infer it from.
 
@@ -79,7 +79,7 @@ def build_series(
         freq, may_differ = inferred or remembered_freq, inferred is not None
         if not freq:
             for rows in sorter.partitions():
-                _merge_duplicates(rows, names, columns, location)  # repeated rows are a more likely fault
+                _merge_duplicates(rows, names, columns, location, kind)  # repeated rows are a more likely fault
             raise UserError(f"{location}: no series has three timestamps to infer the frequency from; set data.freq")
         if remembered_freq and freq != remembered_freq:
             trained = f"the model was trained on {remembered_freq!r}"
@@ -87,7 +87,7 @@ def build_series(
     freq = freq or UNKNOWN
     n_kept = n_steps = 0
     for rows in sorter.partitions():
-        rows = rows if kind == "none" else _merge_duplicates(rows, names, columns, location)
+        rows = rows if kind == "none" else _merge_duplicates(rows, names, columns, location, kind)
         begins = np.flatnonzero(np.diff(rows.codes, prepend=-1))
         ends = np.append(begins[1:], len(rows.codes))
         if kind == "none":
@@ -299,14 +299,14 @@ def _check_numbered_steps(sorter: RowSorter, freq: str | None, location: SourceL
         )
 
 
-def _merge_duplicates(rows: Rows, names: Sequence[str], columns: Columns, location: SourceLocation) -> Rows:
+def _merge_duplicates(rows: Rows, names: Sequence[str], columns: Columns, location: SourceLocation, kind: Kind) -> Rows:
     """Return rows with one row for each timestamp of a series."""
     is_repeated = np.zeros(len(rows.codes), bool)
     is_repeated[1:] = (rows.codes[1:] == rows.codes[:-1]) & (rows.stamps[1:] == rows.stamps[:-1])
     if not is_repeated.any():
         return rows
     if columns.duplicates == "error":
-        _refuse_duplicate(rows, int(is_repeated.argmax()), names, columns, location)
+        _refuse_duplicate(rows, int(is_repeated.argmax()), names, columns, location, kind)
     first = np.flatnonzero(~is_repeated)
     values = rows.values[first]
     n_targets = len(columns.variates.targets)
@@ -321,7 +321,9 @@ def _merge_duplicates(rows: Rows, names: Sequence[str], columns: Columns, locati
     return Rows(rows.codes[first], rows.stamps[first], rows.numbers[first], values)
 
 
-def _refuse_duplicate(rows: Rows, index: int, names: Sequence[str], columns: Columns, location: SourceLocation) -> None:
+def _refuse_duplicate(
+    rows: Rows, index: int, names: Sequence[str], columns: Columns, location: SourceLocation, kind: Kind
+) -> None:
     first, second = (location.describe_row(int(rows.numbers[position])) for position in (index - 1, index))
     is_same = np.array_equal(rows.values[index - 1], rows.values[index], equal_nan=True)
     advice = "to drop the second, set data.duplicates first" if is_same else "set data.duplicates to first, sum or mean"
@@ -334,9 +336,10 @@ def _refuse_duplicate(rows: Rows, index: int, names: Sequence[str], columns: Col
         )
     else:
         advice = f"remove one of them, or {advice}"
+    step = rows.stamps[index]
+    time = f"timestamp {step.view('M8[s]')}" if kind == "dates" else f"step {step}"
     raise UserError(
-        f"{location}: series {names[rows.codes[index]]} has timestamp {rows.stamps.view('M8[s]')[index]} "
-        f"twice, in {first} and {second}; {advice}"
+        f"{location}: series {names[rows.codes[index]]} has {time} twice, in {first} and {second}; {advice}"
     )
 
 

@@ -26,19 +26,32 @@ def encode_ids(
     parts = [table[name] for name in columns if name in table.column_names]
     if not parts:
         return None
+    blanks = " \t" if len(parts) == 1 else " \t/"  # a slash within a value has a backslash before it
     parts = [pc.if_else(pc.is_nan(part), None, part) if pa.types.is_floating(part.type) else part for part in parts]
     try:
         missing = np.logical_and.reduce([part.is_null().to_numpy() for part in parts])
         refuse_rows(missing, table[ROW].to_numpy(), location, f"has no {kind}")
         if len(parts) > 1:
-            texts = [pc.fill_null(part.cast(pa.string()), "") for part in parts]
+            texts = [pc.fill_null(_to_names(part), "") for part in parts]
             texts = [pc.replace_substring_regex(text, r"[\\/]", r"\\\0") for text in texts]
             parts = [pc.binary_join_element_wise(*texts, "/")]
-        names, positions = distinct(parts[0])
-        return names.cast(pa.string()).to_pylist(), positions
+        values, positions = distinct(parts[0])
+        names = _to_names(values).to_pylist()
+        blank = np.array([not name.strip(blanks) for name in names], bool)
+        refuse_rows(blank[positions], table[ROW].to_numpy(), location, f"has no {kind}")
+        return names, positions
     except pa.ArrowException as error:
         kinds = " and ".join(str(table.schema.field(name).type) for name in columns if name in table.column_names)
         raise UserError(f"{location}: the {kind} has the type {kinds}; convert it to text") from error
+
+
+def _to_names(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Return values as texts, whole floats without a fraction or an exponent."""
+    texts = values.cast(pa.string())
+    if not pa.types.is_floating(values.type):
+        return texts
+    whole = pc.and_(pc.equal(values, pc.floor(values)), pc.less(pc.abs(values), 2.0**53))
+    return pc.coalesce(pc.if_else(whole, values, None).cast(pa.int64()).cast(pa.string()), texts)
 
 
 def refuse_repeated_ids(parts: Sequence[pa.Array], location: SourceLocation) -> None:
@@ -73,6 +86,12 @@ class SeriesNumbers:
             UserError: a row has no item ID, or one that is not a text.
         """
         found = encode_ids(table, columns, self.location)
+        if (found is None) != (not self.location.has_item_ids) and self.codes:
+            row = self.location.describe_row(table[ROW][0].as_py())
+            raise UserError(
+                f"{self.location}: only some rows have an item_id, see {row} and those before it; write it in all or "
+                "none"
+            )
         if found is None:
             self.location.has_item_ids = False
             found = ["0"], np.zeros(len(table), np.int64)

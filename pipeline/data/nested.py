@@ -31,6 +31,11 @@ def is_nested(table: pa.Table, variates: Variates) -> bool:
 def check_nested_rows(table: pa.Table, columns: Columns, location: SourceLocation) -> pa.Table:
     """Return a nested table with standard column names and item IDs, by default the positions of the rows."""
     rows = table[ROW].to_numpy()
+    if len(columns.timestamps) > 1:
+        raise UserError(
+            f"{location} has one row per series, which takes one column of timestamps, not "
+            f"{' and '.join(columns.timestamps)}; join them, and set data.timestamp_column"
+        )
     if not is_list(table.schema.field(columns.target).type):
         row = location.describe_row(rows[0])
         raise UserError(f"{location}: {row} has no list of values, unlike the rows before it")
@@ -38,6 +43,9 @@ def check_nested_rows(table: pa.Table, columns: Columns, location: SourceLocatio
     found = encode_ids(table, columns.item_ids, location)
     names, positions = found or ([str(number - 1) for number in rows], np.arange(len(rows)))
     metadata, standard = table.schema.metadata, {columns.timestamps[0]: "timestamp", columns.target: "target"}
+    named = columns.timestamps[0] if columns.timestamps != Columns().timestamps else "start"
+    if named != "start" and {named, "start"} <= set(table.column_names):
+        table = table.drop_columns("start")  # the named column has the starts
     table = table.drop_columns([name for name in columns.item_ids if name in table.column_names])
     table = table.rename_columns([standard.get(name, name) for name in table.column_names])
     table = table.append_column("item_id", pa.DictionaryArray.from_arrays(positions, names))
@@ -124,7 +132,8 @@ def _decide_formats(
     for table in tables:
         start = _start_column(table)
         stamps = None if start is None else table.schema.field(start).type
-        is_typed = stamps is None or pa.types.is_timestamp(stamps) or pa.types.is_date(stamps)
+        # With a time zone, all starts say whether they are midnights.
+        is_typed = stamps is None or pa.types.is_date(stamps) or (pa.types.is_timestamp(stamps) and stamps.tz is None)
         if location.has_types and is_typed and not is_text(table.schema.field("target").type.value_type):
             if start is not None:
                 times.add(table[start], table[ROW].to_numpy())

@@ -229,6 +229,14 @@ def neutral_text(number: int | float | Decimal | None) -> str | None:
     return f"{'-' * sign}{''.join(map(str, digits))}e{exponent}" if exponent else str(number)
 
 
+def plain_text(text: str) -> str:
+    """Return the text of a number that `neutral_text` wrote as people write it, such as 1.234; any other as it is."""
+    if not re.fullmatch(r"-?\d+e-?\d+", text):
+        return text
+    plain = format(Decimal(text), "f")
+    return plain.rstrip("0").rstrip(".") if "." in plain else plain
+
+
 def _advise(text: str, mark: Mark) -> str:
     if re.search(_FORMS[_OTHER[mark]], text, re.ASCII):
         return f"the decimal separator of the column is {mark!r}: fix the row, or set data.decimal"
@@ -263,22 +271,25 @@ def find_extreme_value(values: np.ndarray) -> str | None:
     return f"contains a value beyond {MAX_MAGNITUDE:g}; divide the series by a constant"
 
 
-def array_to_float32(values: np.ndarray, location: str) -> np.ndarray:
+def array_to_float32(values: np.ndarray, location: str, missing: Collection[float] = ()) -> np.ndarray:
     """Return an array of series as float32, NaN for masked values: [n_series, length].
 
     Args:
         values: [n_series, length].
         location: name of the array, for messages.
+        missing: numbers that mean a missing value.
 
     Raises:
         UserError: the values are not numbers, infinite, or beyond `MAX_MAGNITUDE`; the message names the series.
     """
     if values.dtype.kind not in "iuf":
-        raise UserError(f"{location} must contain numbers, got {values.dtype}")
+        raise UserError(f"{location} must contain numbers, got {values.dtype}; convert it with .astype(float)")
     converted = np.empty(values.shape, np.float32)
     for begin in range(0, len(values), _ROWS_AT_ONCE):
         block = slice(begin, begin + _ROWS_AT_ONCE)
         wide = np.ma.filled(values[block].astype(np.float64), np.nan)
+        if missing:
+            wide[np.isin(values[block], np.array(missing, values.dtype))] = np.nan
         if (problem := find_extreme_value(wide)) is not None:
             series = begin + int((np.abs(wide) > MAX_MAGNITUDE).any(axis=1).argmax())
             raise UserError(f"{location}: series {series} {problem}")

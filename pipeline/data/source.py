@@ -71,13 +71,18 @@ def open_source(
 
 
 def open_configured(
-    config: Config, source: Any = None, freq: str | None = None, formats: ColumnFormats = ColumnFormats()
+    config: Config,
+    source: Any = None,
+    freq: str | None = None,
+    formats: ColumnFormats = ColumnFormats(),
+    columns: Columns | None = None,
 ) -> Store:
     """Open a source with the column names, frequency and cache of a configuration.
 
     Args:
         source: as in `open_source`; None is the generated dummy data.
         freq: pandas alias; None is data.freq.
+        columns: other columns than those of the configuration.
         formats: as in `open_source`.
 
     Raises:
@@ -89,7 +94,7 @@ def open_configured(
             advice = "name a file, or run chronos-native generate"
             raise UserError(f"no data is given, and {source} does not exist; {advice}")
     cache = Cache(config.cache_path(), config.paths.cache_size)
-    return _open(source, cache, columns_from_config(config), freq or config.data.freq, formats)
+    return _open(source, cache, columns or columns_from_config(config), freq or config.data.freq, formats)
 
 
 def open_stores(config: Config, source: Source | None, formats: ColumnFormats = ColumnFormats()) -> list[Store]:
@@ -165,12 +170,14 @@ def _open(source: Any, cache: Cache, columns: Columns, freq: str | None, formats
     name = "the DataFrame" if isinstance(source, pd.DataFrame) else "the table"
     location = SourceLocation(source_name(source) if is_path else name)
     with _report_errors(location):
+        if not isinstance(freq, str | None):
+            raise UserError(f"data.freq must be the text of a pandas frequency, such as 'D', got {freq!r}")
         if freq:
             parse_freq(freq)
         if is_path:
             return _open_path(source, cache, columns, freq, formats, location)
         if isinstance(source, np.ndarray):
-            return _open_array(source, freq, columns.fill_missing)
+            return _open_array(source, freq, columns)
         table = _to_table(source)
         table = table.select(select_columns(table.column_names, columns, location, location))
         found, series = convert([table], columns, location, freq, formats)
@@ -188,19 +195,21 @@ def _report_errors(source: object) -> Iterator[None]:
         raise UserError(to_one_line(error)) from error
     except (OSError, MemoryError, RecursionError, OverflowError, UnicodeError, pa.ArrowException) as error:
         problem = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        message = ValueError(f"cannot read {source}: {problem}; check that it is complete and of the right types")
+        is_forbidden = isinstance(error, PermissionError)
+        advice = "change its permissions" if is_forbidden else "check that it is complete and of the right types"
+        message = ValueError(f"cannot read {source}: {problem}; {advice}")
         raise UserError(to_one_line(message)) from error
 
 
-def _open_array(source: np.ndarray, freq: str | None, fill_missing: float | None) -> Store:
+def _open_array(source: np.ndarray, freq: str | None, columns: Columns) -> Store:
     if source.ndim != 2:
         raise UserError(f"an array of series must have the shape [n_series, length], got {list(source.shape)}")
     if not len(source):
         raise UserError("the array has no series; give one of the shape [n_series, length]")
-    values = array_to_float32(source, "the array")
-    if fill_missing is not None:
+    values = array_to_float32(source, "the array", listed_numbers(columns.missing_values))
+    if columns.fill_missing is not None:
         is_padding = np.logical_and.accumulate(np.isnan(values), axis=1)  # in front of a shorter series
-        values[np.isnan(values) & ~is_padding] = fill_missing
+        values[np.isnan(values) & ~is_padding] = columns.fill_missing
     return store_from_arrays(values, freq or "")
 
 

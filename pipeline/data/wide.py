@@ -58,11 +58,11 @@ def stack_series_columns(table: pa.Table, timestamps: tuple[str, ...]) -> pa.Tab
     """Return the long form of a table with one column per series: one row per cell, series by series.
 
     Args:
-        table: the columns of the series, those of the timestamps, and `row`.
+        table: the columns of the series, those of the timestamps, and `ROW`.
         timestamps: the columns of the timestamps.
 
     Returns:
-        The columns `item_id`, those of the timestamps, `target` and `row`.
+        The columns `item_id`, those of the timestamps, `target` and `ROW`.
     """
     series = [name for name in table.column_names if name not in (*timestamps, ROW)]
     names = pa.DictionaryArray.from_arrays(np.repeat(np.arange(len(series)), len(table)), pa.array(series, pa.string()))
@@ -84,12 +84,12 @@ def stack_step_columns(
     of the table. Numbered columns count the steps of each series, so a series ends with its last value.
 
     Args:
-        table: the columns of the steps, those of the item ID, and `row`.
+        table: the columns of the steps, those of the item ID, and `ROW`.
         timestamp_format, remembered: as in `FormatEvidence`, for the dates of the header.
         headers: evidence of the headers of all files, by whether their columns are numbered; that of this one is added.
 
     Returns:
-        The columns of the item ID, `timestamp` (a step as seconds after 1970), `target` and `row`.
+        The columns of the item ID, `timestamp` (a step as seconds after 1970), `target` and `ROW`.
 
     Raises:
         UserError: a column name is not a valid date or is ambiguous, two names are the same date, or a file before it

@@ -152,3 +152,13 @@ def test_a_column_without_values_in_one_file_may_come_at_any_place(tmp_path, ord
 def test_options_without_effect_are_refused(options, problem):
     with refused(problem):
         open_source(pd.DataFrame({"target": [1.0, 2, 3]}), **options)
+
+
+def test_a_listed_number_is_missing_in_an_array_too():
+    values = np.array([[1.0, -999, 3, -1e40], [4.0, 5, -999, 7]])
+    store = open_source(values, missing_values=["-999", "-1e40"])
+    expected = np.where(np.isin(values, [-999, -1e40]), np.nan, values)
+    for series, row in enumerate(expected):
+        np.testing.assert_array_equal(store.target(series), row)
+    filled = open_source(np.array([[4, 5, -999, 7]]), missing_values=["-999"], fill_missing=0)
+    np.testing.assert_array_equal(filled.target(0), [4, 5, 0, 7])

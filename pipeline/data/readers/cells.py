@@ -1,20 +1,16 @@
 """Columns of cells of any type, as JSON and workbooks have them."""
 
-import re
-
 import pyarrow as pa
 
 from pipeline.data.numbers import neutral_text
-
-_AMBIGUOUS = re.compile(r"-?\d{1,3}\.\d{3}")
 
 
 def to_column(cells: list, are_numbers: bool = False) -> pa.Array:
     """Return cells as int64 or float64 if all are numbers, as null type if all are missing, else as strings.
 
     Args:
-        are_numbers: whether texts among the cells are numbers too, so that the others must not prove their decimal
-            separator.
+        are_numbers: whether texts among the cells may be numbers too. Then numbers are written so that only the texts
+            tell the decimal separator.
     """
     types = {type(cell) for cell in cells if cell is not None}
     if types == {int} and all(cell is None or -(2**63) <= cell < 2**63 for cell in cells):
@@ -27,8 +23,9 @@ def to_column(cells: list, are_numbers: bool = False) -> pa.Array:
 
 def number_text(cell: object) -> str | None:
     """Return a cell of a column of numbers as text, a number in a form without a decimal separator."""
-    is_number = isinstance(cell, (int, float)) and not isinstance(cell, bool)
-    return neutral_text(cell) if is_number else cell_text(cell)  # type: ignore[arg-type]
+    if isinstance(cell, float) and not cell.is_integer():
+        return neutral_text(cell)
+    return cell_text(cell)
 
 
 def cell_text(cell: object) -> str | None:
@@ -36,6 +33,5 @@ def cell_text(cell: object) -> str | None:
     if isinstance(cell, bool):
         return "true" if cell else "false"
     if isinstance(cell, float):
-        text = str(int(cell)) if cell.is_integer() else repr(cell)
-        return f"{text}0" if _AMBIGUOUS.fullmatch(text) else text  # beside texts, 1.234 might be a thousand
+        return str(int(cell)) if cell.is_integer() else repr(cell)
     return None if cell is None else str(cell)

@@ -43,7 +43,7 @@ def read_json(file: DataFile, columns: Columns, location: SourceLocation) -> Ite
                 is_target = name == columns.target
                 column = _to_lists(file, values) if is_target else pa.array(values)
             else:
-                column = to_column(values, name in columns.variates.targets)
+                column = to_column(values, name in columns.variates.names)
                 if pa.types.is_null(column.type):
                     column = column.cast(types.get(name, pa.string()))
             table[name], types[name] = column, column.type

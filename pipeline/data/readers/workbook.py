@@ -70,7 +70,7 @@ def read_workbook(file: DataFile, columns: Columns, location: SourceLocation) ->
     except UserError:
         refuse_early_header(file, names, line, [[str(cell) for cell in row if cell is not None] for row in top])
         raise
-    values = {*wanted} - {*columns.item_ids, *columns.timestamps} if columns.wide else {*columns.variates.targets}
+    values = {*wanted} - {*columns.item_ids, *columns.timestamps} if columns.wide else {*columns.variates.names}
     by_name = {name: position for position, name in reversed([*enumerate(names)])}
     positions = [by_name[name] for name in wanted]
     blocks: list[list[pa.Array]] = []
@@ -78,7 +78,8 @@ def read_workbook(file: DataFile, columns: Columns, location: SourceLocation) ->
         cells = ((name, [row[position] for row in block]) for name, position in zip(wanted, positions))
         blocks.append([to_column(column, name in values) for name, column in cells])
     chunks = {name: _unify(arrays, name in values) for name, arrays in zip(wanted, zip(*blocks))}
-    filled = values or {*columns.variates.names}  # a table of the future has no targets
+    targets = {*columns.variates.targets} or values  # a table of the future has no targets
+    filled = values if columns.wide else targets
     if blocks and all(array.null_count == len(array) for name in filled for array in chunks[name]):
         raise UserError(f"{file} contains no value; if it has formulas, save it in Excel, which stores their results")
     for index in range(len(blocks)):

@@ -144,7 +144,7 @@ def test_workbooks_of_other_formats_are_read(tmp_path, name):
 @pytest.mark.parametrize("cells, expected", [
     ([1, 2.0, None, 3], [1, 2, None, 3]),
     ([1, 2.5, None], [1.0, 2.5, None]),
-    ([1.234, 2015.0, "x", None], ["1.2340", "2015", "x", None]),
+    ([1.234, 2015.0, "x", None], ["1.234", "2015", "x", None]),
     ([True, False, None], ["true", "false", None]),
     ([date(2024, 1, 31), datetime(2024, 2, 1, 5, 6, 7)], ["2024-01-31 00:00:00", "2024-02-01 05:06:07"]),
     ([" a ", "  ", "NA", "007"], ["a", None, "NA", "007"]),
