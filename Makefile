@@ -24,7 +24,7 @@ FLAGS := --config config/demo.yaml --inference.prediction_length $(HORIZON) --da
 ifeq ($(DATA),)
 FLAGS += --inference.future_path $(DEMO)/dummy/dummy_future.parquet
 else
-FLAGS += --data.train $(DATA) --inference.data_path $(DATA)
+FLAGS += --data.train $(DATA) --inference.data_path $(DATA) --training.learning_rate auto
 endif
 
 .PHONY: demo test test-oldest test-newest pretrain docs lint format clean

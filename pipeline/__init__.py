@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.core.errors import UserError
     from pipeline.data.source import open_source
     from pipeline.load_model import ChronosLoader
+    from pipeline.models.training_report import TrainingReport
     from pipeline.train_model import ChronosTrainer
 
 __version__ = "0.1.0"
@@ -30,6 +31,7 @@ __all__ = [
     "ChronosLoader",
     "ChronosTrainer",
     "Config",
+    "TrainingReport",
     "UserError",
     "fine_tune",
     "load",
@@ -40,6 +42,7 @@ _MODULES = {
     "ChronosLoader": "load_model",
     "ChronosTrainer": "train_model",
     "Config": "config",
+    "TrainingReport": "models.training_report",
     "UserError": "core.errors",
     "open_source": "data.source",
 }
@@ -103,7 +106,8 @@ def load(path: str | Path, *, device: str = "cpu", config: Config | None = None)
     Args:
         path: a checkpoint folder, a Hub ID, an s3:// prefix or `builtin:chronos2-synth`.
         device: `cpu`, `cuda`, `mps`, or `auto` for a GPU if there is one.
-        config: all settings; None takes columns, horizon and levels from the training of the model.
+        config: all settings; None takes columns, horizon and levels from the training of the model, if it is not under
+            an s3:// prefix.
 
     Raises:
         UserError: there is no such model, or its checkpoint is incomplete.

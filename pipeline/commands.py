@@ -85,7 +85,7 @@ def base(config: Config) -> None:
 
 
 def export(config: Config) -> None:
-    """Export a Bolt or Chronos-2 model to ONNX: one file that forecasts without torch, in any language."""
+    """Export a Bolt or Chronos-2 model to ONNX: one file that forecasts without torch."""
     from pipeline.models.export import export_model
 
     export_model(config, config.export.model_path or config.forecast_model())
