@@ -6,7 +6,7 @@ The docstring of a field is its `--help` text, and its row in docs/configuration
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from pipeline.core.checks import (
     check_above,
@@ -278,7 +278,8 @@ class SyntheticConfig:
     """Generator of the written series: dummy (one file, by training.dummy_data), bank, tsmixup
     (mixtures of data.train), or one prior, such as kernel_synth or sarima."""
     bank: str | None = None
-    """YAML file with the priors, effects, weights and ranges of the data bank. null is config/bank.yaml."""
+    """YAML file with the priors, effects, weights and ranges of the data bank. null is the default
+    bank; config/bank.yaml in the repository lists it."""
     n_series: int = 10000
     """Number of series to write."""
     length: int = 1024
@@ -640,7 +641,7 @@ class Config:
     def predictions_path(self, name: str = "predictions") -> Path:
         """Return the file of the forecasts; in a folder, it has the given name."""
         path = Path(self.inference.output_path or self.paths.predictions_dir)
-        return path if path.suffix else path / f"{name}.parquet"
+        return path / f"{name}.parquet" if path.is_dir() or not path.suffix else path
 
     def scored_models(self) -> list[str]:
         """Return the models to score."""
@@ -661,6 +662,22 @@ def listed(names: Names) -> list[str]:
     return [names] if isinstance(names, str) else names
 
 
+def _checked(name: str, value: Any, section: str) -> Any:
+    """Return the value of a key in its type, such as 1.0 for '1' if it is a number.
+
+    Raises:
+        UserError: it does not have the type.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    hint = get_type_hints(type(getattr(Config(), section)))[name]
+    try:
+        return TypeAdapter(hint).validate_python(value)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+        raise UserError(f"{section}.{name} must be {message}, got {value!r}") from None
+
+
 def with_options(config: Config, options: Mapping[str, Any], *sections: str) -> Config:
     """Return a configuration with other values of keys, which are named without their section.
 
@@ -672,5 +689,5 @@ def with_options(config: Config, options: Mapping[str, Any], *sections: str) -> 
         section = next((section for section in sections if name in asdict(getattr(config, section))), None)
         if section is None:
             raise UserError(f"there is no option {name!r}; options are keys of {' and '.join(sections)}")
-        changes[section][name] = list(value) if isinstance(value, tuple) else value
+        changes[section][name] = _checked(name, list(value) if isinstance(value, tuple) else value, section)
     return replace(config, **{name: replace(getattr(config, name), **values) for name, values in changes.items()})

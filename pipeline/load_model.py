@@ -52,14 +52,15 @@ class ChronosLoader:
 
         Args:
             model_path: a checkpoint folder, a Hub ID, an s3:// prefix or `builtin:NAME`.
-            config: all settings; None takes columns, horizon and quantile levels from the training of the model.
+            config: all settings; None takes columns, horizon and quantile levels from the training of the model, if
+                it is not under an s3:// prefix.
         """
         self.model_path = model_path
         self.config = remembered_config(model_path) if config is None else config
         self.forecaster: Forecaster | None = None
 
     def load_trained_model(self) -> None:
-        """Load the model through `BaseChronosPipeline.from_pretrained`.
+        """Load the model, and wrap it in the stock pipeline of its family.
 
         Raises:
             UserError: there is no such model, or its checkpoint is incomplete.

@@ -211,6 +211,12 @@ def test_default_paths_are_in_the_folders_of_the_paths_section():
     assert str(parse_config(["--inference.output_path", "a.csv"]).predictions_path()) == "a.csv"
 
 
+def test_forecasts_are_written_to_an_existing_folder_whose_name_has_a_dot(tmp_path):
+    (tmp_path / "results_v1.0").mkdir()
+    config = parse_config(["--inference.output_path", str(tmp_path / "results_v1.0")])
+    assert config.predictions_path() == tmp_path / "results_v1.0" / "predictions.parquet"
+
+
 @pytest.mark.parametrize("option, text", [("--help", "--horizon STEPS"), ("--help-all", "Peak learning rate")])
 def test_help_imports_no_heavy_library(option, text):
     code = (

@@ -61,12 +61,14 @@ def check_levels(key: str, levels: list[float]) -> None:
         raise UserError(f"{key} has a level twice: {levels}")
 
 
-def check_defaults(section: str, config: Any, names: tuple[str, ...], reason: str) -> None:
+def check_defaults(
+    section: str, config: Any, names: tuple[str, ...], reason: str, advice: str = "remove one of the two"
+) -> None:
     """Refuse keys of a section that differ from their defaults, but would have no effect for the reason."""
     defaults = {key.name: key.default for key in fields(config)}
     changed = [f"{section}.{name}" for name in names if getattr(config, name) != defaults[name]]
     if changed:
-        raise UserError(f"{', '.join(changed)} would have no effect, since {reason}; remove one of the two")
+        raise UserError(f"{', '.join(changed)} would have no effect, since {reason}; {advice}")
 
 
 def check_sources(key: str, sources: Any, entry: str) -> None:

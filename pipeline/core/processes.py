@@ -2,8 +2,9 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import active_children, get_context, parent_process
 from threading import Thread
 from typing import Any
@@ -44,6 +45,19 @@ class Processes:
             from accelerate import PartialState
 
             PartialState(cpu=device == "cpu").wait_for_everyone()
+
+    @contextmanager
+    def first_alone(self, device: str) -> Iterator[None]:
+        """Let the first process run the block before the others, so that they find the files that it has written.
+
+        Args:
+            device: as for `barrier`.
+        """
+        if self.rank:
+            self.barrier(device)
+        yield
+        if self.rank == 0:
+            self.barrier(device)
 
     def gather(self, items: list, device: str) -> list:
         """Return the lists of all processes, concatenated in the order of their ranks, on every process.

@@ -22,7 +22,7 @@ _MARKUP = str.maketrans({character: f"\\{character}" for character in "\\`*|[]"}
 def markdown_table(rows: Sequence[Row], columns: Sequence[str]) -> str:
     """Return rows as a Markdown table; columns are padded so that it is readable as plain text. Cells are no markup."""
     cells = [[_format_cell(row.get(column)) for column in columns] for row in rows]
-    widths = [max(len(column), *(len(row[i]) for row in cells)) for i, column in enumerate(columns)]
+    widths = [max([len(column), *(len(row[i]) for row in cells)]) for i, column in enumerate(columns)]
     is_numeric = [all(_is_numeric(row.get(column)) for row in rows) for column in columns]
 
     def line(values: Sequence[str]) -> str:

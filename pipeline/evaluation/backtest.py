@@ -18,7 +18,7 @@ from pipeline.core.series import History
 from pipeline.data.arrow_store import Store
 from pipeline.data.frequency import seasonality
 from pipeline.forecasting.batching import forecast_in_batches
-from pipeline.windows.origins import forecast_starts
+from pipeline.windows.origins import can_be_scored, forecast_starts, groups_of_windows
 
 KeepForecasts = Callable[[range, np.ndarray], None]
 """Function that gets the windows of each batch and their forecasts at `WQL_LEVELS`, [n, h, 9], in order."""
@@ -158,11 +158,12 @@ class Task:
         for series in self.store.scan():
             targets = self.store.rows(series)[: len(self.store.variates.targets)]
             for start in forecast_starts(targets.shape[1], self.prediction_length, self.n_origins):
-                known = ~np.isnan(targets[:, :start]).all(axis=1)
-                if not np.isnan(targets[known, start : start + self.prediction_length]).all():
+                if can_be_scored(targets, start, start + self.prediction_length):
                     windows.append((series, start))
         if windows:
-            return sorted(windows, key=lambda window: -window[1] if (group := self._group(window)) is None else group)
+            groups = self._number_groups(windows)
+            order = np.argsort([-start for _, start in windows] if groups is None else groups, kind="stable")
+            return [windows[index] for index in order]
         if (self.store.lengths > self.prediction_length).any():
             raise UserError(
                 f"{self.name}: no series has a known value in its last {self.n_origins * self.prediction_length} steps "
@@ -177,29 +178,26 @@ class Task:
     def groups(self) -> np.ndarray | None:
         """Number of the group of each window, [n]; None without groups.
 
-        Only windows that start as many horizons before the end of their series are of the same group: a later one
-        contains the target of an earlier one.
+        Only windows that start as many horizons before the end of their series are of the same group.
         """
-        groups = [group for window in self.windows if (group := self._group(window)) is not None]
-        return np.array(groups) if groups else None
+        return self._number_groups(self.windows)
 
-    def _group(self, window: tuple[int, int]) -> int | None:
-        groups, (series, start) = self.store.shared_groups(self.cross_learning), window
+    def _number_groups(self, windows: Sequence[tuple[int, int]]) -> np.ndarray | None:
+        groups, (series, starts) = self.store.shared_groups(self.cross_learning), np.array(windows).T
         if groups is None:
             return None
-        origin = int(self.store.lengths[series] - start) // self.prediction_length
-        return int(groups[series]) * (self.n_origins + 1) + origin
+        return groups_of_windows(groups[series], self.store.lengths[series] - starts, self.prediction_length)
 
     def __len__(self) -> int:
         return len(self.windows)
 
     def histories(self, indices: Sequence[int]) -> list[History]:
         """Return everything that is known at the forecast start of each window."""
-        length = self.prediction_length
-        windows = [self.windows[index] for index in indices]
+        length, rows = self.prediction_length, np.asarray(indices, np.int64)
+        groups = [None] * len(rows) if self.groups is None else self.groups[rows].tolist()
         return [
-            self.store.history(series, start, start + length, length, self._group((series, start)))
-            for series, start in windows
+            self.store.history(series, start, start + length, length, group)
+            for (series, start), group in zip([self.windows[row] for row in rows], groups)
         ]
 
     def targets(self, indices: Sequence[int]) -> np.ndarray:

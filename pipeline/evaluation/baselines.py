@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from functools import lru_cache, partial
 
 import numpy as np
 
 from pipeline.core.metrics import INTERVALS, WQL_LEVELS, ForecastFunction, seasonal_naive
-from pipeline.core.processes import WorkerPool
+from pipeline.core.processes import Processes, WorkerPool
 from pipeline.core.series import History, target_rows
 
 SEASONAL_NAIVE = "seasonal naive"
@@ -63,7 +62,7 @@ def statistical_forecast(name: str, season: int) -> ForecastFunction:
 @lru_cache
 def _process_pool() -> WorkerPool:
     """Return processes that run until the program ends, since starting them takes longer than most batches."""
-    return WorkerPool(os.cpu_count() or 1)
+    return WorkerPool(Processes().cpus_per_process)
 
 
 def _fit_and_forecast(name: str, season: int, prediction_length: int, history: np.ndarray) -> np.ndarray | None:

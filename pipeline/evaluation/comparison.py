@@ -10,11 +10,11 @@ import numpy as np
 from pipeline.core.metrics import WindowErrors
 from pipeline.evaluation.backtest import Evaluation
 
-_DRAWS = 1000
+DRAWS = 1000
 """Bootstrap draws: the ends of a 95% interval move by about 1% of its width between two seeds."""
-_DRAWS_PER_BLOCK = 50
+DRAWS_PER_BLOCK = 50
 """Draws computed together, which bounds the memory for many series."""
-_PERCENTILES = (2.5, 97.5)
+PERCENTILES = (2.5, 97.5)
 
 
 @dataclass(frozen=True)
@@ -148,10 +148,10 @@ def _compare(
     low = high = float("nan")
     if n_series > 1:
         rng, draws = np.random.default_rng(0), []
-        for _ in range(_DRAWS // _DRAWS_PER_BLOCK):
-            counts = rng.multinomial(n_series, np.full(n_series, 1 / n_series), size=_DRAWS_PER_BLOCK)
+        for _ in range(DRAWS // DRAWS_PER_BLOCK):
+            counts = rng.multinomial(n_series, np.full(n_series, 1 / n_series), size=DRAWS_PER_BLOCK)
             draws.append(_reduction(counts, losses, magnitude, in_dataset))
-        low, high = np.nanpercentile(np.concatenate(draws), _PERCENTILES)
+        low, high = np.nanpercentile(np.concatenate(draws), PERCENTILES)
     known = magnitude > 0
     n_better = int((losses[0] < losses[1])[known].sum())
     return Comparison(float(reduction), float(low), float(high), n_better, int(known.sum()))

@@ -68,16 +68,13 @@ def evaluate(config: Config, command: str) -> list[Row]:
         config = replace(config, evaluation=replace(config.evaluation, models=models))
     if config.evaluation.fev_tasks is not None:
         return _evaluate_on_fev(config.evaluation.fev_tasks, config)
-    folder, processes, device = config.report_path(), Processes(), config.chronos.device
+    folder, processes = config.report_path(), Processes()
     files = {f"evaluation.report_path ({name})": folder / name for name in FILES}
     inputs = {"evaluation.data_path": input_paths(config), "evaluation.models": config.scored_models()}
     check_outputs(files=files, inputs=inputs)
     check_report_folder(folder)
-    if processes.rank:
-        processes.barrier(device)  # the first process converts the sources
-    tasks = open_tasks(config)
-    if processes.rank == 0:
-        processes.barrier(device)
+    with processes.first_alone(config.chronos.device):
+        tasks = open_tasks(config)
     if processes.rank:
         score_models(config.scored_models(), tasks, config, lambda *_: None)
         return []
@@ -103,6 +100,8 @@ def _evaluate_on_fev(path: str, config: Config) -> list[Row]:
         raise UserError(
             "evaluation.fev_tasks is scored by one process; start evaluate.py without torchrun or accelerate"
         )
+    if not config.scored_models():
+        raise UserError("evaluation.models is empty; name the models that evaluation.fev_tasks shall score")
     folder = config.report_path() / "fev"
     inputs = {"evaluation.fev_tasks": [path], "evaluation.models": config.scored_models()}
     check_outputs(folders={"evaluation.report_path": folder}, inputs=inputs)

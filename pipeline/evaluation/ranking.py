@@ -6,17 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.evaluation.backtest import Evaluation
-from pipeline.evaluation.comparison import compare_evaluations
+from pipeline.evaluation.comparison import DRAWS, DRAWS_PER_BLOCK, PERCENTILES, compare_evaluations
 
 RANKED_BY = ("WQL", "MASE")
 """Scores that models are ranked by; the order of the ranking follows the first."""
-_DRAWS = 1000
-"""Bootstrap draws: the ends of a 95% interval move by about 1% of its width between two seeds."""
-_DRAWS_PER_BLOCK = 50
-"""Draws computed together, which bounds the memory for many series."""
 _MIN_RATIO = 0.01
 """Minimum ratio in a geometric mean, as on fev's leaderboards: one nearly exact forecast must not decide the mean."""
-_PERCENTILES = (2.5, 97.5)
 
 Evaluations = Mapping[str, Mapping[str, Evaluation]]
 """Evaluations by data set, then by model."""
@@ -130,7 +125,7 @@ def _overall_ratios(
     ratios = ratios[~np.isnan(ratios[:, base])]
     if not len(ratios):
         return [_estimate(float("nan"), np.empty(0))] * len(models)
-    draws = np.random.default_rng(seed).integers(len(ratios), size=(_DRAWS, len(ratios)))
+    draws = np.random.default_rng(seed).integers(len(ratios), size=(DRAWS, len(ratios)))
     means, drawn = geometric_mean(ratios), geometric_mean(ratios[draws].swapaxes(0, 1))
     return [_estimate(float(means[position]), drawn[:, position]) for position in range(len(models))]
 
@@ -153,8 +148,8 @@ def _draw_series(by_model: Mapping[str, Evaluation], models: list[str], seed: in
     rng, n_series = np.random.default_rng(seed), len(np.unique(by_model[models[0]].series))
     terms = [_score_terms(by_model[model]) for model in models]
     draws: dict[str, list[np.ndarray]] = {score: [np.empty((0, len(models)))] for score in RANKED_BY}
-    for _ in range(_DRAWS // _DRAWS_PER_BLOCK if n_series > 1 else 0):
-        series = [rng.integers(n_series, size=n_series) for _ in range(_DRAWS_PER_BLOCK)]
+    for _ in range(DRAWS // DRAWS_PER_BLOCK if n_series > 1 else 0):
+        series = [rng.integers(n_series, size=n_series) for _ in range(DRAWS_PER_BLOCK)]
         counts = np.stack([np.bincount(row, minlength=n_series) for row in series]).astype(np.float64)
         for score in RANKED_BY:
             numerator, denominator = (np.stack(sums, axis=1) for sums in zip(*(term[score] for term in terms)))
@@ -189,5 +184,5 @@ def _estimate(value: float, draws: np.ndarray) -> Estimate:
     if not len(known):
         return Estimate(value, float("nan"), float("nan"))
     with np.errstate(invalid="ignore"):  # interpolation between two infinite draws
-        low, high = np.nan_to_num(np.percentile(known, _PERCENTILES), nan=np.inf, posinf=np.inf)
+        low, high = np.nan_to_num(np.percentile(known, PERCENTILES), nan=np.inf, posinf=np.inf)
     return Estimate(value, float(low), float(high))

@@ -69,16 +69,22 @@ def _configured_datasets(config: Config) -> list[EvaluationSet]:
 
 
 def _read_index(path: Path) -> list[EvaluationSet]:
-    """Return the data sets of a JSON index, whose first character is a bracket; none for any other source."""
+    """Return the data sets of a JSON index; none for any other source, such as a JSON array of rows.
+
+    Raises:
+        UserError: the index is empty, or one of its entries is wrong.
+    """
     if path.suffix != ".json" or not path.is_file():
         return []
     with open(path, encoding="utf-8", errors="replace") as file:
         if not file.read(1 << 10).lstrip().startswith("["):
             return []
-    datasets = [_parse_entry(path, entry) for entry in read_json(path)]
-    if not datasets:
+    entries = read_json(path)
+    if not entries:
         raise UserError(f"{path} lists no data set; add an entry with a file")
-    return datasets
+    if isinstance(entries[0], dict) and not any({"file", "path"} & entry.keys() for entry in entries[:100]):
+        return []
+    return [_parse_entry(path, entry) for entry in entries]
 
 
 def _parse_entry(index: Path, entry: Any) -> EvaluationSet:

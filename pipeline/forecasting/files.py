@@ -154,7 +154,8 @@ def check_suffix(path: Path) -> None:
     """
     if path.suffix not in _SUFFIXES:
         raise UserError(
-            f"inference.output_path: {path}: unknown suffix for a forecast file; use {', '.join(_SUFFIXES)}"
+            f"inference.output_path: {path}: unknown suffix for a forecast file; use {', '.join(_SUFFIXES)}, or create "
+            "the folder if it is one"
         )
 
 

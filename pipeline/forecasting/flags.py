@@ -28,7 +28,7 @@ from pipeline.forecasting.request import (
     warn_about_levels,
 )
 from pipeline.forecasting.tables import long_table
-from pipeline.windows.origins import forecast_starts
+from pipeline.windows.origins import forecast_starts, groups_of_windows
 
 if TYPE_CHECKING:
     from pipeline.forecasting.forecaster import Forecaster
@@ -162,16 +162,11 @@ def _compare(
 
 
 def _group_numbers(store: Store, windows: np.ndarray, request: FlagRequest) -> np.ndarray | None:
-    """Return the number of the group of each window, [n], within which windows see each other; None for none.
-
-    Windows of a group start as many horizons before the end of their series: a later one would contain the actual
-    values of an earlier one.
-    """
-    groups = request.groups(store)
+    """Return the number of the group of each window, [n], within which windows see each other; None for none."""
+    groups, (items, starts) = request.groups(store), windows.T
     if groups is None:
         return None
-    origins = (store.lengths[windows[:, 0]] - windows[:, 1]) // request.prediction_length
-    return groups[windows[:, 0]] * (request.n_windows + 1) + origins
+    return groups_of_windows(groups[items], store.lengths[items] - starts, request.prediction_length)
 
 
 def _forecast_interval(forecaster: Forecaster, request: FlagRequest, histories: Sequence[History]) -> np.ndarray:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _GLOBAL_STATE = threading.Lock()
 """Held while the random generator of torch or the warnings of Python, which all threads share, are changed."""
 MIN_BATCH = 16
-"""Series of a batch from which on the size of the batch does not change the bits of a forecast, found with MKL."""
+"""Smallest batch from which forecasts have the same bits in every larger one; measured with MKL."""
 logger = logging.getLogger(__name__)
 
 
@@ -61,7 +61,7 @@ class Forecaster:
         self.non_negative = False
         """Whether negative forecasts are raised to zero for histories without a negative value."""
         self.history_length: int | None = None
-        """Last steps of a history that may have none; None for all."""
+        """Number of last steps of a history in which `non_negative` looks for negative values; None for all."""
         self.min_batch = 1
         """Number of series to which a smaller batch is filled with copies of its last one."""
         self._max_contexts = sys.maxsize
@@ -374,8 +374,7 @@ def interpolate_levels(quantiles: np.ndarray, trained: np.ndarray, levels: np.nd
             steps = (ndtri(levels[outside]) - scores[outermost]) / (scores[outermost] - scores[middle])
             spread = quantiles[..., [outermost]] - quantiles[..., [middle]]
             result[..., outside] = quantiles[..., [outermost]] + spread * steps.astype(np.float32)
-    ranks = np.argsort(np.argsort(levels))  # sorted, since rounding can make close quantiles cross
-    return np.sort(result, axis=-1)[..., ranks]
+    return np.sort(result, axis=-1)[..., _ranks(levels)]  # sorted, since rounding can make close quantiles cross
 
 
 def torch_device(device: str) -> str:

@@ -186,31 +186,38 @@ def provide_base(config: Config) -> Checkpoint:
     Raises:
         UserError: the model or the folder cannot be used, or the folder was named and has another base.
     """
+    path, processes = base_folder(config), Processes()
+    name, revision = config.base_model.model_name, config.base_model.revision
+    with processes.first_alone(config.chronos.device):
+        if processes.rank == 0 and not path.is_dir():
+            with locked(path, _KEY, wait=True):
+                if not path.is_dir():
+                    logger.info("base: %s, saved to %s", _with_revision(name, revision), path)
+                    _make_base(replace(config, base_model=replace(config.base_model, output_path=str(path))))
+    return read_checkpoint(path)
+
+
+def base_folder(config: Config) -> Path:
+    """Return the folder of the base that `provide_base` returns; it may not exist yet.
+
+    Raises:
+        UserError: the folder was named and has another base.
+    """
     name, revision, path = config.base_model.model_name, config.base_model.revision, config.base_path()
     if config.base_model.output_path is None and Path(name).is_dir() and not conversions_needed(Path(name)):
-        return read_checkpoint(name)
+        return Path(name)
     is_request = name != BaseModelConfig.model_name or revision is not None
     found = read_model_info(path) if is_request else None
     is_other = found is not None and not (_is_same_model(name, found.model_name) and revision in (None, found.revision))
     if is_other and path == Path(config.paths.models_dir, "base"):
         own = path.with_name("base-" + re.sub(r"[^\w.-]+", "-", _with_revision(name, revision)))
-        return provide_base(replace(config, base_model=replace(config.base_model, output_path=str(own))))
+        return base_folder(replace(config, base_model=replace(config.base_model, output_path=str(own))))
     if found is not None and is_other:
         raise UserError(
             f"base_model.model_name is {_with_revision(name, revision)}, but {path} contains "
             f"{_with_revision(found.model_name, found.revision)}; set base_model.output_path to another folder"
         )
-    processes, device = Processes(), config.chronos.device
-    if processes.rank:
-        processes.barrier(device)
-    if processes.rank == 0:
-        if not path.is_dir():
-            with locked(path, _KEY, wait=True):
-                if not path.is_dir():
-                    logger.info("base: %s, saved to %s", _with_revision(name, revision), path)
-                    _make_base(config)
-        processes.barrier(device)
-    return read_checkpoint(path)
+    return path
 
 
 def trained_base(config: Config) -> Path | None:

@@ -173,7 +173,7 @@ def weight_files(path: Path) -> list[Path]:
     else:
         names = sorted(set(read_object(index, model_schema.WeightIndex)[1].weight_map.values()))
     # The cache of the Hub has the files of a model in a folder for all its revisions.
-    homes = (path.resolve(), path.resolve().parents[1] / "blobs")
+    homes = (path.resolve(), path.resolve().parent.parent / "blobs")
     for name in names:
         file = path / name
         if not file.is_file():

@@ -20,7 +20,7 @@ def check_model(name: str) -> None:
     """
     if name.startswith(BUILTIN):
         builtin_folder(name)
-    elif not name.startswith(S3) and (Path(name).exists() or name.count("/") != 1):
+    elif not name.startswith(S3) and not is_hub_name(name):
         read_checkpoint(name)
 
 
@@ -41,7 +41,10 @@ def find_model(name: str, revision: str | None = None) -> Path:
     if name.startswith(S3):
         return _from_s3(name)
     if not is_hub_name(name):
-        raise UserError(f"no model {name}: it is neither a folder nor a Hub ID of the form owner/name")
+        raise UserError(
+            f"no model {name}: it is neither a folder nor a Hub ID of the form owner/name. "
+            f"Name one, or {BUILTIN}chronos2-synth"
+        )
     return _from_hub(name, revision)
 
 

@@ -20,7 +20,7 @@ Ranges = dict[str, tuple[float, float]]
 """Range of each parameter of a prior or an effect, by its name."""
 
 SYNTHETIC = "synthetic:"
-"""Prefix of the synthetic sources in data.train: synthetic:bank or synthetic:PRIOR."""
+"""Prefix of the synthetic sources in data.train: synthetic:bank, synthetic:panels or synthetic:PRIOR."""
 
 # The weights, probabilities and the share of blends were set by hand. docs/synthetic-data.md compares the statistics of
 # the bank with those of real series.
@@ -112,13 +112,7 @@ class Bank:
         return values
 
     def single_prior(self, name: str) -> Bank:
-        """Return a bank of one prior with this bank's ranges, without effects.
-
-        Raises:
-            UserError: the bank has no such prior.
-        """
-        if name not in self.weights:
-            raise UserError(f"there is no prior {name!r}; choose bank, or one of the priors {', '.join(self.weights)}")
+        """Return a bank of one prior with this bank's ranges, without effects."""
         return Bank({name: 1.0}, {}, {name: self.ranges[name]}, blend=0.0)
 
     def check_length(self, length: int) -> None:
@@ -175,14 +169,23 @@ def read_bank(path: str | Path) -> Bank:
         raise UserError(f"synthetic.bank: {path}: {error}") from error
 
 
-def open_bank(name: str, path: str | None = None) -> Bank:
+def open_bank(name: str, path: str | None = None, others: Collection[str] = ()) -> Bank:
     """Return the bank of a YAML file, or the default bank; for a name other than "bank", only the prior of that name.
+
+    Args:
+        path: the YAML file.
+        others: other names that the user may choose, for the message.
 
     Raises:
         UserError: there is no such prior, or the file is invalid.
     """
     bank = default_bank() if path is None else read_bank(path)
-    return bank if name == "bank" else bank.single_prior(name)
+    if name == "bank":
+        return bank
+    if name not in bank.weights:
+        names = ", ".join([*others, "bank"])
+        raise UserError(f"there is no prior {name!r}; choose {names}, or one of the priors {', '.join(bank.weights)}")
+    return bank.single_prior(name)
 
 
 def default_ranges(draw: Callable[..., Any]) -> Ranges:

@@ -50,20 +50,19 @@ def generate(config: Config, preview: bool = False) -> Path:
     return _write_dummy(config) if config.synthetic.generator == "dummy" else _write_shards(config)
 
 
-def check_size(section: str, path: Path, n_series: int, length: int) -> None:
+def check_size(path: Path, n_series: int, length: int, keys: tuple[str, str]) -> None:
     """Refuse, before anything is drawn, series that do not fit into the memory or on the disk.
+
+    Args:
+        keys: the keys of the number of series and of their length.
 
     Raises:
         UserError: as described.
     """
-    check_memory(
-        f"{section}.length", _BYTES_PER_STEP * min(n_series, _DRAWN_TOGETHER) * length, f"{length} steps a series"
-    )
+    check_memory(keys[1], _BYTES_PER_STEP * min(n_series, _DRAWN_TOGETHER) * length, f"{length} steps a series")
     n_bytes = n_series * length * np.dtype(np.float32).itemsize
     n_bytes -= sum(file.stat().st_size for file in path.glob("*.arrow"))  # of a run that this one continues
-    check_disk(
-        f"{section}.{'n_samples' if section != 'synthetic' else 'n_series'}", path, n_bytes, f"{n_series} series"
-    )
+    check_disk(keys[0], path, n_bytes, f"{n_series} series")
 
 
 def _check_generator(synthetic: SyntheticConfig) -> None:
@@ -71,9 +70,11 @@ def _check_generator(synthetic: SyntheticConfig) -> None:
     if synthetic.generator == "dummy":
         names = ("n_series", "length", "shard_size", "num_processes", "output_path")
         reason = "training.dummy_data describes the series of synthetic.generator dummy"
-        check_defaults("synthetic", synthetic, names, reason)
+        advice = "set training.dummy_data in place of them, or another generator, such as synthetic.generator bank"
+        check_defaults("synthetic", synthetic, names, reason, advice)
     if synthetic.generator == "tsmixup":
-        check_defaults("synthetic", synthetic, ("length",), "synthetic.mixup describes the series of tsmixup")
+        reason = "synthetic.mixup describes the series of tsmixup"
+        check_defaults("synthetic", synthetic, ("length",), reason, "set synthetic.mixup.max_length in its place")
 
 
 def _draw_preview(config: Config) -> Path:
@@ -81,18 +82,23 @@ def _draw_preview(config: Config) -> Path:
     check_outputs(
         files={"evaluation.report_path": path}, inputs={"synthetic.bank": source_paths(config.synthetic.bank)}
     )
-    bank = open_bank("bank" if generator in ("dummy", "tsmixup") else generator, config.synthetic.bank)
+    bank = _open_bank("bank" if generator in ("dummy", "tsmixup") else generator, config)
     bank.check_length(config.synthetic.length)
     draw_gallery(bank, config.synthetic.length, config.chronos.seed, path)
     logger.info("gallery: %s", path)
     return path
 
 
+def _open_bank(name: str, config: Config) -> Bank:
+    return open_bank(name, config.synthetic.bank, ["dummy", "tsmixup"])
+
+
 def _write_dummy(config: Config) -> Path:
     dummy, path = config.training.dummy_data, config.dummy_path()
     future_path = path.with_name("dummy_future.parquet")
     check_outputs(files={"paths.dummy_data_dir": path})
-    check_size("training.dummy_data", path, dummy.n_samples, dummy.length)
+    keys = ("training.dummy_data.n_samples", "training.dummy_data.length")
+    check_size(path, dummy.n_samples, dummy.length, keys)
     series = dummy_series(
         dummy.n_samples, dummy.n_series, dummy.length, dummy.patterns, config.chronos.seed, dummy.num_processes
     )
@@ -124,12 +130,12 @@ def _future_promotions(config: Config) -> pa.Table:
 def _write_shards(config: Config) -> Path:
     synthetic, path = config.synthetic, config.synthetic_path()
     inputs = {"synthetic.bank": source_paths(synthetic.bank)}
-    length = synthetic.length
+    length, key = synthetic.length, "synthetic.length"
     if synthetic.generator == "tsmixup":
         inputs = {"data.train": source_paths(config.data.sources())}
-        length = synthetic.mixup.min_length
+        length, key = synthetic.mixup.min_length, "synthetic.mixup.min_length"
     check_outputs(folders={"synthetic.output_path": path}, inputs=inputs)
-    check_size("synthetic", path, synthetic.n_series, length)
+    check_size(path, synthetic.n_series, length, ("synthetic.n_series", key))
     make, settings = _prepare_mixup(config) if synthetic.generator == "tsmixup" else _prepare_bank(config)
     shards = write_shards(
         path,
@@ -150,7 +156,7 @@ def _write_shards(config: Config) -> Path:
 
 def _prepare_bank(config: Config) -> tuple[MakeSeries, dict[str, Any]]:
     """Return a function that draws series of the bank or a prior, and the settings that they depend on."""
-    bank, length = open_bank(config.synthetic.generator, config.synthetic.bank), config.synthetic.length
+    bank, length = _open_bank(config.synthetic.generator, config), config.synthetic.length
     bank.check_length(length)
     return partial(draw_bank_series, bank, length), {"length": length, "bank": repr(bank)}
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config import Config
 from pipeline.core.locks import temporary_folder
+from pipeline.models.base import base_folder
 from pipeline.training.checkpointing import RunFolder
 from pipeline.training.run import prepare
 
@@ -118,7 +119,7 @@ def print_plan(config: Config) -> None:
     """
     with temporary_folder() as folder:
         base = config.base_model
-        if not config.base_path().is_dir():
+        if not base_folder(config).is_dir():
             base = replace(base, output_path=str(folder / "base"))
         training = replace(config.training, overwrite=True)  # nothing is written, so a finished run may be there
         paths = replace(config.paths, data_dir=str(folder / "data"))

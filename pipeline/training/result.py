@@ -24,7 +24,8 @@ class TrainingResult:
     selection: Selection | None
     """None if nothing was held out."""
     comparison: Comparison | None
-    """The selected model beside the base on the validation windows; None if nothing was held out or the base won."""
+    """The selected model beside the base on the validation windows; None if nothing was held out, if the base won, or
+    if WQL is not defined."""
     refit: Refit | None
     """None if the winner was not retrained."""
     flip: bool

@@ -82,11 +82,12 @@ def prepare(config: Config, data: Any = None) -> tuple[TrainingRun, RunFolder]:
     if config.training.push_to_hub is not None:
         check_upload(config.training.push_to_hub)
     formats = read_formats(trained_base(config))
-    if data is None:
-        sets = open_training_data(config, formats)
-    else:
-        store = data if isinstance(data, Store) else open_configured(config, data, formats=formats)
-        sets = [TrainingSet(store, 1.0, "the data")]
+    with Processes().first_alone(config.chronos.device):
+        if data is None:
+            sets = open_training_data(config, formats)
+        else:
+            store = data if isinstance(data, Store) else open_configured(config, data, formats=formats)
+            sets = [TrainingSet(store, 1.0, "the data")]
     checkpoint = provide_base(config)
     windows = prepare_windows(config, checkpoint, sets)
     return prepare_run(config, checkpoint, windows, config.training.epochs), folder

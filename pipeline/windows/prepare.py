@@ -73,20 +73,9 @@ def holdout_windows(
     sets: Sequence[TrainingSet], config: Config, family: Family, context_length: int, prediction_length: int
 ) -> ValidationWindows:
     """Return the validation windows of `make_windows` without those of synthetic series, and without its warnings."""
-    training = config.training
-    max_per_set = max(1, (training.validation_windows or _VALIDATION_WINDOWS[family]) // len(sets))
-    splits = [
-        split_store(
-            entry.series,
-            training.validation_split,
-            prediction_length,
-            training.min_past,
-            config.data.test_length or 0,
-            max_per_set,
-        )
-        for entry in sets
-        if isinstance(entry.series, Store)
-    ]
+    max_per_set = max(1, (config.training.validation_windows or _VALIDATION_WINDOWS[family]) // len(sets))
+    stores = [entry.series for entry in sets if isinstance(entry.series, Store)]
+    splits = [_split(store, config, prediction_length, max_per_set) for store in stores]
     lengths: dict[str, Any] = {"context_length": context_length, "prediction_length": prediction_length}
     return ValidationWindows(splits, max_windows=max_per_set * len(splits), **lengths, **_together(sets, config))
 
@@ -192,7 +181,7 @@ def _split_stores(
         UserError: no series of a store can be trained on.
     """
     splits = [
-        (_split(series, name, config, prediction_length, max_windows), weight)
+        (_split_and_report(series, name, config, prediction_length, max_windows), weight)
         for series, weight, name in sets
         if isinstance(series, Store)
     ]
@@ -203,21 +192,19 @@ def _split_stores(
     return splits
 
 
-def _split(store: Store, name: str, config: Config, prediction_length: int, max_windows: int) -> Split:
+def _split(store: Store, config: Config, prediction_length: int, max_windows: int) -> Split:
+    """Split a store by the keys of a configuration."""
+    training, test_length = config.training, config.data.test_length or 0
+    return split_store(store, training.validation_split, prediction_length, training.min_past, test_length, max_windows)
+
+
+def _split_and_report(store: Store, name: str, config: Config, prediction_length: int, max_windows: int) -> Split:
     """Split a store, and warn about the series that cannot be trained on.
 
     Raises:
         UserError: no series can be trained on.
     """
-    training = config.training
-    split = split_store(
-        store,
-        training.validation_split,
-        prediction_length,
-        training.min_past,
-        config.data.test_length or 0,
-        max_windows,
-    )
+    split = _split(store, config, prediction_length, max_windows)
     source = name or store.path or "the array"
     for reason, series in split.unusable.items():
         names = first_few([store.item_ids[index] for index in series])

@@ -40,7 +40,7 @@ def open_training_data(config: Config, formats: ColumnFormats = ColumnFormats())
     for source in sources:
         if isinstance(source.path, str) and source.path.startswith(SYNTHETIC):
             name = source.path.removeprefix(SYNTHETIC)
-            bank = open_bank("bank" if name == "panels" else name, config.synthetic.bank)
+            bank = open_bank("bank" if name == "panels" else name, config.synthetic.bank, ["panels"])
             sets.append(TrainingSet(PanelBank(bank) if name == "panels" else bank, source.weight))
         else:
             stores = open_stores(config, source.path, formats)

@@ -13,6 +13,7 @@ from pipeline.data.arrow_store import store_from_arrays
 from pipeline.data.frequency import seasonality
 from pipeline.synthetic.draws import hash_words, make_keys
 from pipeline.windows.gather import Batch, learnable_windows, store_windows, trim_padding
+from pipeline.windows.origins import can_be_scored, groups_of_windows
 from pipeline.windows.splits import Split
 from pipeline.windows.synthetic_samplers import SyntheticSampler
 from pipeline.windows.training_windows import TrainingWindows
@@ -80,18 +81,16 @@ class ValidationWindows:
             targets = split.store.rows(series)[: len(split.store.variates.targets)]
             first = max(end - max(1, (end - train_end) // length) * length, train_end)
             for start in range(first, end, length):
-                has_history = ~np.isnan(targets[:, :start]).all(axis=1)
-                if not np.isnan(targets[has_history, start : min(end, start + length)]).all():
+                if can_be_scored(targets, start, min(end, start + length)):
                     yield dataset, series, start, end
 
     def _number_groups(self, dataset: int, windows: np.ndarray, cross_learning: bool) -> np.ndarray | None:
-        """Return a number for the group and the distance to the end of windows of one data set, None without groups."""
+        """Return the numbers of the groups of windows of one data set, None without groups."""
         groups = self.splits[dataset].store.shared_groups(cross_learning)
         if groups is None:
             return None
         _, series, starts, ends = windows.T
-        origins = -(-(ends - starts) // self.prediction_length)
-        return groups[series] * (origins.max(initial=0) + 1) + origins
+        return groups_of_windows(groups[series], ends - starts, self.prediction_length)
 
     def histories(self, indices: Sequence[int]) -> list[History]:
         """Return the whole history before the forecast start of each window, not limited to `context_length`."""

@@ -45,3 +45,7 @@ def test_texts_are_no_formulas_and_numbers_stay_numbers(tmp_path):
         read = list(csv.DictReader(file))
     assert [row["name"] for row in read] == ["'=1+1", "'+1", "'-1", "'@x", "'\tx", "'\rx", "a=1", ""]
     assert {row["value"] for row in read} == {"-1.5"}
+
+
+def test_a_table_without_rows_has_its_header():
+    assert markdown_table([], ("name", "value")).splitlines()[0].split() == ["|", "name", "|", "value", "|"]

@@ -144,6 +144,11 @@ def test_wrong_models_are_refused_before_any_is_scored(tiny, benchmark, caplog):
     assert not [record for record in caplog.records if record.name == "pipeline.evaluation.fev"]
 
 
+def test_an_empty_list_of_models_is_refused(run_script, benchmark):
+    code, _, err = run_script("evaluate", "--evaluation.fev_tasks", benchmark[0], "--evaluation.models", "[]")
+    assert code == 2 and "evaluation.models" in err
+
+
 def test_several_processes_are_refused(run_script, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     code, _, err = run_script("evaluate", "--evaluation.fev_tasks", "tasks.yaml")

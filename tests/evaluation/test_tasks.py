@@ -58,3 +58,12 @@ def test_a_json_file_of_series_is_not_an_index(tmp_path):
     (task,) = tasks_of(str(tmp_path / "s.json"), tmp_path)
     assert list(task.store.item_ids) == ["A", "B"]
     np.testing.assert_array_equal(task.store.target(1), [1, 5])
+
+
+@pytest.mark.parametrize("names", [("item_id", "target"), ("item_id", "timestamp", "target")])
+def test_a_json_array_of_rows_is_not_an_index(tmp_path, names):
+    frame = long_frame()[list(names)]
+    frame.astype({"timestamp": str} if "timestamp" in names else {}).to_json(tmp_path / "s.json", orient="records")
+    (task,) = tasks_of(str(tmp_path / "s.json"), tmp_path)
+    assert list(task.store.item_ids) == list(frame["item_id"].unique())
+    np.testing.assert_allclose(np.concatenate([*map(task.store.target, range(len(task.store)))]), frame["target"])

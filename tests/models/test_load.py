@@ -1,6 +1,7 @@
 import json
 import shutil
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.core.errors import UserError
 from pipeline.forecasting.forecaster import Forecaster
+from pipeline.models.checkpoint import weight_files
 from pipeline.models.create import scratch_model
 from pipeline.models.load import read_model
 
@@ -193,3 +195,8 @@ def change_config(folder, **changes):
     """Write a configuration with other values."""
     content = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**content, **changes}))
+
+
+def test_a_checkpoint_may_be_in_a_folder_beside_the_root():
+    with pytest.raises(UserError, match="model.safetensors"):
+        weight_files(Path("/"))

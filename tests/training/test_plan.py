@@ -48,3 +48,11 @@ def test_the_plan_is_refused_as_the_run_would_be(tiny, tmp_path):
     trainer, windows = prepared(tiny["bolt"], freeze=["*"])
     with pytest.raises(UserError, match="training.freeze"):
         trainer.plan(windows, epochs="auto")
+
+
+def test_the_dry_run_with_another_base_than_the_one_in_the_default_folder_writes_nothing(run_script, csv, tmp_path):
+    assert run_script("base_model", "--base", "scratch:bolt-nano")[0] == 0
+    before = sorted(tmp_path.rglob("*"))
+    code, out, err = run_script("train", "--dry_run", "--base", "scratch:t5-nano", csv, "--training.context_length", 64)
+    assert code == 0 and "t5" in out, err
+    assert sorted(tmp_path.rglob("*")) == before

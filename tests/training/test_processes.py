@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from chronos import BaseChronosPipeline
@@ -45,6 +47,20 @@ def test_two_processes_train_like_one(tiny, tmp_path, csv, family):
             np.testing.assert_allclose([row[key] for row in single], [row[key] for row in double], rtol=1e-4)
     for key in ("loss", "grad_norm"):
         np.testing.assert_allclose(logged(tmp_path / "out1", key), logged(tmp_path / "out2", key), rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_all_processes_train_on_the_table_as_it_is_now(tiny, tmp_path):
+    """The first process reads a query again, and the others must not open the store of the run before."""
+    for n_rows in (120, 160):
+        frame = pd.DataFrame({"timestamp": pd.date_range("2024", periods=n_rows), "target": np.arange(n_rows) % 7})
+        with sqlite3.connect(tmp_path / "sales.db") as connection:
+            frame.astype({"timestamp": str}).to_sql("sales", connection, index=False, if_exists="replace")
+        connection.close()
+        source = "{query: select * from sales, url: 'sqlite:///sales.db'}"
+        arguments = train_arguments(tiny["bolt"], source)
+        done = torchrun(2, tmp_path, *arguments, "--training.output_path", tmp_path / f"out{n_rows}")
+        assert done.returncode == 0, done.stderr
 
 
 def fsdp_environment():
