@@ -240,17 +240,18 @@ def _with_index_as_columns(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a DataFrame with the named levels of its index as columns.
 
     Raises:
-        UserError: a level of dates or of texts has no name.
+        UserError: an index of dates or of texts, or a level of it, has no name.
     """
     index = frame.index
     levels = index.levels if isinstance(index, pd.MultiIndex) else [index]
     for name, level in zip(index.names, levels):
         if name is None and isinstance(level, (pd.DatetimeIndex, pd.PeriodIndex)):
             raise UserError("the DataFrame's index of dates has no name; give it the name of data.timestamp_column")
-        if name is None and isinstance(index, pd.MultiIndex) and not pd.api.types.is_integer_dtype(level.dtype):
+        is_text = not (pd.api.types.is_numeric_dtype(level.dtype) or level.empty)
+        if name is None and (is_text or (isinstance(index, pd.MultiIndex) and level.dtype.kind == "f")):
             raise UserError(
-                f"the level of the DataFrame's index that has {level[0]!r} has no name; give it the name of a column, "
-                "such as that of data.id_column"
+                f"the DataFrame's index that has {level[0]!r} has no name; give it the name of a column, such as that "
+                "of data.id_column, or remove it with reset_index(drop=True)"
             )
     columns = {
         name: index.get_level_values(name)
@@ -274,7 +275,8 @@ def _check_objects(name: object, column: pd.Series) -> None:
         elif len({value.tzinfo is None for value in values if isinstance(value, datetime)}) > 1:
             problem = "times with and without a time zone"
     elif kind == "mixed-integer":
-        problem = "numbers and texts"
+        has_texts = any(isinstance(value, str) for value in values)
+        problem = f"numbers and {'texts' if has_texts else 'other values'}"
     if problem:
         raise UserError(f"the column {name!r} of the DataFrame has {problem}; make them alike, such as all texts")
 

@@ -204,3 +204,12 @@ def test_categories_that_are_all_missing_in_the_future_are_missing(tmp_path):
     future = pd.DataFrame({"timestamp": DAYS[-2:] + pd.Timedelta("2D"), "size": [None, None]}).astype({"size": float})
     with pytest.raises(UserError, match="no size at 2024-01-07"):
         open_future(config, store, 2, future)
+
+
+@pytest.mark.parametrize("index", [["Oslo", "Oslo", "Bergen"], [dt.date(2024, 1, day) for day in (1, 2, 3)]])
+def test_an_index_of_texts_without_a_name_is_refused(index):
+    frame = pd.DataFrame({"timestamp": DAYS[:3], "target": [1.0, 2, 3]}, index=index)
+    with pytest.raises(UserError, match="index.*no name"):
+        open_source(frame)
+    assert len(open_source(frame.reset_index(drop=True))) == 1
+    assert len(open_source(frame.set_index(pd.Index([3.5, 1, 2])))) == 1
