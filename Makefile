@@ -6,7 +6,7 @@
 # make lint               black, isort, flake8 and mypy
 # make docs               the documentation as a site: build/site/index.html
 # make format             let black and isort rewrite the code
-# make pretrain           train builtin:chronos2-synth again: 2 to 3 hours on two cores; continues where it was stopped
+# make pretrain           train builtin:chronos2-synth again: 3 to 5 hours on two cores; continues where it was stopped
 
 PYTHON ?= python3
 HORIZON ?= 48
@@ -63,8 +63,14 @@ pretrain: .venv/installed
 	test -f $(PARTS)/constant_2/training_info.json || $(PRETRAIN) --config config/pretrain.yaml --chronos.seed 2 \
 		--base_model.output_path $(PARTS)/decayed --training.output_path $(PARTS)/constant_2 \
 		--training.max_steps 10000 --training.trainer.warmup_steps 300
-	test -f $(PARTS)/trained/training_info.json || $(PRETRAIN) --config config/pretrain_decay.yaml --chronos.seed 3 \
-		--base_model.output_path $(PARTS)/constant_2 --training.output_path $(PARTS)/trained --training.max_steps 3500
+	test -f $(PARTS)/decayed_2/training_info.json || $(PRETRAIN) --config config/pretrain_decay.yaml --chronos.seed 3 \
+		--base_model.output_path $(PARTS)/constant_2 --training.output_path $(PARTS)/decayed_2 \
+		--training.max_steps 3500
+	test -f $(PARTS)/constant_3/training_info.json || $(PRETRAIN) --config config/pretrain.yaml --chronos.seed 4 \
+		--base_model.output_path $(PARTS)/decayed_2 --training.output_path $(PARTS)/constant_3 \
+		--training.max_steps 6500 --training.trainer.warmup_steps 300
+	test -f $(PARTS)/trained/training_info.json || $(PRETRAIN) --config config/pretrain_decay.yaml --chronos.seed 5 \
+		--base_model.output_path $(PARTS)/constant_3 --training.output_path $(PARTS)/trained --training.max_steps 2000
 	$(BIN)/python tools/publish_builtin.py chronos2-synth $(PARTS)/trained
 
 test: lint
