@@ -171,7 +171,7 @@ def _candidates(info: dict[str, Any]) -> str:
         return text + "\n"
     seen = markdown_table([info["refit"]["scores on seen windows"]], _COLUMNS[1:])
     return (
-        f"{text}The winner was then retrained on all data for {info['refit']['steps']} steps. The retrained model is "
+        f"{text}The base was then trained again on all data for {info['refit']['steps']} steps. The retrained model is "
         f"{'saved' if info['refit']['saved'] else 'not saved, since it scores worse'}. Its scores on the same windows, "
         f"which it has seen:\n\n{seen}\n"
     )
