@@ -243,7 +243,8 @@ def _with_commas(value: str, item_type: Any) -> str:
 def _with_quotes(value: str) -> str:
     """Return a YAML list with all its items as texts, such as the number -999; any other value as it is."""
     if re.fullmatch(r"\[[^][{}'\":]*]", value):  # plain texts, of which ? is none in YAML
-        return json.dumps([item.strip() for item in value[1:-1].split(",")] if value[1:-1].strip() else [])
+        items = value[1:-1].strip().removesuffix(",")
+        return json.dumps([item.strip() for item in items.split(",")] if items else [])
     try:
         items = yaml.load(value, yaml.BaseLoader)
     except yaml.YAMLError:  # the parser refuses it
@@ -360,7 +361,9 @@ def _translate_type_error(message: str) -> str:
     if value.startswith("["):
         key, types = f"each of {key}", [name for name in types if name != "<class 'NoneType'>"]
     names = [_TYPE_NAMES.get(name, name.removeprefix("typing.Literal[").removesuffix("]")) for name in types]
-    return f"{key} must be {' or '.join(names)}, got {value}"
+    names = list(dict.fromkeys(names))
+    advice = "; write it in quotes" if names == [_TYPE_NAMES["<class 'str'>"]] else ""
+    return f"{key} must be {' or '.join(names)}, got {value}{advice}"
 
 
 def _files_first(argv: list[str]) -> list[str]:

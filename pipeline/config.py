@@ -3,10 +3,11 @@
 The docstring of a field is its `--help` text, and its row in docs/configuration.md.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_origin, get_type_hints
 
 from pipeline.core.checks import (
     check_above,
@@ -30,6 +31,8 @@ from pipeline.core.urls import redact, redact_addresses
 LAYOUT = "0.1.0"
 FLOAT32_MAX = 3.4e38
 """Series are stored as float32, whose largest number is a little above this."""
+FORECAST_SUFFIXES = (".parquet", ".csv", ".jsonl", ".xlsx")
+"""Suffixes of the files that forecasts are written to."""
 DEFAULT_HORIZON = 48
 """Steps to forecast if neither the configuration nor the model says how many."""
 _MAX_MIXTURE = 1_000
@@ -641,7 +644,9 @@ class Config:
     def predictions_path(self, name: str = "predictions") -> Path:
         """Return the file of the forecasts; in a folder, it has the given name."""
         path = Path(self.inference.output_path or self.paths.predictions_dir)
-        return path / f"{name}.parquet" if path.is_dir() or not path.suffix else path
+        # os.path takes names that are too long for a file.
+        is_folder = not path.suffix or (path.suffix not in FORECAST_SUFFIXES and os.path.isdir(path))
+        return path / f"{name}.parquet" if is_folder else path
 
     def scored_models(self) -> list[str]:
         """Return the models to score."""
@@ -671,6 +676,8 @@ def _checked(name: str, value: Any, section: str) -> Any:
     from pydantic import TypeAdapter, ValidationError
 
     hint = get_type_hints(type(getattr(Config(), section)))[name]
+    if get_origin(hint) is Literal:
+        return value  # `check_choices` names the choices
     try:
         return TypeAdapter(hint).validate_python(value)
     except ValidationError as error:

@@ -11,7 +11,7 @@ from pipeline.data.rows import SourceLocation
 from pipeline.data.wide import step_columns
 
 UNNAMED, _PANDAS_INDEX = "Unnamed: ", "__index_level_"
-"""Prefix of the name of a column without one, followed by its position, as pandas writes it."""
+"""Prefixes of the names of columns without one, each followed by its position, as pandas writes them."""
 _KEYS = (
     "data.target, data.id_column, data.timestamp_column, data.group_column, data.past_covariates and "
     "data.known_covariates"

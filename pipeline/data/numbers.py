@@ -289,7 +289,9 @@ def array_to_float32(values: np.ndarray, location: str, missing: Collection[floa
         block = slice(begin, begin + _ROWS_AT_ONCE)
         wide = np.ma.filled(values[block].astype(np.float64), np.nan)
         if missing:
-            wide[np.isin(values[block], np.array(missing, values.dtype))] = np.nan
+            with np.errstate(over="ignore"):  # a number beyond float32
+                listed = np.array(missing).astype(values.dtype if values.dtype.kind == "f" else np.float64)
+            wide[np.isin(wide, listed.astype(np.float64))] = np.nan
         if (problem := find_extreme_value(wide)) is not None:
             series = begin + int((np.abs(wide) > MAX_MAGNITUDE).any(axis=1).argmax())
             raise UserError(f"{location}: series {series} {problem}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from pipeline.config import FORECAST_SUFFIXES
 from pipeline.core.errors import UserError
 from pipeline.core.files import atomic_write, read_json, write_json
 from pipeline.core.tables import write_cell
@@ -21,7 +22,6 @@ from pipeline.forecasting.tables import forecast_part, split_parts
 if TYPE_CHECKING:
     from pipeline.forecasting.forecaster import Forecaster
 
-_SUFFIXES = (".parquet", ".csv", ".jsonl", ".xlsx")
 _EXCEL_ROWS = 1 << 20
 """Rows of a sheet, the header included."""
 _EXCEL_TEXT = (1 << 15) - 1
@@ -152,10 +152,10 @@ def check_suffix(path: Path) -> None:
     Raises:
         UserError: the path has an unknown suffix.
     """
-    if path.suffix not in _SUFFIXES:
+    if path.suffix not in FORECAST_SUFFIXES:
         raise UserError(
-            f"inference.output_path: {path}: unknown suffix for a forecast file; use {', '.join(_SUFFIXES)}, or create "
-            "the folder if it is one"
+            f"inference.output_path: {path}: unknown suffix for a forecast file; use {', '.join(FORECAST_SUFFIXES)}, "
+            "or create the folder if it is one"
         )
 
 

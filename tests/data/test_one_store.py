@@ -162,3 +162,7 @@ def test_a_listed_number_is_missing_in_an_array_too():
         np.testing.assert_array_equal(store.target(series), row)
     filled = open_source(np.array([[4, 5, -999, 7]]), missing_values=["-999"], fill_missing=0)
     np.testing.assert_array_equal(filled.target(0), [4, 5, 0, 7])
+    whole = open_source(np.array([[0, 1, 2, 3]]), missing_values=["0.5"])
+    np.testing.assert_array_equal(whole.target(0), [0, 1, 2, 3])
+    narrow = open_source(np.array([[0.1, 1, 2]], np.float32), missing_values=["0.1"])
+    np.testing.assert_array_equal(narrow.target(0), [np.nan, 1, 2])

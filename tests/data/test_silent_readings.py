@@ -50,7 +50,7 @@ def test_a_time_zone_is_still_one(tmp_path, zones):
     assert store.starts[0] == np.datetime64("2024-03-10T05:00") and store.freq == "h"
 
 
-@pytest.mark.parametrize("value", ["[-999]", "[-999,?]", "-999,?", "['-999', '?']"])
+@pytest.mark.parametrize("value", ["[-999]", "[-999,]", "[-999,?]", "-999,?", "['-999', '?']"])
 def test_numbers_in_a_list_of_missing_values_are_texts(value):
     missing = parse_command_line(["x.csv", "--data.missing_values", value], "train")[0].data.missing_values
     assert missing == (["-999", "?"] if "?" in value else ["-999"])

@@ -51,7 +51,7 @@ def test_the_plan_is_refused_as_the_run_would_be(tiny, tmp_path):
 
 
 def test_the_dry_run_with_another_base_than_the_one_in_the_default_folder_writes_nothing(run_script, csv, tmp_path):
-    assert run_script("base_model", "--base", "scratch:bolt-nano")[0] == 0
+    assert run_script("base_model", "--base_model.model_name", "scratch:bolt-nano")[0] == 0
     before = sorted(tmp_path.rglob("*"))
     code, out, err = run_script("train", "--dry_run", "--base", "scratch:t5-nano", csv, "--training.context_length", 64)
     assert code == 0 and "t5" in out, err

@@ -234,7 +234,7 @@ def test_the_preview_is_drawn(run_script, tmp_path):
         ),
         (
             ["--synthetic.generator", "growth", "--synthetic.bank", "long.yaml"],
-            "no prior 'growth'; choose bank, or one of the priors sarima",
+            "bank, or one of the priors sarima",
         ),
     ],
 )
