@@ -4,10 +4,9 @@ The docstring of a field is its `--help` text, and its row in docs/configuration
 """
 
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_origin, get_type_hints
+from typing import Any, Literal
 
 from pipeline.core.checks import (
     check_above,
@@ -665,36 +664,3 @@ class Config:
 def listed(names: Names) -> list[str]:
     """Return one name or a list of names as a list."""
     return [names] if isinstance(names, str) else names
-
-
-def _checked(name: str, value: Any, section: str) -> Any:
-    """Return the value of a key in its type, such as 1.0 for '1' if it is a number.
-
-    Raises:
-        UserError: it does not have the type.
-    """
-    from pydantic import TypeAdapter, ValidationError
-
-    hint = get_type_hints(type(getattr(Config(), section)))[name]
-    if get_origin(hint) is Literal:
-        return value  # `check_choices` names the choices
-    try:
-        return TypeAdapter(hint).validate_python(value)
-    except ValidationError as error:
-        message = error.errors()[0]["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-        raise UserError(f"{section}.{name} must be {message}, got {value!r}") from None
-
-
-def with_options(config: Config, options: Mapping[str, Any], *sections: str) -> Config:
-    """Return a configuration with other values of keys, which are named without their section.
-
-    Raises:
-        UserError: no section has such a key, or a value is wrong.
-    """
-    changes: dict[str, dict[str, Any]] = {section: {} for section in sections}
-    for name, value in options.items():
-        section = next((section for section in sections if name in asdict(getattr(config, section))), None)
-        if section is None:
-            raise UserError(f"there is no option {name!r}; options are keys of {' and '.join(sections)}")
-        changes[section][name] = _checked(name, list(value) if isinstance(value, tuple) else value, section)
-    return replace(config, **{name: replace(getattr(config, name), **values) for name, values in changes.items()})

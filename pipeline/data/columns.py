@@ -123,8 +123,8 @@ def _select_wide_columns(names: list[str], columns: Columns, file: object, locat
     if has_timestamps and len(columns.item_ids) == 1 and series and all_named:
         if (item_id := columns.item_ids[0]) in names:
             raise UserError(
-                f"{file} has the columns {first_few(columns.timestamps)} and {item_id!r}; without data.wide, its rows "
-                f"are those of a long table; for one column per series, remove the column {item_id!r}"
+                f"{file} has the columns {first_few(columns.timestamps)} and {item_id!r}; remove data.wide if it has a "
+                f"row for each value, or the column {item_id!r} if it has one column per series"
             )
         return names
     others = [name for name in names if name not in columns.item_ids]

@@ -176,7 +176,7 @@ class TimeEvidence:
             if "%d" in form and "%m" in form and "." not in text:
                 forms.append(re.sub(r"%d(\W)%m", r"%m\1%d", form))
             if re.match(r"\d\d-\d\d-\d\d", text):
-                forms.append(re.sub(r"%d-%m-%y", "%y-%m-%d", form))
+                forms.append(form.replace("%d-%m-%y", "%y-%m-%d"))
             names = " or ".join(map(repr, forms))
             advice = f"for years of two digits, set data.timestamp_format, such as {names}"
         elif re.fullmatch(r"-?\d{8,14}", text) and re.fullmatch(r"-?\d{8,14}", first):
@@ -210,7 +210,7 @@ class TimeEvidence:
         if self._explicit is None and len(self._begins) > 1 and len(self._lengths) == 1:
             raise UserError(
                 f"{self._location}: timestamps such as {self._example} are periods of a day rather than times with a "
-                "time zone; keep the begin of each"
+                "time zone; keep only the first time of each"
             )
         # Midnights may be the future of an hourly history, which is kept as UTC.
         keep_utc = not self._midnights or (remembered is not None and remembered.zone == "utc")

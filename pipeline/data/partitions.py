@@ -20,8 +20,8 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.arguments import name_arguments
-from pipeline.config import Config, listed, with_options
+from pipeline.arguments import name_arguments, with_options
+from pipeline.config import Config, listed
 from pipeline.core.checks import check_writable_folder
 from pipeline.core.errors import UserError, first_few
 from pipeline.core.files import fingerprint

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.arguments import name_arguments
-from pipeline.config import Config, Source, SqlSource, listed, source_name, with_options
+from pipeline.arguments import name_arguments, with_options
+from pipeline.config import Config, Source, SqlSource, listed, source_name
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.files import fingerprint
 from pipeline.core.processes import Processes
@@ -33,7 +33,7 @@ from pipeline.data.rows import SourceLocation
 # Limits of the search for missing values, so that opening a large store stays fast.
 _MAX_CHECKED_SERIES = 10_000
 _MAX_CHECKED_STEPS = 1 << 20
-_LAYOUT = 13  # increase it when the result of a conversion changes, so that cached ones are not used
+_LAYOUT = 14  # increase it when the result of a conversion changes, so that cached ones are not used
 _ROWS_FOR_THREADS = 100_000
 _OTHER_KEYS = {"train", "test_length"}  # of the section data
 logger = logging.getLogger(__name__)
@@ -82,8 +82,8 @@ def open_configured(
     Args:
         source: as in `open_source`; None is the generated dummy data.
         freq: pandas alias; None is data.freq.
-        columns: other columns than those of the configuration.
         formats: as in `open_source`.
+        columns: other columns than those of the configuration.
 
     Raises:
         UserError: the source is missing or invalid.

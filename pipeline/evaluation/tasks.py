@@ -82,7 +82,7 @@ def _read_index(path: Path) -> list[EvaluationSet]:
     entries = read_json(path)
     if not entries:
         raise UserError(f"{path} lists no data set; add an entry with a file")
-    if isinstance(entries[0], dict) and not any({"file", "path"} & entry.keys() for entry in entries[:100]):
+    if all(isinstance(entry, dict) and not {"file", "path"} & entry.keys() for entry in entries):
         return []
     return [_parse_entry(path, entry) for entry in entries]
 

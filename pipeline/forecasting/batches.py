@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pipeline.arguments import name_arguments
-from pipeline.config import listed, with_options
+from pipeline.arguments import name_arguments, with_options
+from pipeline.config import listed
 from pipeline.core.errors import UserError
 from pipeline.data.arrow_store import Store
 from pipeline.data.frequency import UNKNOWN

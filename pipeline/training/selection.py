@@ -109,7 +109,9 @@ def describe(selection: Selection | None, comparison: Comparison | None, refit: 
         result = f"{answer}: {comparison.describe()}, against the base on the validation windows."
     details = [f"Selected: {winner.name}, by {name} ({change:.1f}% lower)."]
     if refit is not None and refit.saved:
-        details.append("The saved model was trained as long on all data, from the base; it has no held-out score.")
+        details.append(
+            "The saved model was trained from the base on all data, for as many steps; it has no held-out score."
+        )
     elif refit is not None:
         details.append("Retraining on all data made it worse, so it is saved as selected.")
     return " ".join([result, *details])

@@ -38,7 +38,7 @@ def test_a_period_of_the_day_is_no_time_zone(tmp_path, day, minutes):
     begins = [dt.datetime(2024, 3, 4, 6) + k * dt.timedelta(minutes=minutes) for k in range(6)]
     ends = [begin + dt.timedelta(minutes=minutes) for begin in begins]
     stamps = [f"{day} {begin:%H:%M}-{end:%H:%M}" for begin, end in zip(begins, ends)]
-    with pytest.raises(UserError, match="06:.*begin"):
+    with pytest.raises(UserError, match="06:.*first time"):
         open_source(write_csv(tmp_path, stamps), tmp_path / "cache")
 
 

@@ -67,3 +67,11 @@ def test_a_json_array_of_rows_is_not_an_index(tmp_path, names):
     (task,) = tasks_of(str(tmp_path / "s.json"), tmp_path)
     assert list(task.store.item_ids) == list(frame["item_id"].unique())
     np.testing.assert_allclose(np.concatenate([*map(task.store.target, range(len(task.store)))]), frame["target"])
+
+
+def test_an_index_with_an_entry_that_is_no_object_is_refused(tmp_path):
+    long_frame().to_csv(tmp_path / "s.csv", index=False)
+    for entries in (["s.csv"], [{"file": "s.csv"}, "s.csv"], [{"name": "s"}, "s.csv"]):
+        (tmp_path / "index.json").write_text(json.dumps(entries))
+        with pytest.raises(UserError, match="has no file"):
+            tasks_of(str(tmp_path / "index.json"), tmp_path)
