@@ -100,7 +100,7 @@ def fine_tune(
     return run(data, config, {**arguments, **options})
 
 
-def load(path: str | Path, *, device: str = "cpu", config: Config | None = None) -> ChronosLoader:
+def load(path: str | Path, *, device: str | None = None, config: Config | None = None) -> ChronosLoader:
     """Load a trained model, a base, or any other Chronos model for forecasts.
 
     Args:

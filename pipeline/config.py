@@ -19,6 +19,7 @@ from pipeline.core.checks import (
     check_fraction,
     check_levels,
     check_memory,
+    check_not_empty,
     check_path_length,
     check_sources,
 )
@@ -542,6 +543,10 @@ class EvaluationConfig:
             names = ("data_path", "windows", "prediction_length", "baselines")
             check_defaults("evaluation", self, names, "evaluation.fev_tasks sets them")
         check_sources("evaluation.data_path", self.data_path, "{path, name, freq, prediction_length, seasonality}")
+        for name in ("models", "baselines"):
+            values = listed(getattr(self, name) or [])
+            if len(set(values)) < len(values):
+                raise UserError(f"evaluation.{name} has a name twice: {', '.join(values)}; name each once")
 
 
 @dataclass(frozen=True)
@@ -594,6 +599,7 @@ class Config:
         for section in fields(self):
             if section.name != "horizon":
                 check_choices(section.name, getattr(self, section.name))
+                check_not_empty(section.name, getattr(self, section.name))
         inputs = {
             "base_model.model_name": self.base_model.model_name,
             "data.train": self.data.train,

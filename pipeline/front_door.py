@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from pipeline.arguments import name_arguments
+from pipeline.arguments import name_arguments, with_options
 from pipeline.cli import list_keys, parse_command_line
 from pipeline.config import Config, DataConfig, TrainingConfig
 from pipeline.core.errors import UserError
@@ -38,18 +38,29 @@ def fine_tune(data: Any, config: Config | str | Path | None, arguments: Mapping[
     if isinstance(data, (str, Path)):
         settings = replace(settings, data=replace(settings.data, train=str(data)))
     run_training(settings, in_memory)
-    return load(str(settings.trained_path()), settings.chronos.device, None)
+    remembered = remembered_config(settings.trained_path())
+    default, inference = Config().inference, settings.inference
+    kept = {
+        key.name: getattr(remembered.inference, key.name)
+        for key in fields(inference)
+        if key.name == "prediction_length" or getattr(inference, key.name) == getattr(default, key.name)
+    }
+    inference = replace(inference, **kept)
+    after = replace(remembered, chronos=settings.chronos, inference=inference, paths=settings.paths)
+    return load(str(settings.trained_path()), None, after)
 
 
 @name_arguments
-def load(path: str, device: str, config: Config | None) -> ChronosLoader:
+def load(path: str, device: str | None, config: Config | None) -> ChronosLoader:
     """Return a loaded model; see `pipeline.load`.
 
     Raises:
         UserError: there is no such model, or its checkpoint is incomplete.
     """
     config = config or remembered_config(path)
-    loader = ChronosLoader(path, config=replace(config, chronos=replace(config.chronos, device=cast(Any, device))))
+    if device is not None:
+        config = with_options(config, {"device": device}, "chronos")
+    loader = ChronosLoader(path, config=config)
     loader.load_trained_model()
     return loader
 
@@ -91,4 +102,11 @@ def _to_text(key: str, value: Any) -> str:
     """Return a value as an argument of the command line; a name with a comma is one name."""
     if isinstance(value, (str, Path)):
         return json.dumps([value]) if key in dict(list_keys(Config)) else str(value)
-    return json.dumps(value, default=lambda other: list(other) if isinstance(other, (tuple, set)) else str(other))
+    return json.dumps(value, default=_to_plain)
+
+
+def _to_plain(value: Any) -> Any:
+    """Return a tuple, a set, or a value of numpy or pandas as JSON has it, any other as text."""
+    if isinstance(value, (tuple, set)):
+        return list(value)
+    return value.tolist() if hasattr(value, "tolist") else str(value)

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.arguments import name_arguments
+from pipeline.arguments import name_arguments, with_options
 from pipeline.config import Config, ExportConfig
-from pipeline.core.checks import check_levels
+from pipeline.core.checks import check_outputs
 from pipeline.core.errors import UserError
 from pipeline.data.arrow_store import Store
 from pipeline.data.column_formats import ColumnFormats
@@ -84,7 +84,8 @@ class ChronosLoader:
         """
         if isinstance(context, Store):
             return forecast_array(self.loaded(), context, self.request(context, prediction_length))
-        request, store = Request.from_config(self.config.inference, prediction_length), array_store(context)
+        request = Request.from_config(self.config.inference, self._length(prediction_length))
+        store = array_store(context)
         check_groups(self.loaded().family, store, request.cross_learning, request.batch_size)
         return forecast_array(self.loaded(), store, request)
 
@@ -128,11 +129,11 @@ class ChronosLoader:
         if isinstance(data, np.ndarray):
             raise UserError("data must be a table or a store of open_source; use predict for an array")
         store = self._open(data)
-        request = self.request(store, self.horizon if horizon is None else horizon, future_df)
+        config = self.config
         if quantiles is not None:
-            levels = [quantiles] if isinstance(quantiles, (int, float)) else list(quantiles)
-            check_levels("quantiles", levels)
-            request = replace(request, levels=levels)
+            levels = np.atleast_1d(np.asarray(quantiles)).tolist()
+            config = with_options(config, {"quantiles": levels}, "inference")
+        request = make_request(config, self.loaded(), store, self._length(horizon), future_df)
         table = pa.concat_tables(forecast_store(self.loaded(), store, request))
         return table.to_pandas(use_threads=len(table) > _ROWS_FOR_THREADS)
 
@@ -156,6 +157,9 @@ class ChronosLoader:
             raise UserError(f"pooling must be mean or none, got {pooling!r}")
         if output_path is not None and Path(output_path).suffix != ".parquet":
             raise UserError(f"output_path: {output_path} must be a .parquet file, which can contain lists")
+        if output_path is not None:
+            inputs = {"data": [str(data)] if isinstance(data, (str, Path)) else [], "the model": [self.model_path]}
+            check_outputs(files={"output_path": Path(output_path)}, inputs=inputs)
         store = self._open(data)
         request = replace(Request.from_config(self.config.inference, 1), **column_names(self.config, store))
         tables = embed_store(self.loaded(), store, request, pooling)
@@ -190,10 +194,10 @@ class ChronosLoader:
     def _flag_request(
         self, store: Store, horizon: int | None, windows: int | None = None, level: float | None = None
     ) -> FlagRequest:
-        named: dict[str, Any] = {"flag_windows": windows, "flag_level": level}
-        inference = replace(self.config.inference, **{key: value for key, value in named.items() if value is not None})
-        config = replace(self.config, inference=inference)
-        return make_flag_request(config, self.loaded(), store, self.horizon if horizon is None else horizon)
+        named = {"flag_windows": windows, "flag_level": level}
+        named = {key: value for key, value in named.items() if value is not None}
+        config = with_options(self.config, named, "inference")
+        return make_flag_request(config, self.loaded(), store, self._length(horizon))
 
     @name_arguments
     def plot(
@@ -216,7 +220,7 @@ class ChronosLoader:
         store = self._open(data)
         if flag_windows is not None:
             return forecast_figure(drawn_flags(self.loaded(), store, self._flag_request(store, horizon, flag_windows)))
-        request = self.request(store, self.horizon if horizon is None else horizon, future_df)
+        request = self.request(store, self._length(horizon), future_df)
         drawn = drawn_forecasts(self.loaded(), store, request)
         if self._base is not None:
             base = self._base.with_settings(self.config.inference)
@@ -244,8 +248,8 @@ class ChronosLoader:
         from pipeline.evaluation.evaluate import leak_warnings
 
         inference, forecaster = self.config.inference, self.loaded()
-        length = self.horizon if horizon is None else horizon
-        task = make_task("data", self._open(data), length, None, windows, inference.cross_learning)
+        windows = with_options(self.config, {"windows": windows}, "evaluation").evaluation.windows
+        task = make_task("data", self._open(data), self._length(horizon), None, windows, inference.cross_learning)
         check_groups(forecaster.family, task.store, inference.cross_learning, inference.batch_size)
         for warning in leak_warnings([self.model_path], [task]):
             logger.warning(warning.replace("data.test_length", "test_length"))
@@ -318,10 +322,16 @@ class ChronosLoader:
 
     def request(self, store: Store, prediction_length: int, future_df: pd.DataFrame | None = None) -> Request:
         """Return the request of the configuration for a store, as `forecasting.request.make_request` checks it."""
-        return make_request(self.config, self.loaded(), store, prediction_length, future_df)
+        return make_request(self.config, self.loaded(), store, self._length(prediction_length), future_df)
+
+    def _length(self, horizon: int | None) -> int:
+        if horizon is None:
+            return self.horizon
+        inference = with_options(self.config, {"prediction_length": horizon}, "inference").inference
+        return inference.prediction_length or self.horizon
 
     def _open(self, series: Any) -> Store:
-        return series if isinstance(series, Store) else open_configured(self.config, series, formats=self._formats)
+        return open_configured(self.config, series, formats=self._formats)
 
     @cached_property
     def _formats(self) -> ColumnFormats:

@@ -129,10 +129,13 @@ def test_a_frame_is_forecast_as_stock_chronos_forecasts_it(uncrossed, tmp_path):
     assert list(found.columns) == list(expected.columns)
     pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-4)
     for length in (0, -3):
-        with pytest.raises(UserError, match="prediction_length"):
+        with pytest.raises(UserError, match="horizon"):
             loader.predict_df(frame, length)
     loader.config = replace(Config(), data=DataConfig(target=["sold", "left"]))
     store = open_source(frame.rename(columns={"sold": "target"}), tmp_path)
+    with pytest.raises(UserError, match="store of target.*sold, left"):
+        loader.predict_df(store, 5)
+    loader.config = Config()
     assert set(loader.predict_df(store, 5)["target_name"]) == {"target"}
     with pytest.raises(UserError, match="predict"):
         loader.predict_df(np.zeros((2, 30)))

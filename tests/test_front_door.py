@@ -11,8 +11,9 @@ from support.series import long_frame
 
 import pipeline
 from pipeline import fine_tune, load
-from pipeline.config import Config, TrainingConfig
+from pipeline.config import Config, GeneralConfig, TrainingConfig
 from pipeline.core.errors import UserError
+from pipeline.data.arrow_store import store_from_arrays
 from pipeline.front_door import _settings
 
 COLUMNS: dict[str, Any] = {"target": "sales", "id_column": "store", "timestamp_column": "day"}
@@ -143,6 +144,8 @@ def test_eight_threads_forecast_as_one_does(model, sales):
     ({"time_limit": -1}, ["time_limit"]),
     ({"max_steps": "ten"}, ["max_steps", "whole number", "ten"]),
     ({"config": "nowhere.yaml"}, ["nowhere.yaml"]),
+    ({"output_path": ""}, ["output_path", "empty"]),
+    ({"base": ""}, ["base", "empty"]),
 ])  # fmt: skip
 def test_an_error_is_one_line_that_names_the_argument(sales, tmp_path, monkeypatch, arguments, facts):
     monkeypatch.chdir(tmp_path)
@@ -163,6 +166,73 @@ def test_arguments_take_precedence_over_a_configuration(tmp_path):
         assert settings.inference.prediction_length == settings.data.test_length == 6
         assert settings.data.variates().names == ("a,b", "x", "y")
     assert _settings(from_python, {"horizon": 6, "test_length": 0}).data.test_length == 0
+
+
+@pytest.mark.parametrize("options, facts", [
+    ({"known_covariates": ["promo"]}, ["known_covariates|covariates"]),
+    ({"group_column": "region"}, ["group_column"]),
+])  # fmt: skip
+def test_columns_are_not_named_for_data_without_them(options, facts):
+    values = np.random.default_rng(0).normal(size=(3, 60))
+    for data in (values, store_from_arrays(values)):
+        with pytest.raises(UserError, match=facts[0]):
+            fine_tune(data, 6, base="scratch:chronos-2-nano", **FAST, **options)
+
+
+def test_values_of_numpy_and_pandas_are_arguments():
+    columns = pd.Index(["price", "promo"])
+    arguments = {"horizon": np.int64(7), "max_steps": np.int64(5), "known_covariates": columns, "target": "a"}
+    settings = _settings(None, arguments)
+    assert (settings.horizon, settings.training.max_steps) == (7, 5)
+    assert settings.data.known_covariates == ["price", "promo"]
+
+
+def test_the_returned_model_has_the_settings_of_the_configuration(sales, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_text(
+        "inference: {quantiles: [0.05, 0.5], context_length: 24, non_negative: true}\n"
+        "chronos: {seed: 7}\npaths: {data_dir: elsewhere}"
+    )
+    arguments = {key: value for key, value in FAST.items() if key != "seed"}
+    model = fine_tune(sales, 6, config="c.yaml", base="scratch:bolt-nano", **COLUMNS, **arguments)
+    assert list(model.predict_df(sales))[3:] == ["predictions", "0.05", "0.5"]
+    assert (model.config.inference.context_length, model.config.inference.non_negative) == (24, True)
+    assert (model.config.chronos.seed, model.config.paths.data_dir, model.horizon) == (7, "elsewhere", 6)
+
+
+def test_the_device_of_a_configuration_is_kept(tiny):
+    config = Config(chronos=GeneralConfig(device="auto"))
+    assert load(tiny["bolt"], config=config).config.chronos.device == "auto"
+    assert load(tiny["bolt"], config=config, device="cpu").config.chronos.device == "cpu"
+
+
+@pytest.mark.parametrize("call, facts", [
+    (lambda model, sales: model.evaluate(sales, horizon=0), "horizon.*at least 1"),
+    (lambda model, sales: model.evaluate(sales, windows=0), "windows.*at least 1"),
+    (lambda model, sales: model.evaluate(sales, windows=1.5), "windows.*integer"),
+    (lambda model, sales: model.predict_df(sales, horizon="six"), "horizon.*integer"),
+    (lambda model, sales: model.predict_df(sales, quantiles="half"), "quantiles.*number"),
+    (lambda model, sales: model.flag(sales, level="high"), "flag_level.*number"),
+    (lambda model, sales: model.predict(np.empty((0, 10)), 2), "shape"),
+    (lambda model, sales: model.predict(np.ones((1, 10)), 2.5), "integer"),
+    (lambda model, sales: Config(horizon="7"), "horizon.*whole number"),  # type: ignore[arg-type]
+])  # fmt: skip
+def test_an_argument_of_a_wrong_type_is_named(model, sales, call, facts):
+    with pytest.raises(UserError, match=facts):
+        call(model, sales)
+
+
+def test_levels_outside_the_trained_ones_are_reported(model, sales, caplog):
+    model.predict_df(sales, quantiles=[0.01, 0.99])
+    assert any("0.01, 0.99" in message and "extrapolated" in message for message in caplog.messages)
+
+
+def test_embeddings_do_not_replace_their_data(model, sales, tmp_path):
+    sales.to_parquet(tmp_path / "sales.parquet")
+    before = (tmp_path / "sales.parquet").read_bytes()
+    with pytest.raises(UserError, match="output_path"):
+        model.embed(str(tmp_path / "sales.parquet"), output_path=str(tmp_path / "sales.parquet"))
+    assert (tmp_path / "sales.parquet").read_bytes() == before
 
 
 def test_a_file_named_like_a_key_keeps_its_name(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -21,7 +22,9 @@ _MAX_NAME = 255 - len(".") - len(".tmp-12345678")
 
 
 def check_at_least(key: str, value: int | None, minimum: int) -> None:
-    """Refuse a count below the minimum, or of 2^31 and more; None passes."""
+    """Refuse a count that is no whole number, below the minimum, or of 2^31 and more; None passes."""
+    if value is not None and not isinstance(value, Integral):
+        raise UserError(f"{key} must be a whole number, got {value!r}")
     if value is not None and value < minimum:
         raise UserError(f"{key} must be at least {minimum}, got {value}")
     if value is not None:
@@ -95,6 +98,14 @@ def check_sources(key: str, sources: Any, entry: str) -> None:
                 f"{key} does not parse: {redact_text(source)}; write a path, {{query, url}}, {entry}, or a list of "
                 "these"
             )
+
+
+def check_not_empty(section: str, config: Any) -> None:
+    """Refuse an empty text in a section, or in a list of it, such as the value of an unset variable of the shell."""
+    for key in fields(config):
+        value = getattr(config, key.name)
+        if key.name != "missing_values" and "" in (value if isinstance(value, list) else [value]):
+            raise UserError(f"{section}.{key.name} is an empty text; give a value, or leave the key out")
 
 
 def check_choices(section: str, config: Any) -> None:

@@ -16,6 +16,7 @@ from pipeline.core.files import atomic_write
 Row = dict[str, Any]
 FORMULA = r"^([=+\-@\t\r])"
 """First characters that make a spreadsheet take a text for a formula (OWASP, CSV injection)."""
+_FIRST_EXCEL_YEAR = 1901  # Excel has no earlier dates than 1900, of which it takes 29 February for one
 _MARKUP = str.maketrans({character: f"\\{character}" for character in "\\`*|[]"} | {"<": "&lt;"})
 
 
@@ -73,6 +74,8 @@ def write_cell(sheet: Any, row: int, column: int, value: object) -> None:
         sheet.write_string(row, column, value)
     elif isinstance(value, bool):
         sheet.write_boolean(row, column, value)
+    elif isinstance(value, dt.datetime) and value.year < _FIRST_EXCEL_YEAR:
+        sheet.write_string(row, column, value.replace(tzinfo=None).isoformat(" "))
     elif isinstance(value, dt.datetime):
         sheet.write_datetime(row, column, value.replace(tzinfo=None))
     elif isinstance(value, (int, float)) and math.isinf(value):

@@ -93,6 +93,11 @@ class Store:
         start, length = self.offsets[index], self.lengths[index]
         return self.values[start : start + len(self.variates) * length].reshape(len(self.variates), length)
 
+    @property
+    def time_zone(self) -> str | None:
+        """UTC if timestamps had a time zone and are UTC, else None."""
+        return "UTC" if self.formats.timestamp is not None and self.formats.timestamp.zone == "utc" else None
+
     def shared_groups(self, cross_learning: bool) -> np.ndarray | None:
         """Return the number of the group of each item, [n], or None if every item is forecast alone.
 
@@ -246,6 +251,8 @@ def open_store(path: str | Path) -> Store:
             check_stream_end(file, path)
         return _open(path)
     except (pa.ArrowException, OSError, _Damaged) as error:
+        if isinstance(error, OSError) and error.errno:  # the system's; those of pyarrow have no number
+            raise UserError(f"cannot read {path}: {error.strerror}") from error
         raise UserError(f"{path} is not a complete Arrow file ({to_one_line(error)}); create it again") from error
 
 

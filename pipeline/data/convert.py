@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.core.errors import UserError, to_one_line
+from pipeline.core.errors import UserError
 from pipeline.core.progress import prefetch, progress
 from pipeline.core.series import UNIVARIATE, Series
 from pipeline.data.column_formats import ColumnFormats, FormatEvidence, format_names, parse_values
@@ -26,7 +26,7 @@ from pipeline.data.columns import Columns
 from pipeline.data.dates import TimeEvidence, TimeFormat, parse_times
 from pipeline.data.grid import Kind, build_series
 from pipeline.data.item_ids import SeriesNumbers
-from pipeline.data.nested import build_nested_series, check_nested_rows, explode, is_nested
+from pipeline.data.nested import build_nested_series, check_nested_rows, explode, is_nested, read_freq_column
 from pipeline.data.rows import ROW, SourceLocation, checked_types, is_list
 from pipeline.data.sorting import Rows, RowSorter
 from pipeline.data.spool import Spool
@@ -71,7 +71,8 @@ def convert(
         stamps = columns.timestamps[0]
         if stamps not in first.column_names or not is_list(first.schema.field(stamps).type):
             return ColumnFormats(), build_nested_series(checked, columns, location, freq, remembered.timestamp, folder)
-        numbered = (explode(table, location) for table in checked)
+        freq = freq or read_freq_column(first, location) or None
+        numbered = explode(checked, location)
         columns = replace(columns, item_id="item_id", timestamp="timestamp", variates=UNIVARIATE)
     elif columns.wide:
         timestamp = remembered.timestamp
@@ -92,6 +93,7 @@ def convert(
     known = {name: tuple(positions) for name, positions in categories.items() if positions}
     is_single = len(columns.variates) == len(columns.variates.targets) == 1
     variates = UNIVARIATE if is_single else replace(columns.variates, categories=known)
+    location.is_utc = formats.timestamp is not None and formats.timestamp.zone == "utc"
     kind: Kind = "none" if formats.timestamp is None else "steps" if formats.timestamp.style == "steps" else "dates"
     kind = "columns" if kind == "steps" and headers else kind
     series = build_series(sorter, list(items.codes), columns, location, freq, kind, variates, remembered.freq)
@@ -147,7 +149,7 @@ def _stack(
 ) -> pa.Table:
     """Return a wide table in long form, under the configured names."""
     if set(columns.timestamps) <= set(table.column_names):
-        stacked = stack_series_columns(table, columns.timestamps)
+        stacked = stack_series_columns(table, columns.timestamps, location)
         return stacked.rename_columns({"item_id": columns.item_ids[0], "target": columns.target})
     stacked = stack_step_columns(table, columns.item_ids, columns.timestamp_format, remembered, headers, location)
     return stacked.rename_columns({"timestamp": columns.timestamps[0], "target": columns.target})
@@ -162,11 +164,6 @@ def _standardize(table: pa.Table, columns: Columns, items: SeriesNumbers) -> pa.
     stamps = [name for name in columns.timestamps if name in table.column_names]
     if stamps:
         column = _join_timestamps([table[name] for name in stamps]) if len(stamps) > 1 else table[stamps[0]]
-        if getattr(column.type, "extension_name", "") == "pandas.period":
-            try:
-                column = pa.chunked_array([pa.array(column.to_pandas().dt.to_timestamp())])
-            except ValueError as error:
-                raise UserError(f"{items.location}: a period cannot be a date: {to_one_line(error)}") from error
         result["timestamp"] = column.dictionary_encode() if pa.types.is_string(column.type) else column
     for name, column in zip(format_names(columns.variates), columns.variates.names):
         result[f"value {name}"] = table[column]

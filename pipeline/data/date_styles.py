@@ -51,7 +51,7 @@ FORMS: dict[str, tuple[str, ...]] = {
     "named month": DAY_PATTERNS,
     "period": _PERIODS,
     "digits": (_DIGITS + _TIME, rf"{_DIGITS}[T ]?{_HH}(?:{_MINUTE}{_SECOND}?)?{_ZONE}"),
-    "year": (r"(?P<year>1[89]\d\d|2[01]\d\d)",),
+    "year": (r"(?P<year>1[7-9]\d\d|2[01]\d\d)",),
     "unix_s": (r"(?P<number>-?\d{1,11})" + _FRACTION,),
     "unix_ms": (r"(?P<number>-?\d{1,14})" + _FRACTION,),
     "steps": (r"(?P<number>-?\d{1,7})",),

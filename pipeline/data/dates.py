@@ -43,6 +43,7 @@ _WORDS = {
 _SHORT_YEAR = r"(?i)(?:\d\d?[ ./-])?(?:\d\d?|[a-z]{3,9})[ ./-]\d\d(?:[ T].*)?"
 _MIN_YEAR, _MAX_YEAR = 1678, 2261  # those of pandas
 FIRST_SECOND, AFTER_LAST_SECOND = np.datetime64(f"{_MIN_YEAR}", "s"), np.datetime64(f"{_MAX_YEAR + 1}", "s")
+_FIRST_UNCLEAR_YEAR = 2040  # strptime takes 68 for 2068, but series of 1968 are as likely as those
 _FIRST_VALUES = 100  # enough to exclude most styles, so that few are tried on the other values
 _FINANCIAL_YEAR = r"(?P<year>\d{4})[/-](?P<next>\d{2})"
 
@@ -282,6 +283,16 @@ def parse_times(
         values, index = _distinct_texts(column, location)
         refuse_rows(pc.equal(values, "").to_numpy(zero_copy_only=False)[index], rows, location, "has no timestamp")
         times = read_texts(values, "iso" if time_format.style == "timestamp" else time_format.style)
+    years = times.local.astype("M8[Y]").astype(np.int64) + 1970
+    is_unclear = ("%y" in time_format.style) & (years >= _FIRST_UNCLEAR_YEAR)
+    refuse_rows(
+        is_unclear[index],
+        rows,
+        location,
+        "has a year of two digits that may be of either century",
+        np.asarray(values)[index],
+        "write years of four digits, and set data.timestamp_format to match, with %Y",
+    )
     for problem, invalid in {
         "that is not a date": np.isnat(times.local),
         f"with{' a' if time_format.zone == 'none' else 'out'} time zone": times.zoned == (time_format.zone == "none"),

@@ -91,6 +91,7 @@ def build_series(
         begins = np.flatnonzero(np.diff(rows.codes, prepend=-1))
         ends = np.append(begins[1:], len(rows.codes))
         if kind == "none":
+            _check_single_file(rows, begins, ends, names, location)
             starts, steps = np.full(len(begins), EPOCH), np.arange(len(rows.codes)) - np.repeat(begins, ends - begins)
         else:
             starts = rows.stamps[begins].view("M8[s]")
@@ -299,6 +300,21 @@ def _check_numbered_steps(sorter: RowSorter, freq: str | None, location: SourceL
         )
 
 
+def _check_single_file(
+    rows: Rows, begins: np.ndarray, ends: np.ndarray, names: Sequence[str], location: SourceLocation
+) -> None:
+    """Refuse a series without timestamps that has rows in several files, whose order says nothing."""
+    files = location.file_numbers(rows.numbers)
+    first, last = np.minimum.reduceat(files, begins), np.maximum.reduceat(files, begins)
+    if (first != last).any():
+        begin, end = (bounds[int((first != last).argmax())] for bounds in (begins, ends))
+        one, other = (location.describe_row(int(rows.numbers[begin:end][index])) for index in (0, -1))
+        raise UserError(
+            f"{location}: series {names[rows.codes[begin]]} has {one} and {other}, without timestamps that tell their "
+            "order; name the column of the timestamps with data.timestamp_column, or write each series to one file"
+        )
+
+
 def _merge_duplicates(rows: Rows, names: Sequence[str], columns: Columns, location: SourceLocation, kind: Kind) -> Rows:
     """Return rows with one row for each timestamp of a series."""
     is_repeated = np.zeros(len(rows.codes), bool)
@@ -356,9 +372,12 @@ def _grid_steps(
         other = ""
         if frequency != freq and is_own_frequency(series_stamps, frequency):
             other = f" (the series seems to have the frequency {frequency!r}: write it to a separate file)"
+        advice = f"set data.freq to another frequency{period_end_hint(freq)}, fix the row, or aggregate irregular rows"
+        if location.is_utc:
+            advice = f"remove the time zone, so that local times are kept in place of UTC, {advice}"
         raise UserError(
             f"{location}: {location.describe_row(int(rows.numbers[index]))}, series {names[code]}: timestamp "
-            f"{stamps[index]} is not on the grid of {freq!r} that starts at {series_stamps[0]}{other}; set data.freq "
-            f"to another frequency{period_end_hint(freq)}, fix the row, or aggregate irregular rows, such as to hours"
+            f"{stamps[index]} is not on the grid of {freq!r} that starts at {series_stamps[0]}{other}; {advice}, "
+            "such as to hours"
         )
     return steps

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -46,8 +47,12 @@ def encode_ids(
 
 
 def _to_names(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """Return values as texts, whole floats without a fraction or an exponent."""
+    """Return values as texts: numbers without zeros at the end of a fraction, and a midnight as its date."""
     texts = values.cast(pa.string())
+    if pa.types.is_decimal(values.type):
+        return pc.replace_substring_regex(texts, r"^(-?\d+)(?:\.0*|(\.\d*[1-9])0*)$", r"\1\2")
+    if pa.types.is_timestamp(values.type):
+        return pc.replace_substring_regex(texts, r" 00:00:00(?:\.0+)?$", "")
     if not pa.types.is_floating(values.type):
         return texts
     whole = pc.and_(pc.equal(values, pc.floor(values)), pc.less(pc.abs(values), 2.0**53))
@@ -133,11 +138,20 @@ class SeriesNumbers:
         return {item_id: names[group] for item_id, group in zip(self.codes, self._groups.tolist())}
 
     def check_names(self) -> None:
-        """Warn about names that differ only by spaces."""
-        trimmed = Counter(map(str.strip, self.codes))
-        same = [name for name, count in trimmed.items() if count > 1]
-        if same:
-            self.location.warn_once(
-                f"{len(same)} item IDs occur with and without spaces around them, as separate series: "
-                f"{first_few(same)}; write them alike if they are the same"
-            )
+        """Warn about names that differ only by spaces, or only by zeros around a number."""
+        forms: dict[str, Callable[[str], str]] = {
+            "spaces around them": str.strip,
+            "zeros around a number": _without_zeros,
+        }
+        for difference, simplify in forms.items():
+            same = [name for name, count in Counter(map(simplify, self.codes)).items() if count > 1]
+            if same:
+                self.location.warn_once(
+                    f"{len(same)} item IDs occur with and without {difference}, as separate series: "
+                    f"{first_few(same)}; write them alike if they are the same"
+                )
+
+
+def _without_zeros(name: str) -> str:
+    match = re.fullmatch(r"(-?)0*(\d+)(?:\.0*|(\.\d*[1-9])0*)?", name)
+    return f"{match[1]}{match[2]}{match[3] or ''}" if match else name

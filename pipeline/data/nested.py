@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, first_few
 from pipeline.core.series import UNIVARIATE, Series, Variates
 from pipeline.data.columns import Columns
 from pipeline.data.dates import TimeEvidence, TimeFormat, parse_times
@@ -52,8 +52,27 @@ def check_nested_rows(table: pa.Table, columns: Columns, location: SourceLocatio
     return table.replace_schema_metadata(metadata)
 
 
-def explode(table: pa.Table, location: SourceLocation) -> pa.Table:
-    """Return the long form of a nested table with a list of timestamps per series."""
+def explode(tables: Iterator[pa.Table], location: SourceLocation) -> Iterator[pa.Table]:
+    """Yield the long form of nested tables with a list of timestamps per series."""
+    empty: list[str] = []
+    freq: str | None = None
+    for table in tables:
+        table_freq = read_freq_column(table, location)
+        if freq not in (None, table_freq):
+            row = location.describe_row(int(table[ROW][0].as_py()))
+            raise UserError(
+                f"{location}: {row} has the freq {table_freq!r}, and the rows before it have {freq!r}; write a "
+                "separate file for each frequency"
+            )
+        freq = table_freq
+        is_empty = pc.equal(pc.list_value_length(table["target"]), 0)
+        empty += table["item_id"].filter(is_empty).cast(pa.string()).to_pylist()
+        yield _explode(table, location)
+    if empty:
+        location.warn_once(f"{len(empty)} series have no time steps and are left out: {first_few(empty)}")
+
+
+def _explode(table: pa.Table, location: SourceLocation) -> pa.Table:
     rows = table[ROW].to_numpy()
     if "timestamp" not in table.column_names or not is_list(table.schema.field("timestamp").type):
         raise UserError(
@@ -83,7 +102,7 @@ def build_nested_series(
     for table in tables:
         rows = table[ROW].to_numpy()
         table_freq = configured or (table.schema.metadata or {}).get(b"freq", b"").decode()
-        table_freq = table_freq or _read_freq_column(table, location)
+        table_freq = table_freq or read_freq_column(table, location)
         if table_freq != UNKNOWN:
             try:
                 parse_freq(table_freq)
@@ -101,6 +120,11 @@ def build_nested_series(
         if start_column is not None and freq == UNKNOWN:
             location.warn_once(
                 f"the column {start_column} is ignored, because the rows have no frequency; set data.freq"
+            )
+        elif start_column is not None and time_format.style == "steps":
+            raise UserError(
+                f"{location}: the column {start_column} has step numbers, which have no frequency such as {freq!r}; "
+                f"write dates, or remove the column {start_column}"
             )
         elif start_column is not None:
             freq, starts = align_starts(parse_times(table[start_column], time_format, rows, location), freq)
@@ -151,7 +175,7 @@ def _start_column(table: pa.Table) -> str | None:
     return next((name for name in ("start", "timestamp") if name in table.column_names), None)
 
 
-def _read_freq_column(table: pa.Table, location: SourceLocation) -> str:
+def read_freq_column(table: pa.Table, location: SourceLocation) -> str:
     """Return the frequency in the column `freq` of a nested table, `UNKNOWN` if there is none."""
     if "freq" not in table.column_names:
         return UNKNOWN

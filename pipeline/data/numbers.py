@@ -48,7 +48,8 @@ _ADVICE = {
     "": "leave the cell empty if the value is missing, or list it in data.missing_values",
 }
 """How to fix a text that is not a number, by the first form that occurs in it."""
-_TYPES = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
+NUMBER_TYPES = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
+"""Checks of the types that are numbers, of which booleans are 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -172,10 +173,8 @@ def parse_numbers(
     column = pa.chunked_array([column] if isinstance(column, pa.Array) else column.chunks, column.type).cast(kind)
     if is_text(kind):
         values = _parse_texts(column.cast(pa.string()), number_format.decimal or ".", missing, name, rows, location)
-    elif pa.types.is_decimal(kind):  # pyarrow's cast of decimals to float64 is not exact
-        values = column.cast(pa.string()).cast(pa.float64()).to_numpy()
-    elif any(check(kind) for check in _TYPES):
-        values = column.cast(pa.float64(), safe=False).to_numpy()
+    elif any(check(kind) for check in NUMBER_TYPES):
+        values = to_float64(column).to_numpy()
     else:
         raise UserError(
             f"{location}: the column {name} has the type {kind}, not numbers; convert it, or name another column with "
@@ -193,6 +192,13 @@ def parse_numbers(
     return values
 
 
+def to_float64(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column of one of `NUMBER_TYPES` as float64."""
+    if pa.types.is_decimal(column.type):  # pyarrow's cast of decimals to float64 is not exact
+        column = column.cast(pa.string())
+    return column.cast(pa.float64(), safe=False)
+
+
 def _parse_texts(
     texts: pa.ChunkedArray, mark: Mark, missing: Collection[str], name: str, rows: np.ndarray, location: SourceLocation
 ) -> np.ndarray:
@@ -204,7 +210,7 @@ def _parse_texts(
     booleans = pc.index_in(pc.utf8_lower(texts), value_set=pa.array(["false", "true"]))
     if booleans.null_count < len(booleans):
         others = texts.filter(booleans.is_null()).drop_null()
-        if pc.all(pc.is_in(others, value_set=pa.array(["0", "1"]))).as_py():  # also if there are no others
+        if pc.all(pc.is_in(others, value_set=pa.array(["0", "1"])), min_count=0).as_py():  # also if there are none
             texts = pc.coalesce(booleans.cast(pa.string()), texts)
     invalid = texts.is_valid().to_numpy() & ~_matches(texts, _FORMS[mark])
     if invalid.any():

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, to_one_line
 
 ROW = "row number\0"
 """Column of the number of each row from 1; no column of a file has this name."""
@@ -24,6 +24,8 @@ class SourceLocation:
         """Whether a column has the same type in all its tables."""
         self.has_item_ids = True
         """Whether the source has the columns of the item ID."""
+        self.is_utc = False
+        """Whether its timestamps had a time zone and are UTC now."""
 
     def __str__(self) -> str:
         return self._name
@@ -43,6 +45,10 @@ class SourceLocation:
             if n_rows < row:
                 n_before, file = n_rows, name
         return f"row {row - n_before}" + (f" of {file}" if file else "")
+
+    def file_numbers(self, rows: np.ndarray) -> np.ndarray:
+        """Return the position of the file of each row: rows as in `describe_row` [n] to int64, [n]."""
+        return np.searchsorted(list(self._n_rows_before.values()), rows)
 
     @property
     def warnings(self) -> list[str]:
@@ -68,15 +74,23 @@ def is_list(kind: pa.DataType) -> bool:
 def checked_types(table: pa.Table, location: SourceLocation) -> pa.Table:
     """Return a table without nulls in the dictionaries of its columns, which crash functions of pyarrow.
 
+    Periods of pandas become the dates that they start with.
+
     Raises:
-        UserError: a column has neither texts, numbers, dates and the like, nor lists of them.
+        UserError: a column has neither texts, numbers, dates and the like, nor lists of them, or a period is no date.
     """
     kinds = set(table.schema.types)
     refused = {kind for kind in kinds if not _is_supported(kind.value_type if is_list(kind) else kind)}
-    for position, field in enumerate(table.schema) if refused or any(map(pa.types.is_dictionary, kinds)) else ():
+    changes = refused or any(pa.types.is_dictionary(kind) or _is_period(kind) for kind in kinds)
+    for position, field in enumerate(table.schema) if changes else ():
         name, kind, column = field.name, field.type, table[position]
         if kind in refused:
             raise UserError(f"{location}: the column {name} has the type {kind}; convert it to text, numbers or dates")
+        if _is_period(kind):
+            try:
+                table = table.set_column(position, name, pa.array(column.to_pandas().dt.to_timestamp()))
+            except ValueError as error:
+                raise UserError(f"{location}: a period cannot be a date: {to_one_line(error)}") from error
         if pa.types.is_dictionary(kind) and any(chunk.dictionary.null_count for chunk in column.chunks):
             is_empty = pa.types.is_null(kind.value_type)
             table = table.set_column(position, name, pa.nulls(len(table)) if is_empty else column.cast(kind.value_type))
@@ -90,7 +104,7 @@ def _is_supported(kind: pa.DataType) -> bool:
             pa.lib.string_to_tzinfo(kind.tz)
         except (KeyError, ValueError, OSError):  # that of zoneinfo is a KeyError
             return False
-    if is_text(kind) or getattr(kind, "extension_name", "") == "pandas.period":
+    if is_text(kind) or _is_period(kind):
         return True
     checks = (
         pa.types.is_primitive,
@@ -100,6 +114,10 @@ def _is_supported(kind: pa.DataType) -> bool:
         pa.types.is_large_binary,
     )
     return any(check(kind) for check in checks)
+
+
+def _is_period(kind: pa.DataType) -> bool:
+    return getattr(kind, "extension_name", "") == "pandas.period"
 
 
 def distinct(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:

@@ -33,7 +33,7 @@ from pipeline.data.rows import SourceLocation
 # Limits of the search for missing values, so that opening a large store stays fast.
 _MAX_CHECKED_SERIES = 10_000
 _MAX_CHECKED_STEPS = 1 << 20
-_LAYOUT = 14  # increase it when the result of a conversion changes, so that cached ones are not used
+_LAYOUT = 15  # increase it when the result of a conversion changes, so that cached ones are not used
 _ROWS_FOR_THREADS = 100_000
 _OTHER_KEYS = {"train", "test_length"}  # of the section data
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def open_source(
     Args:
         source: a file (CSV, Excel, Parquet, JSON Lines, Arrow, Feather, Monash), a folder of files, a remote path, a
             GluonTS or `datasets` folder, the name of a data set on the Hub (`owner/name` or `owner/name:subset`), a
-            long DataFrame of pandas or polars, a pyarrow table, or an array [n_series, length].
+            long DataFrame of pandas or polars, a pyarrow table, an array [n_series, length], or a store.
         cache_dir: folder of converted files; data in memory, and a file that is a store already, are not written there.
         columns: names of the columns of the source; None takes them from the options.
         freq: pandas alias; None takes it from the source, or infers it.
@@ -152,15 +152,15 @@ def _check_variates(store: Store, columns: Columns) -> None:
     """
     if columns.group and store.groups is None:
         raise UserError(
-            f"{store.path} is a store without groups, but data.group_column names {', '.join(columns.group)}; give the "
-            "table with this column in place of the store"
+            f"{store.path or 'the data'} is a store without groups, but data.group_column names "
+            f"{', '.join(columns.group)}; give the table with this column in place of the store"
         )
     wanted, given = columns.variates, store.variates
     single = len(wanted) == len(given) == len(wanted.targets) == len(given.targets) == 1
     if not single and wanted != UNIVARIATE and wanted.names_by_role != given.names_by_role:
         raise UserError(
-            f"{store.path} is a store of {', '.join(given.names)}, but data.target and the covariates name "
-            f"{', '.join(wanted.names)}; give the table with these columns in place of the store"
+            f"{store.path or 'the data'} is a store of {', '.join(given.names)}, but data.target and the covariates "
+            f"name {', '.join(wanted.names)}; give the table with these columns in place of the store"
         )
 
 
@@ -176,6 +176,9 @@ def _open(source: Any, cache: Cache, columns: Columns, freq: str | None, formats
             parse_freq(freq)
         if is_path:
             return _open_path(source, cache, columns, freq, formats, location)
+        if isinstance(source, Store):
+            _check_variates(source, columns)
+            return source
         if isinstance(source, np.ndarray):
             return _open_array(source, freq, columns)
         table = _to_table(source)
@@ -202,6 +205,11 @@ def _report_errors(source: object) -> Iterator[None]:
 
 
 def _open_array(source: np.ndarray, freq: str | None, columns: Columns) -> Store:
+    if len(columns.variates) > 1 or columns.group or columns.wide:
+        raise UserError(
+            "an array has series of one target, without names; for data.wide, data.group_column, covariates or several "
+            "targets, give a DataFrame"
+        )
     if source.ndim != 2:
         raise UserError(f"an array of series must have the shape [n_series, length], got {list(source.shape)}")
     if not len(source):

@@ -8,13 +8,13 @@ import pyarrow as pa
 from pipeline.core.errors import UserError
 from pipeline.data.date_styles import DAY_PATTERNS, PERIOD_PATTERN, read_texts
 from pipeline.data.dates import TimeEvidence, TimeFormat, parse_times
-from pipeline.data.numbers import neutral_text
-from pipeline.data.rows import ROW, SourceLocation
+from pipeline.data.numbers import NUMBER_TYPES, neutral_text, to_float64
+from pipeline.data.rows import ROW, SourceLocation, is_text
 
 _DATES = [re.compile(form) for form in (rf"(?=(.*\d){{4}})\d[\d\s./:TZ+-]*|{PERIOD_PATTERN}", *DAY_PATTERNS)]
 _NUMBERED = re.compile(r"([A-Za-z]{0,8}[ _-]?)0*(\d+)")
 _YEAR_PREFIXES = ("", "x", "y", "yr", "year", "fy")
-"""Letters before the years of a header; after others, numbers between 1800 and 2199 are steps, such as d_1941 in M5."""
+"""Letters before the years of a header; after others, numbers between 1700 and 2199 are steps, such as d_1941 in M5."""
 _MIN_NUMBERED = 3  # fewer numbered names may be attributes, such as address1 and address2
 
 
@@ -54,7 +54,7 @@ def _numbered_columns(names: list[str]) -> list[str]:
     return found[0] if found else []
 
 
-def stack_series_columns(table: pa.Table, timestamps: tuple[str, ...]) -> pa.Table:
+def stack_series_columns(table: pa.Table, timestamps: tuple[str, ...], location: SourceLocation) -> pa.Table:
     """Return the long form of a table with one column per series: one row per cell, series by series.
 
     Args:
@@ -67,7 +67,7 @@ def stack_series_columns(table: pa.Table, timestamps: tuple[str, ...]) -> pa.Tab
     series = [name for name in table.column_names if name not in (*timestamps, ROW)]
     names = pa.DictionaryArray.from_arrays(np.repeat(np.arange(len(series)), len(table)), pa.array(series, pa.string()))
     repeated = pa.concat_tables([table.select([*timestamps, ROW])] * len(series)).combine_chunks()
-    return repeated.append_column("item_id", names).append_column("target", _concat_columns(table, series))
+    return repeated.append_column("item_id", names).append_column("target", _concat_columns(table, series, location))
 
 
 def stack_step_columns(
@@ -113,7 +113,7 @@ def stack_step_columns(
     if (repeated := np.flatnonzero(stamps[order][1:] == stamps[order][:-1])).size:
         first, second = (steps[int(index)] for index in order[repeated[0] : repeated[0] + 2])
         raise UserError(f"{location}: its columns {first!r} and {second!r} have the same date; keep one of them")
-    values = _concat_columns(table, steps)
+    values = _concat_columns(table, steps, location)
     stacked = pa.concat_tables([table.select([*item_ids, ROW])] * len(steps)).combine_chunks()
     stacked = stacked.append_column("timestamp", pa.array(stamps.repeat(len(table)))).append_column("target", values)
     if time_format.style != "steps":
@@ -125,20 +125,25 @@ def stack_step_columns(
     return stacked.filter(pa.array(is_kept.ravel()))
 
 
-def _concat_columns(table: pa.Table, names: list[str]) -> pa.Array:
-    """Return the values of columns, one after the other; null for an empty text."""
-    types = [table.schema.field(name).type for name in names]
-    value_type = pa.float64() if all(map(_is_number, set(types))) else pa.string()
-    columns = (table[name] for name in names)
-    if pa.types.is_string(value_type):
-        columns = (_neutral_texts(column) if _is_number(column.type) else column for column in columns)
-    return pa.concat_arrays([column.cast(value_type).combine_chunks() for column in columns])
+def _concat_columns(table: pa.Table, names: list[str], location: SourceLocation) -> pa.Array:
+    """Return the values of columns, one after the other, as texts if one has texts; null for an empty text.
+
+    Raises:
+        UserError: a column has neither numbers nor texts.
+    """
+    columns = []
+    for name in names:
+        column = table[name]
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        if not is_text(kind) and not any(check(kind) for check in NUMBER_TYPES):
+            raise UserError(f"{location}: the column {name} has the type {kind}, not numbers; convert or remove it")
+        columns.append(column.cast(kind))
+    if any(is_text(column.type) for column in columns):
+        columns = [column if is_text(column.type) else _neutral_texts(column) for column in columns]
+        return pa.concat_arrays([column.cast(pa.string()).combine_chunks() for column in columns])
+    return pa.concat_arrays([to_float64(column).combine_chunks() for column in columns])
 
 
 def _neutral_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    column = column.cast(pa.int8()) if pa.types.is_boolean(column.type) else column
     return pa.chunked_array([pa.array(map(neutral_text, column.to_pylist()), pa.string())])
-
-
-def _is_number(column_type: pa.DataType) -> bool:
-    checks = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null)
-    return any(check(column_type) for check in checks)

@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.config import Config
 from pipeline.core.checks import check_outputs
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, first_few
 from pipeline.core.locks import locked
 from pipeline.core.metrics import ForecastFunction
 from pipeline.core.processes import Processes
@@ -141,7 +141,7 @@ def score_models(
                 n_windows - len(task),
                 n_windows,
             )
-    _check_groups(models, tasks, config)
+    _check_families(models, tasks, config)
     processes = Processes()
     evaluations: dict[str, dict[str, Evaluation]] = {task.name: {} for task in tasks}
     for warning in leak_warnings(models, tasks):
@@ -162,17 +162,24 @@ def score_models(
     return evaluations
 
 
-def _check_groups(models: Sequence[str], tasks: Sequence[Task], config: Config) -> None:
-    """Refuse groups and cross-learning if no model is Chronos-2. Beside one, the others forecast each series alone.
+def _check_families(models: Sequence[str], tasks: Sequence[Task], config: Config) -> None:
+    """Refuse groups and cross-learning if no model is Chronos-2, and warn about covariates.
+
+    Beside a Chronos-2, other models forecast each series alone and without covariates.
 
     Raises:
         UserError: as described.
     """
     is_together, batch_size = config.inference.cross_learning, config.inference.batch_size
-    if all(task.store.shared_groups(is_together) is None for task in tasks):
+    has_groups = any(task.store.shared_groups(is_together) is not None for task in tasks)
+    if not has_groups and all(task.store.variates.names == task.store.variates.targets for task in tasks):
         return
     folders = [find_model(name) for name in models]
     families = [None if is_adapter(folder) else model_family(read_config(folder)) for folder in folders]
+    if families and not {None, "chronos-2"} & {*families}:
+        for task in tasks:
+            if covariates := task.store.variates.names[len(task.store.variates.targets) :]:
+                logger.warning("%s: no model takes covariates, so %s are not used", task.name, first_few(covariates))
     family = next((family for family in families if family in (None, "chronos-2")), families[0]) if families else None
     for task in tasks:
         check_groups(family or "chronos-2", task.store, is_together, batch_size)

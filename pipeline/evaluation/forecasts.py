@@ -35,11 +35,13 @@ class ForecastWriter:
     """Writes forecasts as rows of `data set, item_id, target_name, origin, timestamp, actual, model, 0.1, ..., 0.9`.
 
     `origin` is the timestamp of the last step before the forecast. If no task has timestamps, both columns count the
-    steps from the first value of a series.
+    steps from the first value of a series. They have the time zone UTC if all tasks have one.
     """
 
     def __init__(self, path: Path, tasks: Sequence[Task]) -> None:
-        stamp = pa.int64() if all(task.store.freq == UNKNOWN for task in tasks) else pa.timestamp("s")
+        zones = {task.store.time_zone for task in tasks}
+        stamp = pa.timestamp("s", zones.pop() if len(zones) == 1 else None)
+        stamp = pa.int64() if all(task.store.freq == UNKNOWN for task in tasks) else stamp
         texts = {name: pa.string() for name in ("data set", "item_id", "target_name")}
         numbers = dict.fromkeys(_LEVELS, pa.float32())
         columns = {

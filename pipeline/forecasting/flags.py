@@ -64,6 +64,11 @@ def make_flag_request(config: Config, forecaster: Forecaster, store: Store, pred
     Raises:
         UserError: no series is longer than the horizon, or the model does not take a variate or category of the data.
     """
+    if forecaster.has_single_level:
+        raise UserError(
+            f"the model has the quantile level {forecaster.trained_levels} only, so no interval tells anomalies; "
+            "train one with more levels (training.quantiles)"
+        )
     check_variates(forecaster, store)
     check_groups(forecaster.family, store, config.inference.cross_learning, config.inference.batch_size)
     check_categories(forecaster, store, None)
@@ -115,15 +120,18 @@ def flag_part(forecaster: Forecaster, store: Store, items: Items, request: FlagR
 
 def drawn_flags(forecaster: Forecaster, store: Store, request: FlagRequest) -> list[DrawnForecast]:
     """Return a panel with the flags of the first target for each of the first six items that are flagged."""
-    shown = np.flatnonzero(store.lengths > request.prediction_length)[:MAX_PANELS].tolist()
-    band, panels = f"{100 * (request.levels[2] - request.levels[0]):.4g}% band", []
-    for index in shown:
-        windows, actual, quantiles = _compare(forecaster, store, [index], request)
-        bounds = quantiles[:, 0].reshape(-1, 3).T
-        target = actual[:, 0].ravel()
-        panel = drawn_forecast(store, index, int(windows[0, 1]), bounds, target)
-        panels.append(replace(panel, band=band, anomalies=anomaly_scores(target, *bounds) > 1))
-    return panels
+    shown = np.flatnonzero(store.lengths > request.prediction_length)[:MAX_PANELS]
+    band, panels = f"{100 * (request.levels[2] - request.levels[0]):.4g}% band", {}
+    for items in [shown] if request.groups(store) is None else request.batches(store):
+        if not np.isin(items, shown).any():
+            continue
+        windows, actual, quantiles = _compare(forecaster, store, items, request)
+        for index in np.intersect1d(items, shown).tolist():
+            rows = windows[:, 0] == index
+            bounds, target = quantiles[rows, 0].reshape(-1, 3).T, actual[rows, 0].ravel()
+            panel = drawn_forecast(store, index, int(windows[rows][0, 1]), bounds, target)
+            panels[index] = replace(panel, band=band, anomalies=anomaly_scores(target, *bounds) > 1)
+    return [panels[index] for index in shown.tolist()]
 
 
 def _compare(

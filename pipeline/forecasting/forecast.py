@@ -85,6 +85,8 @@ def _prepare(config: Config, flag: bool) -> tuple[Forecaster, Store, Request]:
         UserError: the model, the data or a setting is wrong.
     """
     model, inference = config.forecast_model(), config.inference
+    if flag and inference.future_path is not None:
+        raise UserError("inference.future_path has no effect with --flag, which forecasts steps of the data; remove it")
     is_base = inference.model_path is None and not config.trained_path().exists()
     # Before torch is imported, so that a wrong source is refused without waiting for it.
     if is_base:

@@ -236,6 +236,11 @@ class Forecaster:
         trained = self.trained_levels
         return [] if trained is None else [level for level in levels if not min(trained) <= level <= max(trained)]
 
+    @property
+    def has_single_level(self) -> bool:
+        """Whether the model has one quantile level, so that its forecasts have no intervals."""
+        return self.trained_levels is not None and len(self.trained_levels) == 1
+
     def _forecast(
         self, contexts: list[Any], prediction_length: int, levels: np.ndarray, rows: np.ndarray | slice = slice(None)
     ) -> tuple[np.ndarray, np.ndarray]:

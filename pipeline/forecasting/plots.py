@@ -80,6 +80,7 @@ def drawn_forecasts(forecaster: Forecaster, store: Store, request: Request) -> l
     """Forecast the first target of the first six items of a store, and return their panels."""
     shown = range(min(MAX_PANELS, len(store)))
     batches = [np.asarray(shown)] if request.groups(store) is None else request.batches(store)
+    forecaster = forecaster.with_context_length(request.context_length)
     panels: dict[int, np.ndarray] = {}
     for items in batches:
         if np.isin(items, shown).any():

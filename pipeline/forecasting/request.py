@@ -91,12 +91,12 @@ class Request:
         return split_batches(order, self.batch_size, None if groups is None else groups[order])
 
     def histories(self, store: Store, indices: Iterable[int]) -> list[History]:
-        """Return the values from which the forecast of each item of a store starts."""
+        """Return the values from which the forecast of each item of a store starts, which the forecaster shortens."""
         groups = self.groups(store)
         return [self._history(store, int(index), None if groups is None else int(groups[index])) for index in indices]
 
     def _history(self, store: Store, index: int, group: int | None) -> History:
-        rows = store.rows(index)[:, -(self.context_length or max(1, store.lengths[index])) :]
+        rows = store.rows(index)
         if len(store.variates) == 1 and group is None:
             return rows[0]
         future = np.full((len(rows), self.prediction_length), np.nan, np.float32)
@@ -116,6 +116,7 @@ def make_request(
     Raises:
         UserError: the table of known covariates is wrong, or the model does not take a variate or category of the data.
     """
+    check_variates(forecaster, store)
     future = open_future(config, store, prediction_length, future_df)
     check_categories(forecaster, store, future)
     request = Request.from_config(config.inference, prediction_length)
@@ -202,7 +203,11 @@ def check_groups(family: str | None, store: Store, cross_learning: bool, batch_s
 def warn_about_levels(forecaster: Forecaster, levels: Sequence[float]) -> None:
     """Warn about quantile levels that the model was not trained for."""
     extrapolated = forecaster.extrapolated_levels(levels)
-    if extrapolated:
+    if extrapolated and forecaster.has_single_level:
+        logger.warning(
+            "the model has the level %s only, so its forecast is the same at every level", forecaster.trained_levels
+        )
+    elif extrapolated:
         logger.warning(
             "quantile levels %s are outside the trained levels, so they are extrapolated by a normal distribution",
             ", ".join(map(str, extrapolated)),
@@ -291,6 +296,6 @@ def array_store(context: np.ndarray) -> Store:
         context = np.asanyarray(context)
     except ValueError as error:
         raise UserError("the series have unequal lengths; pad them with NaN on the left, or pass a store") from error
-    if context.ndim not in (1, 2):
-        raise UserError(f"context must have the shape [batch, length], got {list(context.shape)}")
+    if context.ndim not in (1, 2) or not context.size:
+        raise UserError(f"context must have the shape [batch, length] and values, got {list(context.shape)}")
     return store_from_arrays(array_to_float32(np.atleast_2d(context), "context"))

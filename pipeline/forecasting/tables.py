@@ -58,15 +58,18 @@ def forecast_part(forecaster: Forecaster, store: Store, items: range | np.ndarra
         UserError: a single item does not fit into memory, or the model forecasts NaN.
     """
     length, indices, groups = request.prediction_length, np.asarray(items), request.groups(store)
+    forecaster = forecaster.with_context_length(request.context_length)
     if groups is None:
-        width = min(request.context_length or forecaster.context_length, forecaster.context_length)
-        batches, patch = _equal_batches(np.minimum(store.lengths[indices], width), request.batch_size), _PATCH
+        lengths = np.minimum(store.lengths[indices], forecaster.context_length)
+        batches, patch = _equal_batches(lengths, request.batch_size), _PATCH
     else:
         batches, patch = split_batches(np.arange(len(indices)), request.batch_size, groups[indices]), 1
     quantiles = np.empty((len(indices), len(store.variates.targets), length, len(request.levels)), np.float32)
     point = np.empty((len(indices), len(store.variates.targets), length), np.float32)
     for batch in forecast_in_batches(
-        lambda rows: [_padded(history, patch) for history in request.histories(store, indices[rows])],
+        lambda rows: [
+            _padded(history, patch, forecaster.context_length) for history in request.histories(store, indices[rows])
+        ],
         lambda histories: forecaster.quantiles(histories, length, request.levels),
         batches,
     ):
@@ -95,9 +98,11 @@ def _equal_batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
     return [batch for group in groups for batch in np.array_split(group, -(-len(group) // batch_size))]
 
 
-def _padded(history: History, patch: int) -> History:
-    """Return a history of whole patches of `patch` steps, with missing values in front."""
+def _padded(history: History, patch: int, context_length: int) -> History:
+    """Return a history of whole patches of `patch` steps, with missing values in front, or of more than the context."""
     rows = history.past if isinstance(history, Panel) else history
+    if rows.shape[-1] >= context_length:
+        return history
     padding = [(0, 0)] * (rows.ndim - 1) + [(-rows.shape[-1] % patch, 0)]
     rows = np.pad(rows, padding, constant_values=np.nan)
     return history._replace(past=rows) if isinstance(history, Panel) else rows
@@ -105,7 +110,7 @@ def _padded(history: History, patch: int) -> History:
 
 def forecast_array(forecaster: Forecaster, store: Store, request: Request) -> np.ndarray:
     """Forecast every item of a store as one array: float32, [n_items x n_targets, prediction_length, n_levels]."""
-    batches = request.batches(store)
+    batches, forecaster = request.batches(store), forecaster.with_context_length(request.context_length)
     forecasts = forecast_in_batches(
         partial(request.histories, store),
         lambda histories: forecaster.quantiles(histories, request.prediction_length, request.levels)[0],
@@ -158,8 +163,7 @@ def long_table(
     steps = starts[:, None] + np.arange(prediction_length)
     stamps = timestamps(store.starts[indices], store.freq, steps)
     stamps = np.repeat(stamps[:, None], n_targets, axis=1).ravel()
-    zone = store.formats.timestamp.zone if store.formats.timestamp else "none"
-    times = pa.array(stamps, pa.timestamp("s", "UTC" if zone == "utc" else None))
+    times = pa.array(stamps, pa.timestamp("s", store.time_zone))
     if store.freq == UNKNOWN:
         times = times.cast(pa.int64())
     item_ids = pa.array([store.item_ids[int(index)] for index in indices], pa.string())

@@ -18,7 +18,6 @@ from pipeline.core.checks import check_outputs
 from pipeline.core.errors import UserError
 from pipeline.core.processes import Processes
 from pipeline.core.progress import quiet_transformers
-from pipeline.data.arrow_store import Store
 from pipeline.data.source import open_configured
 from pipeline.evaluation.comparison import compare
 from pipeline.forecasting.plots import beside_base
@@ -86,7 +85,7 @@ def prepare(config: Config, data: Any = None) -> tuple[TrainingRun, RunFolder]:
         if data is None:
             sets = open_training_data(config, formats)
         else:
-            store = data if isinstance(data, Store) else open_configured(config, data, formats=formats)
+            store = open_configured(config, data, formats=formats)
             sets = [TrainingSet(store, 1.0, "the data")]
     checkpoint = provide_base(config)
     windows = prepare_windows(config, checkpoint, sets)

@@ -95,6 +95,7 @@ def copy_windows(
     windows = np.full((len(starts), context_length + prediction_length), np.nan, np.float32)
     n_past, n_future = np.minimum(starts, context_length), np.minimum(ends - starts, prediction_length)
     # One copy per row is faster than a single fancy-indexed gather, which first builds an index for each value.
+    n_future = np.maximum(n_future, -n_past)  # an end before the context leaves no known step
     rows = zip((origins + starts).tolist(), n_past.tolist(), n_future.tolist())
     for row, (start, past, future) in enumerate(rows):
         windows[row, context_length - past : context_length + future] = values[start - past : start + future]

@@ -1,5 +1,6 @@
 import pickle
 import re
+import resource
 from pathlib import Path
 
 import datasets
@@ -118,6 +119,17 @@ def test_a_truncated_store_is_refused(path, tmp_path, cut):
         open_store(short)
     with pytest.raises(UserError):
         open_source(str(short), tmp_path / "cache")
+
+
+def test_a_store_that_the_system_refuses_to_open_is_not_called_damaged(path):
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        with pytest.raises(UserError, match="Too many open files") as caught:
+            open_store(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert "create it again" not in str(caught.value)
 
 
 @pytest.mark.parametrize("freq", [None, "h"])

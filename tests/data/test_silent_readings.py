@@ -1,7 +1,10 @@
 """Input that was once read as something else without a word: it is read as it is meant, or refused."""
 
 import datetime as dt
+import decimal
 import json
+import subprocess
+import sys
 
 import numpy as np
 import openpyxl
@@ -213,3 +216,188 @@ def test_an_index_of_texts_without_a_name_is_refused(index):
         open_source(frame)
     assert len(open_source(frame.reset_index(drop=True))) == 1
     assert len(open_source(frame.set_index(pd.Index([3.5, 1, 2])))) == 1
+
+
+def test_periods_in_a_file_are_dates_before_pandas_has_registered_their_type(tmp_path):
+    frame = pd.DataFrame({"item_id": "a", "timestamp": pd.period_range("2024-01", periods=6, freq="M"), "target": 1.0})
+    frame.to_parquet(tmp_path / "series.parquet")
+    code = (
+        "import sys; from pipeline.data.source import open_source; "
+        "store = open_source(sys.argv[1], sys.argv[2]); print(store.freq, store.starts[0])"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "series.parquet"), str(tmp_path / "cache")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("MS 2024-01-01")
+
+
+def test_a_period_is_the_start_of_a_nested_series(tmp_path):
+    starts = pa.array(pd.period_range("2024-05", periods=2, freq="M"))
+    table = pa.table({"item_id": ["a", "b"], "start": starts, "freq": ["M", "M"], "target": [[1.0, 2, 3]] * 2})
+    store = open_source(table, tmp_path / "cache")
+    assert store.starts.tolist() == [dt.datetime(2024, 5, 1), dt.datetime(2024, 6, 1)] and store.freq == "MS"
+
+
+def test_step_numbers_are_no_starts_at_a_frequency():
+    table = pa.table({"item_id": ["a", "b"], "start": [0, 24], "freq": ["h", "h"], "target": [[1.0, 2, 3]] * 2})
+    with pytest.raises(UserError, match="start.*step numbers.*'h'"):
+        open_source(table)
+
+
+def test_series_of_a_wide_table_are_numbers_of_any_type():
+    integers = [2**53 + 2, 2**53 + 4, 3, 4]
+    frame = pd.DataFrame(
+        {
+            "timestamp": DAYS[:4],
+            "text": ["1234,5", "2345,5", "3", "4"],
+            "category": pd.Categorical([1.234, 2.345, 3.456, 4.567]),
+            "large": integers,
+            "flag": [True, False, True, True],
+        }
+    )
+    expected: list[list] = [[1234.5, 2345.5, 3, 4], [1.234, 2.345, 3.456, 4.567], integers, [1, 0, 1, 1]]
+    stores = [open_source(frame, wide=True), open_source(frame.drop(columns="text"), wide=True)]
+    for store, values in zip(stores, [expected, expected[1:]]):
+        np.testing.assert_array_equal(
+            [store.target(index) for index in range(len(store))], np.array(values, np.float32)
+        )
+
+
+def test_durations_are_no_series_of_a_wide_table():
+    frame = pd.DataFrame({"timestamp": DAYS[:4], "a": pd.to_timedelta([1, 2, 3, 4], unit="h")})
+    with pytest.raises(UserError, match="column a.*duration"):
+        open_source(frame, wide=True)
+
+
+@pytest.mark.parametrize("column", ["item_id", "region"])
+def test_nan_is_no_item_id_and_no_group(tmp_path, column):
+    rows = [{"item_id": "a", "region": "n", "timestamp": str(day.date()), "target": 1} for day in DAYS]
+    rows[3][column] = float("nan")
+    (tmp_path / "series.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(UserError, match=f"row 4 has no {column}"):
+        open_source(tmp_path / "series.jsonl", tmp_path / "cache", group_column="region")
+
+
+@pytest.mark.parametrize(
+    "ids, names",
+    [
+        (pa.array([decimal.Decimal("7.00"), decimal.Decimal("7.25"), decimal.Decimal("70.50")]), ["7", "7.25", "70.5"]),
+        (pa.array([dt.datetime(2020, 1, 1), dt.datetime(2020, 1, 1, 6)], pa.timestamp("us")), ["2020-01-01"]),
+        (pa.array([dt.date(2020, 1, 1)]), ["2020-01-01"]),
+    ],
+)
+def test_an_item_id_has_one_text_whatever_its_type(ids, names):
+    table = pa.table({"item_id": ids, "target": pa.array(range(len(ids)))})
+    assert open_source(table).item_ids[: len(names)] == names
+
+
+def test_item_ids_that_are_one_number_in_two_forms_are_reported(tmp_path, caplog):
+    (tmp_path / "series.csv").write_text("item_id,target\n7,1\n7.0,2\n007,3\n8,4\n1e3,5\n")
+    assert [*open_source(tmp_path / "series.csv", tmp_path / "cache").item_ids] == ["7", "7.0", "007", "8", "1e3"]
+    assert any("zeros" in message and ": 7;" in message for message in caplog.messages)
+
+
+def test_series_with_empty_lists_of_timestamps_are_reported_and_their_frequency_is_kept(caplog):
+    stamps = [[dt.datetime(2024, 1, 1), dt.datetime(2024, 1, 2)], []]
+    table = pa.table({"item_id": ["a", "b"], "timestamp": stamps, "freq": ["D", "D"], "target": [[1.0, 2], []]})
+    store = open_source(table)
+    assert store.item_ids == ["a"] and store.freq == "D"
+    assert any("left out: b" in message for message in caplog.messages)
+    hourly = table.set_column(2, "freq", pa.array(["h", "D"]))
+    with pytest.raises(UserError, match="row 2 has a freq other than h"):
+        open_source(hourly)
+
+
+def test_files_of_a_folder_that_are_not_read_are_reported(tmp_path, caplog):
+    folder = tmp_path / "in"
+    (folder / "2025").mkdir(parents=True)
+    for name in ("a.csv", "_b.csv", "c.csv.xz", "d.dat", "2025/e.csv", "_SUCCESS", ".hidden.csv"):
+        (folder / name).write_text("item_id,target\n" + "x,1\n" * 3)
+    assert open_source(folder, tmp_path / "cache").lengths.tolist() == [3]
+    (message,) = [message for message in caplog.messages if "are not read" in message]
+    assert message.endswith("2025/, _b.csv, c.csv.xz, d.dat")
+
+
+@pytest.mark.parametrize("named, unnamed", [("a.csv", "b.csv"), ("b.csv", "a.csv")])
+def test_files_with_and_without_item_ids_are_not_read_together(tmp_path, named, unnamed):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    rows = [f"{day.date()},1" for day in DAYS]
+    (folder / named).write_text("item_id,timestamp,target\n" + "".join(f"{unnamed[0]},{row}\n" for row in rows))
+    (folder / unnamed).write_text("timestamp,target\n" + "".join(f"{row}\n" for row in rows))
+    with pytest.raises(UserError, match=f"{named} has item IDs.* {unnamed} has none"):
+        open_source(folder, tmp_path / "cache")
+
+
+def test_a_series_without_timestamps_is_in_one_file(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in (1, 2, 10):
+        (folder / f"part-{number}.csv").write_text("item_id,target\n" + f"x,{number}\n" * 4)
+    with pytest.raises(UserError, match="series x has row 1 of part-1.csv and row 4 of part-2.csv"):
+        open_source(folder, tmp_path / "cache")
+
+
+MONASH = "{attributes}\n@FREQUENCY Half Hourly\n@data\nAA:2000-01-01 00-00-00:2000-01-03 00-00-00:1,2,3\n"
+DATES = "@ATTRIBUTE state String\n@attribute begin date\n@attribute end date"
+
+
+def test_a_monash_file_has_one_start_and_keywords_in_any_case(tmp_path):
+    path = tmp_path / "series.tsf"
+    path.write_text(MONASH.format(attributes=DATES))
+    with pytest.raises(UserError, match="begin, end.*timestamp_column"):
+        open_source(path, tmp_path / "cache")
+    store = open_source(path, tmp_path / "cache", timestamp_column="begin")
+    assert ([*store.item_ids], store.freq, store.starts[0]) == (["T1"], "30min", np.datetime64("2000-01-01"))
+    with pytest.raises(UserError, match="'shop'"):
+        open_source(path, tmp_path / "cache", timestamp_column="begin", id_column="shop")
+
+
+@pytest.mark.parametrize(
+    "stamps, form",
+    [
+        ([f"Jan-{year}" for year in range(49, 60)], "%b-%y"),
+        ([f"01/02/{year}" for year in range(65, 73)], "%d/%m/%y"),
+    ],
+)
+def test_years_of_two_digits_that_may_be_of_either_century_are_refused(tmp_path, stamps, form):
+    with pytest.raises(UserError, match=f"row 1 .*{stamps[0]}.*%Y"):
+        open_source(write_csv(tmp_path, stamps), tmp_path / "cache", timestamp_format=form)
+
+
+@pytest.mark.parametrize("years", [range(70, 100), range(40)])
+def test_other_years_of_two_digits_are_read(tmp_path, years):
+    store = open_source(
+        write_csv(tmp_path, [f"Jan-{year:02d}" for year in years]), tmp_path / "cache", timestamp_format="%b-%y"
+    )
+    assert str(store.starts[0])[:4] == ("1970" if years[0] else "2000") and store.lengths[0] == len(years)
+
+
+def test_times_that_formulas_of_a_workbook_have_rounded_are_whole_seconds(tmp_path):
+    begin = dt.datetime(2024, 1, 1)
+    stamps = [begin + k * dt.timedelta(hours=1, milliseconds=-1) for k in range(4)]
+    path = write_sheet(tmp_path / "series.xlsx", [["timestamp", "target"], *([stamp, 1] for stamp in stamps)])
+    store = open_source(path, tmp_path / "cache")
+    assert (store.freq, store.lengths[0], str(store.starts[0])) == ("h", 4, "2024-01-01T00:00:00")
+    stamps[2] += dt.timedelta(milliseconds=500)
+    path = write_sheet(tmp_path / "other.xlsx", [["timestamp", "target"], *([stamp, 1] for stamp in stamps)])
+    with pytest.raises(UserError, match="finer than a second"):
+        open_source(path, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("values", [["true", "false", "true"], ["TRUE", "0", "1"]])
+def test_texts_of_booleans_are_numbers(tmp_path, values):
+    (tmp_path / "series.csv").write_text("target\n" + "\n".join(values))
+    expected = [float(value.lower() in ("true", "1")) for value in values]
+    assert open_source(tmp_path / "series.csv", tmp_path / "cache").target(0).tolist() == expected
+
+
+def test_a_time_zone_is_named_if_it_takes_days_off_their_grid():
+    stamps = pd.date_range("2024-03-28 06:00", periods=6, tz="Europe/Berlin")
+    frame = pd.DataFrame({"timestamp": stamps, "target": range(6)})
+    with pytest.raises(UserError, match="remove the time zone"):
+        open_source(frame)
+    assert open_source(frame.assign(timestamp=stamps.tz_localize(None))).freq == "D"
+
+
+def test_years_of_the_eighteenth_century_are_years(tmp_path):
+    store = open_source(write_csv(tmp_path, range(1700, 1720)), tmp_path / "cache")
+    assert (store.freq, str(store.starts[0])[:10]) == ("YS-JAN", "1700-01-01")

@@ -13,9 +13,14 @@ import pandas as pd
 import pytest
 from support import DATA, ROOT
 from support.series import long_frame
+from support.shops import shops
 
 from pipeline.config import Config, EvaluationConfig, PathsConfig
+from pipeline.core.errors import UserError
+from pipeline.core.series import Variates
 from pipeline.data.arrow_store import store_from_arrays
+from pipeline.data.columns import Columns
+from pipeline.data.source import open_source
 from pipeline.evaluation.backtest import evaluate_task, make_task
 from pipeline.evaluation.baselines import SEASONAL_NAIVE
 from pipeline.evaluation.evaluate import conclusions_on_fine_tuning, fine_tuned_pairs, leak_warnings, score_models
@@ -176,3 +181,20 @@ def test_torchrun_evaluates_as_one_process_does(tiny, tmp_path):
         assert done.returncode == 0, done.stderr
     for name in ("scores.csv", "scores_by_series.csv", "scores_by_window.csv", "forecasts.parquet"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+@pytest.mark.parametrize("name, values", [
+    ("models", ["builtin:bolt-synth", "builtin:bolt-synth"]), ("baselines", ["AutoETS", "AutoETS"])
+])  # fmt: skip
+def test_a_name_that_is_scored_twice_is_refused(name, values):
+    with pytest.raises(UserError, match=f"evaluation.{name}.*{values[0]}"):
+        EvaluationConfig(**{name: values})
+
+
+@pytest.mark.parametrize("family, is_used", [("bolt", False), ("chronos-2", True)])
+def test_covariates_that_no_model_takes_are_reported(tiny, tmp_path, caplog, family, is_used):
+    past, _ = shops(n_series=2, length=40)
+    columns = Columns(variates=Variates(("sold",), ("visits",), ("price", "promo")))
+    task = make_task("shops", open_source(past, tmp_path, columns), 4, 1, 1)
+    score_models([str(tiny[family])], [task], Config(evaluation=EvaluationConfig(baselines=[])))
+    assert any("visits, price" in message for message in caplog.messages) != is_used

@@ -14,6 +14,7 @@ from pipeline.evaluation.backtest import Evaluation, evaluate_task, make_task
 from pipeline.evaluation.forecasts import read_forecasts, write_forecasts
 from pipeline.evaluation.report import pictures as pictures_module
 from pipeline.evaluation.report.pictures import collect_pictures
+from pipeline.evaluation.report.rows import window_tables
 
 LEVELS = [f"0.{k}" for k in range(1, 10)]
 
@@ -55,6 +56,17 @@ def test_the_file_has_a_row_for_each_model_window_and_step(tmp_path):
     assert own["timestamp"].tolist() == ends[6:].tolist() and own["actual"].tolist() == [16, 17, 18, 19]
     assert own["origin"].tolist() == [ends[5]] * 2 + [ends[7]] * 2
     assert own["0.3"].tolist() == [15 + 103.0] * 2 + [17 + 103.0] * 2 and set(table["item_id"]) == {"00", "01", "02"}
+
+
+def test_timestamps_that_had_a_time_zone_are_utc(tmp_path):
+    stamps = pd.date_range("2024-03-29", periods=60, freq="h", tz="Europe/Oslo")
+    store = open_source(pd.DataFrame({"timestamp": stamps, "target": np.arange(60.0)}))
+    task = make_task("hours", store, 2, 1, 2)
+    evaluations = score(tmp_path / "f.parquet", [task], {"a": last_value(0)})
+    table = pd.read_parquet(tmp_path / "f.parquet")
+    assert sorted(table["timestamp"]) == stamps[-4:].tz_convert("UTC").tolist()
+    (windows,) = window_tables(evaluations, [task])
+    assert sorted(windows["origin"].to_pandas()) == stamps[[-5, -3]].tz_convert("UTC").tolist()
 
 
 def test_steps_are_counted_without_timestamps_and_rows_are_written_in_groups(tmp_path, monkeypatch):

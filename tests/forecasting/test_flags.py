@@ -1,10 +1,12 @@
 """Anomaly flags: scores beside a plain loop, their coverage, and the command."""
 
+import copy
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from scipy.special import ndtri
 from support.series import long_frame
@@ -16,6 +18,7 @@ from pipeline.core.metrics import WQL_LEVELS
 from pipeline.data.arrow_store import store_from_arrays
 from pipeline.forecasting.flags import MAX_SCORE, anomaly_scores, drawn_flags, flag_part, make_flag_request
 from pipeline.forecasting.forecaster import Forecaster
+from pipeline.forecasting.tables import split_parts
 from pipeline.load_model import ChronosLoader
 
 RNG = np.random.default_rng(3)
@@ -172,3 +175,25 @@ def test_wrong_settings_are_refused(tiny, settings):
     loader.load_trained_model()
     with pytest.raises(UserError):
         loader.flag(long_frame(), **settings)
+
+
+def test_the_picture_has_the_flags_of_the_table_if_series_are_forecast_together(tiny):
+    store = store_from_arrays(RNG.normal(size=(8, 60)).cumsum(axis=1), "D")
+    forecaster = Forecaster.load(str(tiny["chronos-2"]))
+    config = Config(inference=InferenceConfig(cross_learning=True, batch_size=4))
+    request = make_flag_request(config, forecaster, store, 6)
+    parts = [flag_part(forecaster, store, items, request) for items in split_parts(store, request)]
+    table = pa.concat_tables(parts).to_pandas()
+    panels = drawn_flags(forecaster, store, request)
+    assert len(panels) == 6
+    for panel in panels:
+        rows = table[table["item_id"] == panel.name]
+        np.testing.assert_allclose(panel.median, rows["predictions"], rtol=1e-5)
+        assert panel.anomalies is not None and panel.anomalies.tolist() == rows["is_anomaly"].tolist()
+
+
+def test_a_model_of_one_level_flags_nothing(tiny):
+    forecaster = copy.copy(Forecaster.load(str(tiny["bolt"])))
+    forecaster.trained_levels = [0.5]
+    with pytest.raises(UserError, match=r"0\.5.*training\.quantiles"):
+        make_flag_request(Config(), forecaster, store_from_arrays([np.arange(60.0)]), 6)

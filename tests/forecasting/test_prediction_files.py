@@ -1,5 +1,6 @@
 """Forecast files: the same in parts, after an interruption, and over processes."""
 
+import datetime as dt
 import json
 import os
 import subprocess
@@ -161,3 +162,11 @@ def test_an_infinite_forecast_is_written_to_excel(tmp_path):
     table = pa.table({"item_id": ["A", "B"], "predictions": [1.5, np.inf]})
     write_predictions(tmp_path / "f.xlsx", [table])
     assert pd.read_excel(tmp_path / "f.xlsx")["predictions"].tolist() == [1.5, np.inf]
+
+
+def test_dates_before_those_of_excel_are_texts(tmp_path):
+    stamps = [dt.datetime(1850, 1, 1), dt.datetime(1899, 12, 31), dt.datetime(1900, 2, 15), dt.datetime(1950, 1, 1)]
+    table = pa.table({"timestamp": pa.array(stamps, pa.timestamp("s"))})
+    write_predictions(tmp_path / "f.xlsx", [table])
+    found = pd.read_excel(tmp_path / "f.xlsx")["timestamp"]
+    assert [dt.datetime.fromisoformat(str(value)) for value in found] == stamps

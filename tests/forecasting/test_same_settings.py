@@ -4,18 +4,22 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from support.series import long_frame
+from support.shops import HORIZON, SHOP, open_shops, shops
 
 from pipeline.config import Config, EvaluationConfig, InferenceConfig
 from pipeline.core.series import Series
-from pipeline.data.arrow_store import store_from_series
+from pipeline.data.arrow_store import store_from_arrays, store_from_series
+from pipeline.data.columns import Columns
 from pipeline.data.source import open_source
 from pipeline.evaluation.backtest import evaluate_task, make_task
 from pipeline.evaluation.evaluate import load_forecast
 from pipeline.forecasting.forecaster import Forecaster
 from pipeline.forecasting.plots import drawn_forecasts
 from pipeline.forecasting.request import Request
+from pipeline.forecasting.tables import forecast_array, forecast_store
 from pipeline.load_model import ChronosLoader
 
 LENGTH = 5
@@ -85,3 +89,27 @@ def test_windows_of_series_without_a_wql_do_not_count(task):
         for each in (task, zero)
     ]
     assert counts == [8, 6]
+
+
+def test_a_forecast_with_a_shorter_context_is_that_of_its_evaluation(tiny, tmp_path):
+    past, future = shops(n_series=2, length=60)
+    forecaster, (store, known) = Forecaster.load(str(tiny["chronos-2"])), open_shops(tmp_path, past, future)
+    request = Request(HORIZON, [0.1, 0.5, 0.9], context_length=16, future=known)
+    whole = open_source(pd.concat([past, future]), tmp_path, Columns(variates=SHOP))
+    histories = [
+        whole.history(index, int(store.lengths[index]), int(whole.lengths[index]), HORIZON) for index in range(2)
+    ]
+    expected = forecaster.with_context_length(16).quantiles(histories, HORIZON, request.levels)[0]
+    np.testing.assert_allclose(forecast_array(forecaster, store, request), expected, rtol=1e-5)
+    table = pa.concat_tables(forecast_store(forecaster, store, request))
+    np.testing.assert_allclose(table["0.9"].to_numpy(), expected[..., 2].ravel(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("context_length", [10, None])
+def test_a_context_without_a_value_is_forecast_as_the_last_one_before_it(tiny, context_length):
+    values = np.r_[np.arange(25.0), np.full(15, np.nan)]
+    config = Config(inference=InferenceConfig(context_length=context_length))
+    loader = ChronosLoader(str(tiny["bolt"]), config=config)
+    loader.load_trained_model()
+    forecast = loader.predict_df(store_from_arrays([values]), LENGTH)["0.5"]
+    assert forecast.eq(24).all() == (context_length is not None)

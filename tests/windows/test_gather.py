@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.windows.gather import last_windows, learnable_windows
+from pipeline.windows.gather import copy_windows, last_windows, learnable_windows
 
 NAN = float("nan")
 NOISE = np.random.default_rng(0).normal(size=50)
@@ -38,3 +38,11 @@ def test_the_last_window_of_a_short_series_keeps_its_minimum_history():
     context, target = last_windows(values, np.array([10, 5]), 4, context_length=6, prediction_length=3)
     np.testing.assert_array_equal(context, [[1, 2, 3, 4, 5, 6], [NAN, NAN, 10, 11, 12, 13]])
     np.testing.assert_array_equal(target, [[7, 8, 9], [14, NAN, NAN]])
+
+
+def test_a_window_that_starts_after_its_known_steps_and_its_context_has_no_value():
+    values, zeros = np.arange(100, dtype=np.float32), np.zeros(3, np.int64)
+    context, target = copy_windows(values, zeros, np.array([50, 50, 50]), np.array([30, 47, 52]), 8, 4)
+    np.testing.assert_array_equal(context[1:], [[*range(42, 47), NAN, NAN, NAN], range(42, 50)])
+    np.testing.assert_array_equal(target[2], [50, 51, NAN, NAN])
+    assert np.isnan(context[0]).all() and np.isnan(target[:2]).all()

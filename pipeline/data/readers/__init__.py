@@ -10,11 +10,19 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, first_few
 from pipeline.core.locks import temporary_path
 from pipeline.data.columns import Columns
 from pipeline.data.readers.arrow import read_arrow, read_parquet
-from pipeline.data.readers.files import DataFile, gluonts_freq, identify, report_parse_errors, source_files, stem
+from pipeline.data.readers.files import (
+    DataFile,
+    files_left_out,
+    gluonts_freq,
+    identify,
+    report_parse_errors,
+    source_files,
+    stem,
+)
 from pipeline.data.readers.hub import datasets_files, hub_commit, read_hub
 from pipeline.data.readers.json_lines import read_json
 from pipeline.data.readers.monash import read_monash
@@ -52,6 +60,8 @@ def read_tables(
         yield from _read_remote(source, columns, location, folder)
     elif files := datasets_files(Path(source)) or source_files(source):
         n_bytes = sum(file.stat().st_size for file in files)
+        if names := files_left_out(Path(source), files):
+            location.warn_once(f"these are not read, without a known suffix or below the folder: {first_few(names)}")
         yield from _read_files(files, list(map(str, files)), n_bytes, Path(source), columns, location)
     else:
         yield from read_hub(source, columns, location)
@@ -81,6 +91,7 @@ def _read_files(
     n_rows = n_bytes_before = 0
     n_files, n_suffixes = len(names), len({PurePath(name).suffix for name in names})
     stems: dict[str, Path] = {}
+    with_ids: Path | None = None
     for path in paths:
         relative = path.relative_to(folder)
         if n_files > 1:
@@ -91,6 +102,14 @@ def _read_files(
             n_rows += len(table)
             location.fraction_read = min(1, (n_bytes_before + file.fraction_read() * size) / (n_bytes or size))
             named = _add_file_name(table, columns, path) if n_files > 1 else table
+            if set(columns.item_ids) & set(table.column_names):
+                with_ids = with_ids or relative
+            if with_ids is not None and (stems or named is not table):
+                unnamed = next(iter(stems.values()), relative)
+                raise UserError(
+                    f"{location}: {with_ids} has item IDs (data.id_column), and {unnamed} has none; add the column to "
+                    "all files, or read them apart"
+                )
             if named is not table and stems.setdefault(stem(path), relative) != relative:
                 raise UserError(
                     f"{location}: {stems[stem(path)]} and {relative} would be one series, since a file's name is its "

@@ -7,6 +7,7 @@ pyarrow crashes at one in ten damaged files. Therefore another process reads it.
 
 from collections.abc import Iterable, Iterator
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -28,6 +29,7 @@ table.validate(full=True)
 with pa.ipc.new_stream(sys.stdout.buffer, table.schema) as writer:
     writer.write_table(table)
 """
+pa.array(pd.period_range("2000", periods=1, freq="D"))  # registers pandas' type, whose values are numbers otherwise
 
 
 def read_parquet(file: DataFile, columns: Columns, location: SourceLocation) -> Iterator[pa.Table]:

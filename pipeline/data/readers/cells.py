@@ -29,9 +29,11 @@ def number_text(cell: object) -> str | None:
 
 
 def cell_text(cell: object) -> str | None:
-    """Return a cell as text, a whole number without a fraction."""
+    """Return a cell as text, a whole number without a fraction, None for NaN."""
     if isinstance(cell, bool):
         return "true" if cell else "false"
     if isinstance(cell, float):
+        if cell != cell:
+            return None
         return str(int(cell)) if cell.is_integer() else repr(cell)
     return None if cell is None else str(cell)

@@ -10,7 +10,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
@@ -242,6 +242,29 @@ def source_files(source: str) -> list[Path]:
     if _HUB_NAME.fullmatch(source) and not is_data_file(PurePosixPath(path.name)):
         return []
     raise UserError(f"no such file or folder: {source}; give the path of your series, or owner/name on the Hub")
+
+
+def files_left_out(source: Path, files: Sequence[Path]) -> list[str]:
+    """Return the names of files beside those that are read which may have series too, and of folders with data files.
+
+    Hidden and temporary files, and those that start with an underscore as marks of Spark do, may have none.
+
+    Args:
+        files: the files of the source that are read; if they are in several folders, or listed by `datasets`, no name
+            is returned.
+    """
+    if source.is_file() or is_datasets_folder(source) or len({file.parent for file in files}) > 1:
+        return []
+    read, found = set(files), []
+    for entry in sorted(files[0].parent.iterdir()):
+        has_suffix = not _FORMAT_OF.keys().isdisjoint(map(str.lower, entry.suffixes))
+        if entry.name[0] in ".~" or entry in read or (entry.name[0] == "_" and not has_suffix):
+            continue
+        if entry.is_dir():
+            found += [f"{entry.name}/"] if any(is_data_file(PurePath(file.name)) for file in entry.glob("*")) else []
+        elif entry.is_file():
+            found.append(entry.name)
+    return found
 
 
 def is_data_file(path: PurePath) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -26,7 +27,7 @@ def read_json(file: DataFile, columns: Columns, location: SourceLocation) -> Ite
     A column has lists, numbers if all its values in the table are numbers, or strings.
 
     Raises:
-        UserError: the file has anything other than objects, or a value is an object.
+        UserError: the file has anything other than objects, an object has a key twice, or a value is an object.
     """
     if columns.wide:
         raise UserError(f"{file}: data.wide is for tables with rows and columns, not for JSON")
@@ -34,8 +35,13 @@ def read_json(file: DataFile, columns: Columns, location: SourceLocation) -> Ite
     types: dict[str, pa.DataType] = {}
     for records in _blocks(file, columns.encoding):
         fields |= dict.fromkeys(name for record in records for name in record)
+        try:
+            selected = select_columns(list(fields), columns, file, location)
+        except UserError:  # a column that no row has, or none of the first rows
+            fields |= dict.fromkeys(name for block in _blocks(file, columns.encoding) for row in block for name in row)
+            selected = select_columns(list(fields), columns, file, location)
         table = {}
-        for name in select_columns(list(fields), columns, file, location):
+        for name in selected:
             values = [record.get(name) for record in records]
             if any(isinstance(value, dict) for value in values):
                 raise UserError(f"{file}: a value of {name!r} is an object; write one object per row")
@@ -87,9 +93,17 @@ def _read_array(file: DataFile, text: str) -> Iterator[tuple[str, Any, int]]:
 
 def _parse(text: str, place: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_to_object)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{place}: not valid JSON ({to_one_line(error)}); {_HINT}") from error
+
+
+def _to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        [(key, _)] = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"an object has the key {key!r} twice")
+    return record
 
 
 def _to_lists(file: DataFile, series: list) -> pa.Array:

@@ -8,7 +8,7 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.core.errors import UserError, to_one_line
+from pipeline.core.errors import UserError, first_few, to_one_line
 from pipeline.data.columns import Columns, select_columns
 from pipeline.data.readers.arrow import NESTED_ROWS
 from pipeline.data.readers.files import DataFile
@@ -29,7 +29,8 @@ Row = tuple[dict[str, object], pa.Array]
 def read_monash(file: DataFile, columns: Columns, location: SourceLocation) -> Iterator[pa.Table]:
     """Yield a row for each series: its attributes, start and list of values, with the frequency as metadata `freq`.
 
-    The attribute `series_name` is the item ID, or T1, T2, ... if there is none. An attribute of dates is the start.
+    The attribute `series_name` is the item ID, or T1, T2, ... if there is none; its column has the configured name if
+    no other attribute may be meant. An attribute of dates is the start.
 
     Raises:
         UserError: a line does not have the format; the message has its number.
@@ -48,7 +49,7 @@ def read_monash(file: DataFile, columns: Columns, location: SourceLocation) -> I
             text = line.decode(columns.encoding).strip()
             try:
                 if not selected and text.lower() == "@data":
-                    names = _column_names(attributes, columns)
+                    names = _column_names(attributes, columns, file)
                     wanted = select_columns(list(names), columns, file, location)
                     selected = {name: names[name] for name in wanted}
                 elif not selected:
@@ -70,28 +71,36 @@ def read_monash(file: DataFile, columns: Columns, location: SourceLocation) -> I
         yield _to_table(rows, selected, metadata)
 
 
-def _column_names(attributes: Mapping[str, str], columns: Columns) -> dict[str, str]:
+def _column_names(attributes: Mapping[str, str], columns: Columns, file: DataFile) -> dict[str, str]:
     """Return the attribute of each column, "" for the column of the values."""
     names = {name: name for name in attributes}
-    names |= {"start": name for name, kind in attributes.items() if kind == "date" and name not in columns.timestamps}
-    if not set(columns.item_ids) <= attributes.keys():
+    dates = [name for name, kind in attributes.items() if kind == "date"]
+    if not set(columns.timestamps) & attributes.keys():
+        if len(dates) > 1:
+            raise UserError(f"{file} has several dates, {first_few(dates)}; name the start with data.timestamp_column")
+        names |= {"start": name for name in dates}
+    has_others = bool(attributes.keys() - {_ITEM_ID, *dates})
+    is_default = columns.item_ids == Columns().item_ids
+    if not set(columns.item_ids) <= attributes.keys() and (is_default or not has_others):
         names[columns.item_ids[0]] = _ITEM_ID
     return names | {columns.target: ""}
 
 
 def _read_header_line(line: str, attributes: dict[str, str], metadata: dict[str, str]) -> None:
     """Add the attribute or the frequency of a line of the header."""
-    match line.split():
-        case ["@attribute", name, ("string" | "numeric" | "date") as kind]:
-            attributes[name] = kind
-        case ["@attribute", *_]:
+    keyword, *words = line.split()
+    match keyword.lower(), *words:
+        case "@attribute", name, kind if kind.lower() in ("string", "numeric", "date"):
+            attributes[name] = kind.lower()
+        case "@attribute", *_:
             raise ValueError("an attribute has a name and one of the types string, numeric and date")
-        case ["@frequency", word]:
-            counted = _COUNTED_FREQ.fullmatch(word.lower())
-            if not counted and word.lower() not in _FREQS:
+        case "@frequency", *words:
+            word = "_".join(words).lower()
+            counted = _COUNTED_FREQ.fullmatch(word)
+            if not counted and word not in _FREQS:
                 raise ValueError(f"unknown frequency {word!r}; known are {', '.join(_FREQS)}, 10_minutes and the like")
-            metadata["freq"] = counted[1] + _UNITS[counted[2]] if counted else _FREQS[word.lower()]
-        case [word, *_] if not word.startswith("@"):
+            metadata["freq"] = counted[1] + _UNITS[counted[2]] if counted else _FREQS[word]
+        case word, *_ if not word.startswith("@"):
             raise ValueError("a series is before the line @data")
 
 

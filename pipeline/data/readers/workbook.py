@@ -21,6 +21,11 @@ _ROWS_PER_TABLE = 65_536
 # first empty rows are printed. The format has at most 1,048,576 rows.
 _PRINT_SHEET = """
 import datetime, io, itertools, json
+def show(cell):
+    if isinstance(cell, datetime.datetime):  # a fraction of a day, which formulas round
+        whole = (cell + datetime.timedelta(milliseconds=500)).replace(microsecond=0)
+        return str(whole if abs(cell - whole) <= datetime.timedelta(milliseconds=5) else cell)
+    return f"{cell} 00:00:00" if isinstance(cell, datetime.date) else str(cell)
 from python_calamine import CalamineWorkbook, SheetTypeEnum, SheetVisibleEnum
 workbook = CalamineWorkbook.from_filelike(io.BytesIO(sys.stdin.buffer.read()))
 sheets = [sheet for sheet in workbook.sheets_metadata if sheet.typ == SheetTypeEnum.WorkSheet]
@@ -33,7 +38,7 @@ if sheet and sheet.total_height > 1 << 20:
 rows = enumerate(sheet.iter_rows() if sheet else ())
 rows = (row for number, row in rows if number < int(sys.argv[2]) or any(cell != "" for cell in row))
 while block := list(itertools.islice(rows, 4096)):
-    print(json.dumps(block, default=lambda cell: f"{cell} 00:00:00" if type(cell) is datetime.date else str(cell)))
+    print(json.dumps(block, default=show))
 """
 
 

@@ -101,7 +101,9 @@ def window_tables(evaluations: Evaluations, tasks: Sequence[Task]) -> Iterator[p
     for task in tasks:
         for model, evaluation in evaluations[task.name].items():
             series, starts, scores = evaluation.by_window()
-            origin = stamps_at(task, series, starts[:, None] - 1)[:, 0]
+            origin = pa.array(stamps_at(task, series, starts[:, None] - 1)[:, 0])
+            if pa.types.is_timestamp(origin.type):
+                origin = origin.cast(pa.timestamp("s", task.store.time_zone))
             yield _score_table(task, model, series, {"origin": origin}, scores)
 
 

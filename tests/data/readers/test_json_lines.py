@@ -80,6 +80,13 @@ def test_a_field_that_is_absent_from_a_block_keeps_its_type(tmp_path):
     assert [table.schema.field("item_id").type for table in tables] == [pa.int64()] * 2
 
 
+def test_a_covariate_may_come_first_after_the_first_rows(tmp_path):
+    rows: list[dict] = [{"target": value} for value in range(5000)]
+    rows[4999]["price"] = 2.5
+    store = open_source(write_json(tmp_path, rows), tmp_path / "cache", known_covariates="price")
+    assert np.flatnonzero(~np.isnan(store.rows(0)[1])).tolist() == [4999]
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "cp1252"])
 def test_other_encodings_are_read(tmp_path, encoding):
     (tmp_path / "s.jsonl").write_bytes('{"item_id": "Köln", "target": 1}\n'.encode(encoding))
@@ -92,6 +99,7 @@ def test_other_encodings_are_read(tmp_path, encoding):
     ('{\n"target": 1\n}', ("line 1", "one array")),
     ('[{"target": 1}, 2]', ("item 2", "object")),
     ('[{"target": 1}, {"target"', ("not valid JSON", "one array")),
+    ('{"item_id": 1, "target": 1, "target": 2}', ("line 1", "'target'", "twice")),
     ('[{"target": 1}] 7', ("not valid JSON",)),
     ("[" * 100_000, ("not valid JSON",)),
     ("7", ("line 1", "object")),
