@@ -60,8 +60,7 @@ def read_tables(
         yield from _read_remote(source, columns, location, folder)
     elif files := datasets_files(Path(source)) or source_files(source):
         n_bytes = sum(file.stat().st_size for file in files)
-        if names := files_left_out(Path(source), files):
-            location.warn_once(f"these are not read, without a known suffix or below the folder: {first_few(names)}")
+        _warn_about_files(files_left_out(Path(source), files), location)
         yield from _read_files(files, list(map(str, files)), n_bytes, Path(source), columns, location)
     else:
         yield from read_hub(source, columns, location)
@@ -71,11 +70,17 @@ def _read_remote(source: str, columns: Columns, location: SourceLocation, folder
     from pipeline.data.readers import remote
 
     listing = remote.list_files(source)
+    _warn_about_files(listing.left_out, location)
     folder = folder or Path(tempfile.gettempdir())
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with temporary_path(folder / "remote", is_folder=True) as downloads:
         files, n_bytes = listing.download(downloads), sum(listing.sizes())
         yield from _read_files(files, list(listing.files), n_bytes, downloads, columns, location, remove=True)
+
+
+def _warn_about_files(left_out: Sequence[str], location: SourceLocation) -> None:
+    if left_out:
+        location.warn_once(f"these are not read, without a known suffix or below the folder: {first_few(left_out)}")
 
 
 def _read_files(

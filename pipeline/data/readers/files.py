@@ -247,8 +247,6 @@ def source_files(source: str) -> list[Path]:
 def files_left_out(source: Path, files: Sequence[Path]) -> list[str]:
     """Return the names of files beside those that are read which may have series too, and of folders with data files.
 
-    Hidden and temporary files, and those that start with an underscore as marks of Spark do, may have none.
-
     Args:
         files: the files of the source that are read; if they are in several folders, or listed by `datasets`, no name
             is returned.
@@ -257,14 +255,19 @@ def files_left_out(source: Path, files: Sequence[Path]) -> list[str]:
         return []
     read, found = set(files), []
     for entry in sorted(files[0].parent.iterdir()):
-        has_suffix = not _FORMAT_OF.keys().isdisjoint(map(str.lower, entry.suffixes))
-        if entry.name[0] in ".~" or entry in read or (entry.name[0] == "_" and not has_suffix):
+        if entry in read or is_ignored(entry):
             continue
         if entry.is_dir():
             found += [f"{entry.name}/"] if any(is_data_file(PurePath(file.name)) for file in entry.glob("*")) else []
         elif entry.is_file():
             found.append(entry.name)
     return found
+
+
+def is_ignored(path: PurePath) -> bool:
+    """Return whether a file has no series by its name: hidden and temporary ones, and marks of Spark as `_SUCCESS`."""
+    has_suffix = not _FORMAT_OF.keys().isdisjoint(map(str.lower, path.suffixes))
+    return path.name[:1] in ".~" or (path.name[0] == "_" and not has_suffix)
 
 
 def is_data_file(path: PurePath) -> bool:

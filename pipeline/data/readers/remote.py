@@ -3,7 +3,7 @@
 import json
 import mimetypes
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from pipeline.core.credentials import fill_variables
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.files import atomic_write
 from pipeline.core.urls import has_password, is_web_address, redact, redact_text
-from pipeline.data.readers.files import SUFFIXES, is_data_file, metadata_freq
+from pipeline.data.readers.files import SUFFIXES, is_data_file, is_ignored, metadata_freq
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 _CREDENTIALS = {
@@ -39,6 +39,8 @@ class Listing(NamedTuple):
     """fsspec's information on each file by its path below the source, or by its name if it is the only one."""
     metadata: str | None = None
     """Path of the metadata of a GluonTS folder."""
+    left_out: Sequence[str] = ()
+    """Names of other files in a folder that may have series."""
 
     def sizes(self) -> list[int]:
         """Return the size of each file, 0 if the server does not report it."""
@@ -108,7 +110,9 @@ def list_files(source: str) -> Listing:
     if not files:
         problem = "no data file matches" if wildcard else "has no data file, and its subfolders are not read"
         raise UserError(f"{redact(source)}: {problem}; known formats are {', '.join(SUFFIXES)}")
-    return Listing(source, filesystem, files, metadata)
+    others = [] if wildcard or is_web else [path for path in sorted(infos_by_path) if str(path) not in files]
+    left_out = [str(path) for path in others if infos_by_path[path]["type"] == "file" and not is_ignored(path)]
+    return Listing(source, filesystem, files, metadata, [name for name in left_out if name not in _METADATA])
 
 
 def _connect(source: str) -> tuple[Any, str]:

@@ -134,6 +134,13 @@ def test_a_folder_has_the_files_that_a_local_one_has(protocol, files, expected, 
     assert len(stamps(source)) == len(expected)
 
 
+def test_files_of_a_folder_that_are_not_read_are_named(memory):
+    for name in ("a.csv", "_b.csv", "c.dat", "_SUCCESS", ".d.csv", "metadata.json", "sub/e.csv"):
+        memory.pipe(f"/data/x/{name}", ROWS)
+    assert list_files("memory://data/x").left_out == ["_b.csv", "c.dat"]
+    assert not list_files("memory://data/x/*.csv").left_out
+
+
 def test_a_single_file_has_its_name_and_size(server, folder, memory, bucket):
     write(folder, "sales 1.csv")
     write(bucket[0], "b.csv")
