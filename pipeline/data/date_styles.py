@@ -55,10 +55,12 @@ FORMS: dict[str, tuple[str, ...]] = {
     "unix_s": (r"(?P<number>-?\d{1,11})" + _FRACTION,),
     "unix_ms": (r"(?P<number>-?\d{1,14})" + _FRACTION,),
     "steps": (r"(?P<number>-?\d{1,7})",),
-    "excel": (r"(?P<number>[2-5]\d{4}|60000)",),
+    "excel": (r"(?P<number>[2-5]\d{4}|60000)(?:[.,](?P<day_fraction>\d+))?",),
     "iso_week": (_RECENT_YEAR + r"(?P<week>0[1-9]|[1-4]\d|5[0-3])",),
 }
 """Forms of the texts of each style."""
+_ROUNDED_SECONDS = 0.005
+"""Difference of a fraction of a day from whole seconds that is a rounding of Excel's formulas."""
 _EXCEL_EPOCH = 25569  # the day number of 1970-01-01
 _FIRST_VALUES = 100  # pyarrow takes long to refuse many values
 
@@ -170,6 +172,10 @@ def _compose(fields: pa.StructArray, style: str) -> Times:
         count = number("number")
         seconds = {"unix_ms": count // 1000, "excel": (count - _EXCEL_EPOCH) * 86400}.get(style, count)
         finer |= (count % 1000 != 0) & (style == "unix_ms")
+        if "day_fraction" in names:
+            fraction = pc.binary_join_element_wise("0.", text("day_fraction"), "0", "").cast(pa.float64()).to_numpy()
+            seconds = seconds + np.rint(fraction * 86400).astype(np.int64)
+            finer |= np.abs(fraction * 86400 - np.rint(fraction * 86400)) > _ROUNDED_SECONDS
         return _no_times(len(fields))._replace(local=seconds.astype("M8[s]"), finer=finer)
     month = 3 * number("quarter") - 2 if "quarter" in names else number("month", 1)
     if "name" in names:

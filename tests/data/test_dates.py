@@ -96,6 +96,8 @@ def test_financial_years_are_refused_wherever_the_batches_are_cut(mark, cuts):
     (["202401"], "steps", "1970-01-03T08:13:21"),
     (["45351"], "excel", "2024-02-29"),
     (pa.array([45351.0]), "excel", "2024-02-29"),
+    (pa.array([45351.25, 45351.2916666667, 45352]), "excel", "2024-02-29T06"),
+    (["45351,0416666667", "45351,0833333333"], "excel", "2024-02-29T01"),
 ])  # fmt: skip
 def test_the_configured_format_decides(values, key, first):
     assert_style(
