@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-from pandas.tseries.offsets import BusinessDay, MonthEnd, QuarterEnd, Tick, Week, YearEnd
+from pandas.tseries.offsets import FY5253, BusinessDay, FY5253Quarter, MonthEnd, QuarterEnd, Tick, Week, YearEnd
 
 from pipeline.core.errors import UserError
 
@@ -41,6 +41,13 @@ def parse_freq(freq: str) -> pd.offsets.BaseOffset:
         raise UserError(
             f"data.freq: {freq!r} is not a pandas frequency; write h, 30min, D, W, MS, QS, YS or B"
         ) from error
+    if freq.endswith("m"):
+        raise UserError(f"data.freq: {freq!r} may be months or minutes; write {freq[:-1]}ME or {freq}in")
+    if isinstance(offset, (FY5253, FY5253Quarter)):
+        raise UserError(
+            f"data.freq: {freq!r} is a calendar of 52 or 53 weeks, which is not supported; write step "
+            "numbers in place of the dates"
+        )
     if offset.n <= 0:
         raise UserError(f"data.freq: {freq!r} must be positive")
     if isinstance(offset, Tick) and offset.nanos % 10**9:
@@ -171,7 +178,8 @@ def infer_freq(groups: Sequence[np.ndarray]) -> str | None:
             votes[infer_series_freq(stamps)] += number
     if not votes:
         return None
-    candidates = [freq for freq, _ in votes.most_common()]
+    # A business-day series of less than a week looks daily. A daily series that has weekends does not fit B.
+    candidates = [freq for freq, _ in sorted(votes.most_common(), key=lambda vote: vote[0] == "D" and "B" in votes)]
     anchorless = {freq.split("-")[0] for freq in candidates}
     if len(anchorless) == 1 and len(candidates) > 1:
         return anchorless.pop()

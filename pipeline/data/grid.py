@@ -133,7 +133,7 @@ class SeriesChecks:
 
     def __init__(self, columns: Columns, variates: Variates, location: SourceLocation) -> None:
         self._columns, self._location = columns, location
-        self._n_targets, self._is_single = len(variates.targets), len(variates) == 1
+        self._names, self._n_targets, self._is_single = variates.names, len(variates.targets), len(variates) == 1
         self._empty: list[str] = []
         self._rounded: list[str] = []
         self._common_freq = ""
@@ -177,22 +177,24 @@ class SeriesChecks:
         if not self._n_targets:  # a table of the future has covariates alone
             return
         filled = np.flatnonzero(ends > begins)
-        low, high = np.full((2, len(names), self._n_targets), np.nan)
+        low, high = np.full((2, len(names), values.shape[1]), np.nan)
         if len(filled):
             bounds = np.column_stack([begins[filled], ends[filled]]).ravel()
             bounds = bounds[: -1 if bounds[-1] == len(values) else None]
             low[filled], high[filled] = (
-                extreme.reduceat(values[:, : self._n_targets], bounds, axis=0)[::2] for extreme in (np.fmin, np.fmax)
+                extreme.reduceat(values, bounds, axis=0)[::2] for extreme in (np.fmin, np.fmax)
             )
-        self._empty += [names[index] for index in np.flatnonzero(np.isnan(high).all(axis=1)).tolist()]
+        is_empty = np.isnan(high[:, : self._n_targets]).all(axis=1)
+        self._empty += [names[index] for index in np.flatnonzero(is_empty).tolist()]
         largest = np.fmax(np.abs(low), np.abs(high))
-        is_narrow = ((high > low) & (high - low < _MIN_RELATIVE_RANGE * largest)).any(axis=1)
-        for index in np.flatnonzero(is_narrow).tolist():
-            targets = values[begins[index] : ends[index], : self._n_targets]
-            known = targets[~np.isnan(targets)]
+        is_narrow = (high > low) & (high - low < _MIN_RELATIVE_RANGE * largest)
+        for index, column in np.argwhere(is_narrow).tolist():
+            rows = values[begins[index] : ends[index], column]
+            known = rows[~np.isnan(rows)]
             if (known.astype(np.float32) != known).any():
-                spacing = np.spacing(np.float32(np.nanmax(largest[index])))
-                self._rounded.append(f"{names[index]} (in steps of {spacing:g})")
+                spacing = np.spacing(np.float32(largest[index, column]))
+                of_column = "" if self._is_single else f", {self._names[column]}"
+                self._rounded.append(f"{names[index]}{of_column} (in steps of {spacing:g})")
 
     def fill_missing(self, values: np.ndarray) -> np.ndarray:
         """Return the values of a series with missing targets filled if configured.

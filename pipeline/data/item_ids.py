@@ -138,18 +138,24 @@ class SeriesNumbers:
         return {item_id: names[group] for item_id, group in zip(self.codes, self._groups.tolist())}
 
     def check_names(self) -> None:
-        """Warn about names that differ only by spaces, or only by zeros around a number."""
+        """Warn about item IDs and groups that differ only by spaces, invisible characters, or zeros of a number."""
         forms: dict[str, Callable[[str], str]] = {
             "spaces around them": str.strip,
+            "invisible characters": _printable,
             "zeros around a number": _without_zeros,
         }
-        for difference, simplify in forms.items():
-            same = [name for name, count in Counter(map(simplify, self.codes)).items() if count > 1]
-            if same:
-                self.location.warn_once(
-                    f"{len(same)} item IDs occur with and without {difference}, as separate series: "
-                    f"{first_few(same)}; write them alike if they are the same"
-                )
+        for kind, codes in {"item IDs": self.codes, "groups": self._group_codes}.items():
+            for difference, simplify in forms.items():
+                same = [name for name, count in Counter(map(simplify, codes)).items() if count > 1]
+                if same:
+                    self.location.warn_once(
+                        f"{len(same)} {kind} occur with and without {difference}, as separate ones: "
+                        f"{first_few(same)}; write them alike if they are the same"
+                    )
+
+
+def _printable(name: str) -> str:
+    return "".join(filter(str.isprintable, name))
 
 
 def _without_zeros(name: str) -> str:

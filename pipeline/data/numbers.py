@@ -237,7 +237,7 @@ def neutral_text(number: int | float | Decimal | None) -> str | None:
 
 def plain_text(text: str) -> str:
     """Return the text of a number that `neutral_text` wrote as people write it, such as 1.234; any other as it is."""
-    if not re.fullmatch(r"-?\d+e-?\d+", text):
+    if not re.fullmatch(r"-?\d+e-\d+", text):  # a whole number has no exponent, unlike a code such as 1e2
         return text
     plain = format(Decimal(text), "f")
     return plain.rstrip("0").rstrip(".") if "." in plain else plain

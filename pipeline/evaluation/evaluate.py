@@ -66,6 +66,11 @@ def evaluate(config: Config, command: str) -> list[Row]:
     if config.evaluation.models is None and (base := find_base(config.trained_path())):
         models = [str(base), str(config.trained_path())]  # the base may be elsewhere than in the default folder
         config = replace(config, evaluation=replace(config.evaluation, models=models))
+    if config.inference.engine != "torch":
+        raise UserError(
+            "inference.engine has no effect on evaluate; name the folder that chronos-native export has written in "
+            "evaluation.models"
+        )
     if config.evaluation.fev_tasks is not None:
         return _evaluate_on_fev(config.evaluation.fev_tasks, config)
     folder, processes = config.report_path(), Processes()

@@ -1,5 +1,6 @@
 """The tasks of a configuration: the data sets of evaluation.data_path, or of a JSON index."""
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def _read_index(path: Path) -> list[EvaluationSet]:
 
 
 def _parse_entry(index: Path, entry: Any) -> EvaluationSet:
-    """Return one entry of a JSON index, whose paths are relative to the index. Other keys are ignored.
+    """Return one entry of a JSON index, whose paths are relative to the index. Other keys (a licence) are ignored.
 
     Raises:
         UserError: the entry has no file, or a value of the wrong type.
@@ -99,6 +100,9 @@ def _parse_entry(index: Path, entry: Any) -> EvaluationSet:
             f"{index}: {entry!r} has no file; write an object with `file` and, if needed, `name`, `freq`, "
             "`prediction_length`, `seasonality`"
         )
+    for key in entry.keys() - {"file", "path", *_INDEX_KEYS}:
+        if close := get_close_matches(key, _INDEX_KEYS, n=1, cutoff=0.8):
+            raise UserError(f"{index}: the entry of {file} has the key {key!r}; did you mean {close[0]!r}?")
     for key, value_type in _INDEX_KEYS.items():
         value = entry.get(key)
         if not isinstance(value, (value_type, type(None))) or isinstance(value, bool):

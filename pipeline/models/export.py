@@ -65,12 +65,20 @@ def provide_export(config: Config, model: str) -> str:
     if processes.rank:
         processes.barrier(device)
     if processes.rank == 0:
-        info = read_export_info(folder) if is_export(folder) else None
-        precision = "int8" if config.export.int8 else "float32"
-        if info is None or (info.weights, info.precision) != (weights_fingerprint(source), precision):
+        if not is_export(folder) or not _is_current(folder, source, config):
             export_model(config, model)
         processes.barrier(device)
     return str(folder)
+
+
+def _is_current(folder: Path, source: Path, config: Config) -> bool:
+    """Return whether an export has the weights and training_info.json of a checkpoint, in the configured precision."""
+    info = read_export_info(folder)
+    remembered, copied = (path / TRAINING_INFO for path in (source, folder))
+    is_same = remembered.is_file() == copied.is_file()
+    is_same = is_same and (not copied.is_file() or remembered.read_bytes() == copied.read_bytes())
+    precision = "int8" if config.export.int8 else "float32"
+    return is_same and (info.weights, info.precision) == (weights_fingerprint(source), precision)
 
 
 def export_model(config: Config, model: str) -> dict[str, Any]:

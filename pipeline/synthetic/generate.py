@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import Config, Source, SyntheticConfig, source_paths
+from pipeline.config import Config, Source, SyntheticConfig, source_name, source_paths
 from pipeline.core.checks import check_defaults, check_disk, check_memory, check_outputs
 from pipeline.core.errors import UserError
 from pipeline.core.files import atomic_write
@@ -68,13 +68,14 @@ def check_size(path: Path, n_series: int, length: int, keys: tuple[str, str]) ->
 def _check_generator(synthetic: SyntheticConfig) -> None:
     """Check that no key is set that has no effect on the generator."""
     if synthetic.generator == "dummy":
-        names = ("n_series", "length", "shard_size", "num_processes", "output_path")
+        names = ("n_series", "length", "shard_size", "num_processes", "output_path", "bank")
         reason = "training.dummy_data describes the series of synthetic.generator dummy"
         advice = "set training.dummy_data in place of them, or another generator, such as synthetic.generator bank"
         check_defaults("synthetic", synthetic, names, reason, advice)
     if synthetic.generator == "tsmixup":
         reason = "synthetic.mixup describes the series of tsmixup"
         check_defaults("synthetic", synthetic, ("length",), reason, "set synthetic.mixup.max_length in its place")
+        check_defaults("synthetic", synthetic, ("bank",), "tsmixup mixes the series of data.train", "remove it")
 
 
 def _draw_preview(config: Config) -> Path:
@@ -168,20 +169,28 @@ def _prepare_mixup(config: Config) -> tuple[MakeSeries, dict[str, Any]]:
     for path, source_weight in _mixup_sources(config):
         source_stores = open_stores(config, path)
         n_series = sum(map(len, source_stores))
-        for store in source_stores:
-            stores.append(store)
-            pool = _make_pool(store, test_length)
-            if len(pool.lengths):
-                pools.append(pool)
-                weights.append(source_weight * len(store) / n_series)
-    if not pools:
-        raise UserError("data.train: every series is constant or missing throughout; add series that vary")
+        stores += source_stores
+        made = [(_make_pool(store, test_length), len(store)) for store in source_stores]
+        n_usable = sum(len(pool.lengths) for pool, _ in made)
+        name = "the dummy data" if path is None else source_name(path)
+        if not n_usable:
+            raise UserError(
+                f"data.train: every series of {name} is constant or missing throughout; remove it, or add series that "
+                "vary"
+            )
+        if n_usable < n_series:
+            logger.warning(
+                "%s: %d of %d series are constant or missing, and are not mixed", name, n_series - n_usable, n_series
+            )
+        pools += [pool for pool, _ in made if len(pool.lengths)]
+        weights += [source_weight * size / n_series for pool, size in made if len(pool.lengths)]
     mixup = Mixup(pools, weights, **asdict(settings))
     if mixup.longest() < settings.min_length:
         raise UserError(
             f"synthetic.mixup.min_length: no series has {settings.min_length} steps, the longest {mixup.longest()}; "
             "set a smaller value"
         )
+    mixup.warn_about_short_series()
     identity = {
         "mixup": asdict(settings),
         "weights": weights,

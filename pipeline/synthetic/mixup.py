@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from pipeline.data.arrow_store import Store
 from pipeline.synthetic.draws import Draws, hash_words, make_keys
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,19 @@ class Mixup:
     """Minimum length of a sum, in steps."""
     max_length: int = 2048
     """Maximum length of a sum, in steps."""
+
+    def warn_about_short_series(self) -> None:
+        """Warn about series that are shorter than every sum, so that no sum has a segment of them."""
+        shortest = min(self.min_length, self.longest())
+        lengths = np.concatenate([pool.lengths for pool in self.pools])
+        if n_short := int((lengths < shortest).sum()):
+            logger.warning(
+                "%d of %d series are shorter than the minimum length of a mixture, %d steps, and are not mixed; lower "
+                "synthetic.mixup.min_length",
+                n_short,
+                len(lengths),
+                shortest,
+            )
 
     def longest(self) -> int:
         """Return the greatest length of a segment, in steps."""

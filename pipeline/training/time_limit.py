@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _MEASURED_STEPS = 4
 """Steps that are timed after one that is not: the first one allocates memory."""
 _STEP_MARGIN = 1.15
-"""Time of an optimizer step relative to its forward and backward passes; chosen to cover AdamW and the loader."""
+"""Time of a training step relative to what is measured of it; chosen to cover AdamW and the loader."""
 _SAVING = 0.03
 """Share of the limit that is kept for pictures and for saving the model."""
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def limit_steps(run: TrainingRun, folder: RunFolder, begin: float) -> TrainingRu
 
 
 def _measure(run: TrainingRun) -> tuple[float, float, int]:
-    """Return the seconds of a step's passes, the seconds of an evaluation, and the number of evaluations of the run."""
+    """Return the seconds of a step without AdamW, those of an evaluation, and the number of evaluations of the run."""
     import torch
 
     from pipeline.training.fit import Phase, batch_inputs, build_trainer, phase_arguments
@@ -99,6 +99,8 @@ def _measure(run: TrainingRun) -> tuple[float, float, int]:
             if arguments.device.type == "cuda":
                 torch.cuda.synchronize()
         step_seconds = (time.perf_counter() - begin) / _MEASURED_STEPS * n_passes
+        if run.config.training.optimizer == "muon":
+            step_seconds += _optimizer_seconds(trainer)
         if run.validation is None:
             return step_seconds, 0.0, 0
         for _ in range(2):  # the first evaluation takes longer
@@ -107,6 +109,27 @@ def _measure(run: TrainingRun) -> tuple[float, float, int]:
             if drawn:
                 save_figure(forecast_figure(drawn), folder / "forecasts.png")  # as TensorBoard does
     return step_seconds, time.perf_counter() - begin, _n_evaluations(run, arguments)
+
+
+def _optimizer_seconds(trainer: Any) -> float:
+    """Return the seconds of a step of the optimizer; without gradients and at a rate of 0, it changes no weight."""
+    import torch
+
+    optimizer = trainer.create_optimizer()
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    begin = 0.0
+    for number in range(_MEASURED_STEPS + 1):
+        if number == 1:
+            begin = time.perf_counter()
+        optimizer.step()
+        if trainer.args.device.type == "cuda":
+            torch.cuda.synchronize()
+    optimizer.zero_grad(set_to_none=True)
+    trainer.optimizer = None
+    return (time.perf_counter() - begin) / _MEASURED_STEPS
 
 
 def _n_evaluations(run: TrainingRun, arguments: TrainingArguments) -> int:

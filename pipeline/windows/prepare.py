@@ -234,4 +234,5 @@ def _real_samplers(splits: Sequence[tuple[Split, float]], config: Config) -> lis
         raise UserError("data.mixup: there are no series to mix; name some in data.train")
     members, weights = [split for split, _ in splits], [weight for _, weight in splits]
     mixup = Mixup([training_pool(split) for split in members], weights, **dataclasses.asdict(config.synthetic.mixup))
+    mixup.warn_about_short_series()
     return [(MixupSampler(members, mixup, min_past), sum(weights))]

@@ -401,3 +401,47 @@ def test_a_time_zone_is_named_if_it_takes_days_off_their_grid():
 def test_years_of_the_eighteenth_century_are_years(tmp_path):
     store = open_source(write_csv(tmp_path, range(1700, 1720)), tmp_path / "cache")
     assert (store.freq, str(store.starts[0])[:10]) == ("YS-JAN", "1700-01-01")
+
+
+@pytest.mark.parametrize("column", ["item_id", "region"])
+@pytest.mark.parametrize("other, difference", [("a ", "spaces"), ("\ufeffa", "invisible"), ("a\u200b", "invisible")])
+def test_names_that_look_alike_are_reported(tmp_path, caplog, column, other, difference):
+    names = [{"item_id": str(number), "region": "n", column: name} for number, name in enumerate(("a", other))]
+    rows = [{**row, "timestamp": day, "target": 1} for row in names for day in DAYS]
+    pd.DataFrame(rows).to_csv(tmp_path / "series.csv", index=False)
+    assert len(open_source(tmp_path / "series.csv", tmp_path / "cache", group_column="region")) == 2
+    assert any(difference in message and message.count(": a;") for message in caplog.messages)
+
+
+def test_codes_with_an_exponent_are_categories_of_their_own(tmp_path):
+    codes = ["1e2", "100", "A1", "1e02", "12e1", "120"]
+    rows = "".join(f"{day.date()},1,{code}\n" for day, code in zip(DAYS, codes))
+    (tmp_path / "series.csv").write_text("timestamp,target,code\n" + rows)
+    store = open_source(tmp_path / "series.csv", tmp_path / "cache", known_covariates="code")
+    assert sorted(store.variates.categories["code"]) == sorted(codes)
+
+
+def test_a_covariate_that_float32_rounds_is_reported(caplog):
+    frame = pd.DataFrame({"timestamp": DAYS, "target": range(6), "code": range(20240001, 20240007)})
+    open_source(frame, known_covariates="code")
+    assert any("float32 rounds" in message and ", code" in message for message in caplog.messages)
+
+
+def test_business_days_stay_so_beside_series_of_less_than_a_week(tmp_path):
+    def frame(name, n):
+        return pd.DataFrame({"item_id": name, "timestamp": pd.bdate_range("2024-01-01", periods=n), "target": 1.0})
+
+    short = [frame(f"new{number}", 4) for number in range(4)]
+    long = [frame(f"old{number}", 60 + number) for number in range(3)]
+    assert open_source(pd.concat([*short, *long])).freq == "B"
+    daily = pd.DataFrame({"item_id": "d", "timestamp": pd.date_range("2024-01-01", periods=60), "target": 1.0})
+    assert open_source(pd.concat([*short, *long, daily])).freq == "D"
+
+
+@pytest.mark.parametrize(
+    "freq, advice", [("15m", "15min"), ("RE-N-DEC-MON", "52 or 53"), ("REQ-N-JAN-SAT-4", "52 or 53")]
+)
+def test_frequencies_that_are_not_what_they_seem_are_refused(freq, advice):
+    frame = pd.DataFrame({"timestamp": DAYS, "target": range(6)})
+    with pytest.raises(UserError, match=advice):
+        open_source(frame, freq=freq)

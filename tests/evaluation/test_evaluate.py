@@ -15,7 +15,7 @@ from support import DATA, ROOT
 from support.series import long_frame
 from support.shops import shops
 
-from pipeline.config import Config, EvaluationConfig, PathsConfig
+from pipeline.config import Config, EvaluationConfig, InferenceConfig, PathsConfig
 from pipeline.core.errors import UserError
 from pipeline.core.series import Variates
 from pipeline.data.arrow_store import store_from_arrays
@@ -23,7 +23,13 @@ from pipeline.data.columns import Columns
 from pipeline.data.source import open_source
 from pipeline.evaluation.backtest import evaluate_task, make_task
 from pipeline.evaluation.baselines import SEASONAL_NAIVE
-from pipeline.evaluation.evaluate import conclusions_on_fine_tuning, fine_tuned_pairs, leak_warnings, score_models
+from pipeline.evaluation.evaluate import (
+    conclusions_on_fine_tuning,
+    evaluate,
+    fine_tuned_pairs,
+    leak_warnings,
+    score_models,
+)
 from pipeline.evaluation.tasks import open_tasks
 from pipeline.models.checkpoint import weights_fingerprint
 from pipeline.windows.seen import seen_steps
@@ -198,3 +204,9 @@ def test_covariates_that_no_model_takes_are_reported(tiny, tmp_path, caplog, fam
     task = make_task("shops", open_source(past, tmp_path, columns), 4, 1, 1)
     score_models([str(tiny[family])], [task], Config(evaluation=EvaluationConfig(baselines=[])))
     assert any("visits, price" in message for message in caplog.messages) != is_used
+
+
+def test_an_engine_that_has_no_effect_is_refused(tmp_path):
+    config = Config(inference=InferenceConfig(engine="onnx"), paths=PathsConfig(data_dir=str(tmp_path)))
+    with pytest.raises(UserError, match="inference.engine"):
+        evaluate(config, "evaluate")

@@ -35,6 +35,7 @@ def test_an_entry_of_an_index_configures_its_task(tmp_path):
     ({"prediction_length": 7.5}, "7.5"),
     ({"seasonality": True}, "seasonality of s.csv .*True"),
     ({"name": 5}, "name of s.csv .*5"),
+    ({"prediction_lenght": 5}, "'prediction_lenght'.*'prediction_length'"),
     ({"file": 3}, "index.json: .*3"),
     (None, "index.json"),
 ])  # fmt: skip

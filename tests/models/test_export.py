@@ -15,7 +15,7 @@ from support.series import long_frame
 from pipeline.config import Config, ExportConfig
 from pipeline.core.errors import UserError
 from pipeline.forecasting.forecaster import Forecaster
-from pipeline.models.export import export_model
+from pipeline.models.export import export_model, provide_export
 from pipeline.models.load import read_model
 from pipeline.models.onnx_model import OnnxModel
 
@@ -206,6 +206,18 @@ def test_the_command_forecasts_with_onnx_and_exports_again_when_the_model_change
             np.testing.assert_allclose(frames[1][level], frames[0][level], rtol=1e-4)
         stamps.append((tmp_path / "models" / "onnx" / "model.onnx").stat().st_mtime_ns)
     assert stamps[0] == stamps[1] < stamps[2]
+
+
+def test_an_export_is_made_again_when_the_training_of_equal_weights_says_to_flip(tiny, tmp_path):
+    model = shutil.copytree(tiny["bolt"], tmp_path / "model")
+    config = Config(export=ExportConfig(output_path=str(tmp_path / "onnx")))
+    graph, stamps = tmp_path / "onnx" / "model.onnx", []
+    for info in (None, {"flip": True}, {"flip": True}, {"flip": False}):
+        if info is not None:
+            (model / "training_info.json").write_text(json.dumps(info))
+        assert Forecaster.load(provide_export(config, str(model))).flip == bool(info and info["flip"])
+        stamps.append(graph.stat().st_mtime_ns)
+    assert stamps[0] < stamps[1] == stamps[2] < stamps[3]
 
 
 def test_an_export_is_checked_like_a_checkpoint(exported, tmp_path, run_script):

@@ -30,6 +30,9 @@ class LastValues:
     def __init__(self):
         self.batches: list[list[float]] = []
 
+    def with_context_length(self, context_length):
+        return self
+
     def at_wql_levels(self, histories, prediction_length):
         return self.quantiles(histories, prediction_length, WQL_LEVELS)[0]
 

@@ -38,7 +38,7 @@ def test_dates_in_a_configured_format_are_read_back(column, date, time, cut):
     np.testing.assert_array_equal(read_times(texts, date + time, cuts=[min(cut, len(texts))])[1], expected)
 
 
-@given(columns_between(1969, 2068))
+@given(columns_between(1969, 2039))  # other years of two digits are refused
 def test_years_of_two_digits_are_read_in_a_configured_format(column):
     texts, expected = printed(column, "%d/%m/%y %H:%M:%S")
     np.testing.assert_array_equal(read_times(texts, "%d/%m/%y %H:%M:%S")[1], expected)

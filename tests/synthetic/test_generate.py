@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from support.series import long_frame, parse_config
 
+from pipeline.core.errors import UserError
 from pipeline.data.arrow_store import open_store
 from pipeline.synthetic.bank import open_bank
 from pipeline.synthetic.generate import generate
@@ -66,3 +67,25 @@ def test_an_unfinished_folder_is_continued(tmp_path, monkeypatch):
     kept = first.stat().st_mtime_ns
     generate(config)
     assert first.stat().st_mtime_ns == kept and second.is_file()
+
+
+@pytest.mark.parametrize("generator, key", [("dummy", "synthetic.bank"), ("tsmixup", "synthetic.bank")])
+def test_a_bank_that_has_no_effect_is_refused(generator, key):
+    with pytest.raises(UserError, match=key):
+        generate(parse_config(["--synthetic.generator", generator, "--synthetic.bank", "bank.yaml"]))
+
+
+def test_series_that_are_never_mixed_are_reported(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    frame = long_frame(n_series=4, length=40)
+    short = frame["item_id"].isin(frame["item_id"].unique()[:2]) & (frame["timestamp"] > frame["timestamp"].iloc[9])
+    constant = frame["item_id"] == frame["item_id"].unique()[3]
+    frame.loc[constant, "target"] = 1.0
+    frame[~short].to_csv("a.csv", index=False)
+    frame[constant].to_csv("constant.csv", index=False)
+    options = ["--synthetic.generator", "tsmixup", "--synthetic.mixup.min_length", "20", "--synthetic.n_series", "2"]
+    generate(parse_config([*options, "--data.train", "a.csv"]))
+    assert any("a.csv: 1 of 4 series are constant" in message for message in caplog.messages)
+    assert any("2 of 3 series are shorter" in message for message in caplog.messages)
+    with pytest.raises(UserError, match="every series of constant.csv"):
+        generate(parse_config([*options, "--data.train", "[a.csv, constant.csv]"]))

@@ -61,9 +61,9 @@ def test_a_killed_run_keeps_the_steps_that_it_began_with(limited, tmp_path):
         assert limited(200.0, (0.5, 2.0, 10)).recipe.steps == 149
 
 
-@pytest.mark.parametrize("family", ["bolt", "t5", "chronos-2"])
-def test_a_step_and_an_evaluation_are_measured_and_leave_the_weights_alone(tiny, family):
-    trainer, windows = prepared(tiny[family], refit=True)
+@pytest.mark.parametrize("family, optimizer", [("bolt", "adamw"), ("t5", "adamw"), ("chronos-2", "muon")])
+def test_a_step_and_an_evaluation_are_measured_and_leave_the_weights_alone(tiny, family, optimizer):
+    trainer, windows = prepared(tiny[family], refit=True, optimizer=optimizer)
     run = prepare_run(trainer.config, trainer.checkpoint, windows, "auto")
     step, evaluation, n_evaluations = time_limit._measure(run)
     assert step > 0 and evaluation > 0

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.core.errors import UserError
 from pipeline.data.columns import UNNAMED, Columns, select_columns
@@ -24,7 +25,9 @@ _RAGGED_ROW = re.compile(r"Expected (\d+) columns, got (\d+): (.*)", re.DOTALL) 
 _MIN_BLOCK, _MAX_BLOCK = 1 << 22, 1 << 26
 _BYTES_PER_COLUMN = 100 * 8  # 100 rows of a short number and its delimiter
 _MAX_HEADER = 1 << 24  # characters, of 1.5 million dates
+_NUMBER = re.compile(r"\s*[+-]?[\d.,]*\d[\d.,]*(?:[eE][+-]?\d+)?\s*")
 _BLOCKS_AHEAD = 4
+_FIRST_ROWS = 1000
 
 
 class _Header(NamedTuple):
@@ -45,12 +48,15 @@ class _Throttle:
         self._allowed = threading.Semaphore(_BLOCKS_AHEAD)
         self._lock = threading.Lock()
         self.closed = False
+        self.n_lines = 0
 
     def read(self, n_bytes: int) -> bytes:
         # pyarrow makes a table of each block. The timeout is for the case that a table needs more.
         self._allowed.acquire(timeout=10)
         with self._lock:
-            return b"" if self.closed else self._stream.read(n_bytes)
+            block = b"" if self.closed else self._stream.read(n_bytes)
+            self.n_lines += block.count(b"\n")
+            return block
 
     def allow_block(self) -> None:
         self._allowed.release()
@@ -92,17 +98,24 @@ def read_csv(file: DataFile, columns: Columns, location: SourceLocation) -> Iter
     to_columns = pacsv.ConvertOptions(
         include_columns=wanted, column_types=types, strings_can_be_null=True, null_values=[""]
     )
+    n_rows = 0
     with file.open() as stream:
         throttle = _Throttle(stream)
         try:
             for batch in pacsv.open_csv(pa.PythonFile(throttle, "r"), read, parse, to_columns):
                 throttle.allow_block()
+                if not n_rows:
+                    _refuse_spaces_before_quotes(file, batch)
+                n_rows += len(batch)
                 yield pa.Table.from_batches([batch])
+            if throttle.n_lines > header.n_lines + n_rows:  # values have several lines, or lines are empty
+                _refuse_swallowed_rows(file, header, columns)
         except pa.ArrowInvalid as error:
             if str(error).startswith(("Empty CSV file", "Could not skip")):  # it has a header but no rows
                 return
             if ragged := _RAGGED_ROW.search(str(error)):
-                _refuse_early_header(file, header, columns)
+                if columns.wide or len(header.names) == 1:  # otherwise the header has all columns that are read
+                    _refuse_early_header(file, header, columns)
                 raise UserError(
                     f"{file}: a row has {ragged[2]} values for {ragged[1]} columns: {' '.join(ragged[3].split())}; "
                     "write one value per column, and quote values that contain the delimiter"
@@ -113,6 +126,44 @@ def read_csv(file: DataFile, columns: Columns, location: SourceLocation) -> Iter
             raise UserError(f"{file}: {problem}; check for a quote that is not closed") from error
         finally:
             throttle.close()
+
+
+def _refuse_spaces_before_quotes(file: DataFile, batch: pa.RecordBatch) -> None:
+    """Refuse a quoted value after a space, whose quotes would be part of it; only the first rows are examined."""
+    for name, column in zip(batch.schema.names, batch[:_FIRST_ROWS].columns):
+        texts = column.dictionary if pa.types.is_dictionary(column.type) else column
+        if pc.any(pc.match_substring_regex(texts, '^\\s+".*"\\s*$')).as_py():
+            raise UserError(f"{file}: the column {name} has spaces before its quotes; remove these spaces")
+
+
+def _refuse_swallowed_rows(file: DataFile, header: _Header, columns: Columns) -> None:
+    """Refuse a quoted value that contains whole rows: a quote before them is not closed.
+
+    Raises:
+        UserError: a value has a line with as many cells as the header, and a number in the first column of values.
+    """
+    names = [name for name in columns.variates.names if name in header.names]
+    position = -1 if columns.wide or not names else header.names.index(names[0])
+
+    def is_row(line: str) -> bool:
+        cells = next(csv.reader([line], delimiter=header.delimiter), [])
+        return len(cells) == len(header.names) > 1 and _NUMBER.fullmatch(cells[position]) is not None
+
+    with file.open_text(columns.encoding) as text:
+        for _ in range(header.n_lines):
+            text.readline()
+        row = 0
+        with suppress(csv.Error):  # a value is too long
+            for row, cells in enumerate(csv.reader(text, delimiter=header.delimiter), 1):
+                if not any(is_row(line) for cell in cells for line in cell.splitlines()[1:]):
+                    continue
+                break
+            else:
+                return
+    raise UserError(
+        f"{file}: row {row} or the one after it has a quote that is not closed, so that rows after it are part of a "
+        "value; close the quote, or remove it"
+    )
 
 
 def _read_header(file: DataFile, columns: Columns) -> _Header:

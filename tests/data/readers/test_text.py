@@ -10,6 +10,7 @@ from support.series import long_frame
 from support.source_files import refused, to_dict, write_csv
 
 from pipeline.config import Config, DataConfig
+from pipeline.core.errors import UserError
 from pipeline.core.series import Variates
 from pipeline.data.columns import Columns
 from pipeline.data.readers import read_tables
@@ -205,3 +206,36 @@ def test_a_table_of_many_columns_has_a_hundred_rows(tmp_path):
     (tmp_path / "s.csv").write_text("timestamp," + ",".join(names) + "\n" + f"2020,{row}\n" * 900)
     first, *others = read(tmp_path / "s.csv", Columns(wide=True))[0]
     assert len(first) >= 100 and len(first) + sum(map(len, others)) == 900 and first.num_columns == 5001
+
+
+ROWS_WITH_NOTES = [f"A,2024-01-{day:02d},{day},note" for day in range(1, 13)]
+
+
+@pytest.mark.parametrize("quoted", [{8: '"x'}, {2: '"5 inch', 5: '"6 inch'}, {2: '"5 inch', 3: '"6 inch'}])
+def test_a_quote_that_swallows_rows_is_refused(tmp_path, quoted):
+    rows = [row.replace("note", quoted.get(number, "note")) for number, row in enumerate(ROWS_WITH_NOTES)]
+    with refused(f"row {min(quoted) + 1} ", "quote"):
+        open_source(write_csv(tmp_path, *rows, header="item_id,timestamp,target,note"), tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    "note", ['"two\n\nlines"', '"one, two, three\nbought 3, for 5, paid 8, today"', "", '"a ""b"""']
+)
+def test_notes_of_several_lines_are_no_rows(tmp_path, note):
+    rows = [row.replace("note", note) for row in ROWS_WITH_NOTES]
+    path = write_csv(tmp_path, *rows, "", header="item_id,timestamp,target,note")
+    assert open_source(path, tmp_path / "cache").target(0).tolist() == list(range(1, 13))
+
+
+@pytest.mark.parametrize("row", ['2024-01-0{}, "a b", 1', '"2024-01-0{}", A, "1"'])
+def test_spaces_before_quotes_are_refused(tmp_path, row):
+    path = write_csv(tmp_path, *(row.format(day) for day in range(1, 6)), header="timestamp, item_id, target")
+    with refused("item_id" if "a b" in row else "target", "spaces before its quotes"):
+        open_source(path, tmp_path / "cache")
+
+
+def test_a_row_with_more_cells_than_the_header_does_not_make_the_next_line_a_header(tmp_path):
+    path = write_csv(tmp_path, *(f'"{day}","2024-01-0{day}",{day}' for day in range(1, 6)), header="timestamp,target")
+    with pytest.raises(UserError, match="3 values for 2 columns") as error:
+        open_source(path, tmp_path / "cache")
+    assert "skip_rows" not in str(error.value)
