@@ -99,7 +99,7 @@ def _equal_batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
 
 
 def _padded(history: History, patch: int, context_length: int) -> History:
-    """Return a history of whole patches of `patch` steps, with missing values in front, or of more than the context."""
+    """Return a history of whole patches of `patch` steps, missing values in front; one of a whole context as it is."""
     rows = history.past if isinstance(history, Panel) else history
     if rows.shape[-1] >= context_length:
         return history

@@ -312,7 +312,7 @@ def test_files_of_a_folder_that_are_not_read_are_reported(tmp_path, caplog):
     for name in ("a.csv", "_b.csv", "c.csv.xz", "d.dat", "2025/e.csv", "_SUCCESS", ".hidden.csv"):
         (folder / name).write_text("item_id,target\n" + "x,1\n" * 3)
     assert open_source(folder, tmp_path / "cache").lengths.tolist() == [3]
-    (message,) = [message for message in caplog.messages if "are not read" in message]
+    (message,) = [message for message in caplog.messages if "not read (" in message]
     assert message.endswith("2025/, _b.csv, c.csv.xz, d.dat")
 
 

@@ -80,7 +80,7 @@ def _read_remote(source: str, columns: Columns, location: SourceLocation, folder
 
 def _warn_about_files(left_out: Sequence[str], location: SourceLocation) -> None:
     if left_out:
-        location.warn_once(f"these are not read, without a known suffix or below the folder: {first_few(left_out)}")
+        location.warn_once(f"not read (another suffix, an underscore in front, or a subfolder): {first_few(left_out)}")
 
 
 def _read_files(

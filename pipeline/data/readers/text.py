@@ -48,15 +48,20 @@ class _Throttle:
         self._allowed = threading.Semaphore(_BLOCKS_AHEAD)
         self._lock = threading.Lock()
         self.closed = False
-        self.n_lines = 0
+        self._n_lines, self._end = 0, b""
 
     def read(self, n_bytes: int) -> bytes:
         # pyarrow makes a table of each block. The timeout is for the case that a table needs more.
         self._allowed.acquire(timeout=10)
         with self._lock:
             block = b"" if self.closed else self._stream.read(n_bytes)
-            self.n_lines += block.count(b"\n")
+            self._n_lines += block.count(b"\n") - block.count(b"\n\n") - block.count(b"\n\r\n")
+            self._end = block[-1:] or self._end
             return block
+
+    def n_lines(self) -> int:
+        """Return the number of lines that were read, without most of the empty ones."""
+        return self._n_lines + (self._end not in (b"", b"\n"))
 
     def allow_block(self) -> None:
         self._allowed.release()
@@ -108,7 +113,7 @@ def read_csv(file: DataFile, columns: Columns, location: SourceLocation) -> Iter
                     _refuse_spaces_before_quotes(file, batch)
                 n_rows += len(batch)
                 yield pa.Table.from_batches([batch])
-            if throttle.n_lines > header.n_lines + n_rows:  # values have several lines, or lines are empty
+            if throttle.n_lines() > header.n_lines + n_rows:  # values have several lines, or lines are empty
                 _refuse_swallowed_rows(file, header, columns)
         except pa.ArrowInvalid as error:
             if str(error).startswith(("Empty CSV file", "Could not skip")):  # it has a header but no rows
@@ -153,16 +158,17 @@ def _refuse_swallowed_rows(file: DataFile, header: _Header, columns: Columns) ->
         for _ in range(header.n_lines):
             text.readline()
         row = 0
-        with suppress(csv.Error):  # a value is too long
+        try:
             for row, cells in enumerate(csv.reader(text, delimiter=header.delimiter), 1):
-                if not any(is_row(line) for cell in cells for line in cell.splitlines()[1:]):
-                    continue
-                break
+                if any(is_row(line) for cell in cells for line in cell.splitlines()[1:]):
+                    break
             else:
                 return
+        except csv.Error:  # the next value is too long
+            row += 1
     raise UserError(
-        f"{file}: row {row} or the one after it has a quote that is not closed, so that rows after it are part of a "
-        "value; close the quote, or remove it"
+        f"{file}: row {row} has a quote that is not closed, so that later rows are part of its value; close the quote, "
+        "or remove it"
     )
 
 

@@ -1,6 +1,7 @@
 """CSV files with other encodings, delimiters and headers."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -214,8 +215,11 @@ ROWS_WITH_NOTES = [f"A,2024-01-{day:02d},{day},note" for day in range(1, 13)]
 @pytest.mark.parametrize("quoted", [{8: '"x'}, {2: '"5 inch', 5: '"6 inch'}, {2: '"5 inch', 3: '"6 inch'}])
 def test_a_quote_that_swallows_rows_is_refused(tmp_path, quoted):
     rows = [row.replace("note", quoted.get(number, "note")) for number, row in enumerate(ROWS_WITH_NOTES)]
-    with refused(f"row {min(quoted) + 1} ", "quote"):
-        open_source(write_csv(tmp_path, *rows, header="item_id,timestamp,target,note"), tmp_path / "cache")
+    path = Path(write_csv(tmp_path, *rows, header="item_id,timestamp,target,note"))
+    for text in (path.read_text(), path.read_text().rstrip("\n"), path.read_text() + "\n"):
+        path.write_text(text)
+        with refused(f"row {min(quoted) + 1} ", "quote"):
+            open_source(path, tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
