@@ -66,8 +66,8 @@ def build_series(
     if kind == "none" and freq:
         unused = f"; one of {first_few(location.unused_columns)} may have them" if location.unused_columns else ""
         raise UserError(
-            f"{location} has no timestamps, but the frequency {freq!r} (data.freq) is given{unused}; name their column "
-            "with data.timestamp_column, or remove data.freq"
+            f"{location} has no timestamps, but data.freq or its history has the frequency {freq!r}{unused}; name "
+            "their column with data.timestamp_column, or remove data.freq"
         )
     if kind in ("steps", "columns"):
         _check_numbered_steps(sorter, freq, location)
