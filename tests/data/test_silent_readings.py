@@ -313,7 +313,7 @@ def test_files_of_a_folder_that_are_not_read_are_reported(tmp_path, caplog):
         (folder / name).write_text("item_id,target\n" + "x,1\n" * 3)
     assert open_source(folder, tmp_path / "cache").lengths.tolist() == [3]
     (message,) = [message for message in caplog.messages if "not read (" in message]
-    assert message.endswith("2025/, _b.csv, c.csv.xz, d.dat")
+    assert "2025/, _b.csv, c.csv.xz, d.dat;" in message
 
 
 @pytest.mark.parametrize("named, unnamed", [("a.csv", "b.csv"), ("b.csv", "a.csv")])

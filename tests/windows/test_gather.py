@@ -42,7 +42,7 @@ def test_the_last_window_of_a_short_series_keeps_its_minimum_history():
 
 def test_a_window_that_starts_after_its_known_steps_and_its_context_has_no_value():
     values, zeros = np.arange(100, dtype=np.float32), np.zeros(3, np.int64)
-    context, target = copy_windows(values, zeros, np.array([50, 50, 50]), np.array([30, 47, 52]), 8, 4)
+    context, target = copy_windows(values, zeros, np.array([50, 50, 50]), np.array([40, 47, 52]), 8, 4)
     np.testing.assert_array_equal(context[1:], [[*range(42, 47), NAN, NAN, NAN], range(42, 50)])
     np.testing.assert_array_equal(target[2], [50, 51, NAN, NAN])
     assert np.isnan(context[0]).all() and np.isnan(target[:2]).all()

@@ -80,7 +80,10 @@ def _read_remote(source: str, columns: Columns, location: SourceLocation, folder
 
 def _warn_about_files(left_out: Sequence[str], location: SourceLocation) -> None:
     if left_out:
-        location.warn_once(f"not read (another suffix, an underscore in front, or a subfolder): {first_few(left_out)}")
+        names = first_few(left_out)
+        location.warn_once(
+            f"not read (another suffix, an underscore in front, or a subfolder): {names}; rename or move those to read"
+        )
 
 
 def _read_files(
