@@ -103,6 +103,8 @@ _HORIZON = Option("horizon", "horizon", "STEPS", "steps to forecast")
 _TARGET = Option("target", "data.target", "COLUMN", "column of the values; several with commas, for Chronos-2")
 _ID = Option("id", "data.id_column", "COLUMN", "column of the item ID that tells the series apart; several with commas")
 _TIME = Option("time", "data.timestamp_column", "COLUMN", "column of the timestamps")
+_KNOWN = Option("known", "data.known_covariates", "COLUMNS", "covariates known in the future, for Chronos-2")
+_PAST = Option("past", "data.past_covariates", "COLUMNS", "covariates known in the past only, for Chronos-2")
 _BASE = Option("base", "base_model.model_name", "MODEL", "base model: a Hub ID, a folder, builtin:chronos2-synth, ...")
 _FREQ = Option("freq", "data.freq", "ALIAS", "frequency, such as h, D or MS; inferred from the timestamps by default")
 
@@ -114,8 +116,8 @@ COMMANDS: dict[str, Command] = {
             _TARGET,
             _ID,
             _TIME,
-            Option("known", "data.known_covariates", "COLUMNS", "covariates known in the future, for Chronos-2"),
-            Option("past", "data.past_covariates", "COLUMNS", "covariates known in the past only, for Chronos-2"),
+            _KNOWN,
+            _PAST,
             _BASE,
             Option("method", "training.method", "full|lora", "train all weights, or low-rank adapters"),
             Option("time_limit", "training.time_limit", "SECONDS", "time that the run may take"),
@@ -137,6 +139,8 @@ COMMANDS: dict[str, Command] = {
             _TARGET,
             _ID,
             _TIME,
+            _KNOWN,
+            _PAST,
             Option("engine", "inference.engine", "torch|onnx", "library that computes the forecasts"),
             Option("plot", "inference.plot_path", "PNG", "picture of the first forecasts"),
             Option("output", "inference.output_path", "FILE", "file of the forecasts: .parquet, .csv, .jsonl or .xlsx"),
@@ -159,6 +163,8 @@ COMMANDS: dict[str, Command] = {
             _TARGET,
             _ID,
             _TIME,
+            _KNOWN,
+            _PAST,
             _FREQ,
             Option("output", "evaluation.report_path", "FOLDER", "folder of the report"),
         ),

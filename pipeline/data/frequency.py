@@ -160,7 +160,7 @@ def align_starts(starts: np.ndarray, freq: str) -> tuple[str, np.ndarray]:
     return freq, np.array([offset.rollforward(pd.Timestamp(start)) for start in starts], dtype="M8[s]")
 
 
-def infer_freq(groups: Sequence[np.ndarray]) -> str | None:
+def infer_freq(groups: Sequence[np.ndarray], expected: str | None = None) -> str | None:
     """Return the frequency whose grid contains all series, or None if no series has three timestamps.
 
     Unlike `pandas.infer_freq`, it allows for missing timestamps. If no frequency fits all series, it returns the most
@@ -168,6 +168,7 @@ def infer_freq(groups: Sequence[np.ndarray]) -> str | None:
 
     Args:
         groups: ascending datetime64[s] of each series; a series of fewer than three points has no vote.
+        expected: frequency of other series of this kind, which decides between days and business days.
     """
     # Series share their timestamps, so there are few distinct ones.
     numbers = Counter(stamps.tobytes() for stamps in groups if len(stamps))
@@ -179,6 +180,8 @@ def infer_freq(groups: Sequence[np.ndarray]) -> str | None:
     if not votes:
         return None
     # A business-day series of less than a week looks daily. A daily series that has weekends does not fit B.
+    if expected == "B" and "D" in votes:
+        votes["B"] += 0  # a candidate that no series voted for
     candidates = [freq for freq, _ in sorted(votes.most_common(), key=lambda vote: vote[0] == "D" and "B" in votes)]
     anchorless = {freq.split("-")[0] for freq in candidates}
     if len(anchorless) == 1 and len(candidates) > 1:
@@ -206,13 +209,21 @@ def infer_series_freq(stamps: np.ndarray) -> str:
         stamps: ascending datetime64[s], at least three.
     """
     days = stamps.astype("M8[D]")
-    months = stamps.astype("M8[M]").astype(np.int64)
-    day_of_month = (days - stamps.astype("M8[M]").astype("M8[D]")).astype(np.int64)
-    at_end = ((days + 1).astype("M8[M]") != stamps.astype("M8[M]")).all()
-    times_of_day = np.unique(stamps - days)
-    month_steps = np.diff(months)
-    if len(times_of_day) == 1 and month_steps.min() >= 1 and (at_end or (day_of_month == day_of_month[0]).all()):
-        return _month_freq(int(np.gcd.reduce(month_steps)), int(months[0]), "E" if at_end else "S")
+    months = stamps.astype("M8[M]")
+    month_steps = np.diff(months.astype(np.int64))
+    if len(np.unique(stamps - days)) == 1 and month_steps.min() >= 1:
+        step, first_month = int(np.gcd.reduce(month_steps)), int(months[0].astype(np.int64))
+        first, last = months.astype("M8[D]"), (months + 1).astype("M8[D]") - 1
+        # As in `timestamps`, a month without the day of the start has its last day.
+        on_one_day = days == np.minimum(first + (days[0] - first[0]), last)
+        for edge, on_edge in (
+            ("E", days == last),
+            ("S", on_one_day),
+            ("BE", days == np.busday_offset(last, 0, roll="backward")),
+            ("BS", days == np.busday_offset(first, 0, roll="forward")),
+        ):
+            if on_edge.all():
+                return _month_freq(step, first_month, edge)
     steps, counts = np.unique(np.diff(stamps).astype(np.int64), return_counts=True)
     step = int(steps[counts.argmax()])
     weekday = (days.astype(np.int64) + 3) % 7
@@ -225,14 +236,15 @@ def infer_series_freq(stamps: np.ndarray) -> str:
 
 
 def _month_freq(step: int, first_month: int, edge: str) -> str:
+    """Return the alias of steps of months: `edge` is S or E, the start or end of a month, after B its business day."""
     anchor = first_month % 12
     if step % 12 == 0:
-        base, count, name = "Y", step // 12, _MONTHS[anchor]
+        base, count, name = "Y", step // 12, f"-{_MONTHS[anchor]}"
     elif step % 3 == 0:
-        base, count, name = "Q", step // 3, _MONTHS[anchor % 3 if edge == "S" else 9 + anchor % 3]
+        base, count, name = "Q", step // 3, f"-{_MONTHS[anchor % 3 if edge[-1] == 'S' else 9 + anchor % 3]}"
     else:
-        return ("" if step == 1 else str(step)) + f"M{edge}"
-    return ("" if count == 1 else str(count)) + f"{base}{edge}-{name}"
+        base, count, name = "M", step, ""
+    return ("" if count == 1 else str(count)) + edge[:-1] + base + edge[-1] + name
 
 
 def _months_per_step(offset: pd.offsets.BaseOffset) -> int | None:

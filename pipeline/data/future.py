@@ -81,9 +81,11 @@ class FutureCovariates:
         if store.freq != UNKNOWN:
             steps_after_start = np.array([[store.lengths[index] + step]])
             time = str(timestamps(store.starts[index : index + 1], store.freq, steps_after_start)[0, 0])
+        blanks = [name for name in names if name in store.variates.categories]
+        advice = f"; if a blank {blanks[0]} means none, write a word such as none in both tables" if blanks else ""
         raise UserError(
             f"{location}: series {store.item_ids[index]} has no {' and no '.join(names)} at {time}; a forecast of "
-            f"{self._prediction_length} steps needs known covariates at every step"
+            f"{self._prediction_length} steps needs known covariates at every step{advice}"
         )
 
 
@@ -112,6 +114,10 @@ def open_future(
     columns = replace(columns_from_config(config), variates=Variates((), (), known), group=(), fill_missing=None)
     opened = open_configured(config, table, store.freq or None, store.formats, columns)
     location = "the table of the future" if future_df is not None else source_name(table)
+    time, history_time = opened.formats.timestamp, store.formats.timestamp
+    if history_time is not None and history_time.style == "steps" and (time is None or time.style != "steps"):
+        kind = "no timestamps" if time is None else "dates"
+        raise UserError(f"{location} has {kind}, but the history has step numbers; write step numbers")
     return FutureCovariates(opened, store, prediction_length, location)
 
 

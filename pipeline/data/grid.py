@@ -75,7 +75,7 @@ def build_series(
     elif kind == "dates" and freq is not None:
         parse_freq(freq)
     elif kind == "dates":
-        inferred = _infer_common_freq(sorter)
+        inferred = _infer_common_freq(sorter, remembered_freq)
         freq, may_differ = inferred or remembered_freq, inferred is not None
         if not freq:
             for rows in sorter.partitions():
@@ -270,7 +270,7 @@ class SeriesChecks:
             warn(f"{self._n_filled} missing values are filled with {self._columns.fill_missing:g} (data.fill_missing)")
 
 
-def _infer_common_freq(sorter: RowSorter) -> str | None:
+def _infer_common_freq(sorter: RowSorter, expected: str | None) -> str | None:
     """Return the frequency that fits most of the first series, None if no series has three timestamps."""
     groups: list[np.ndarray] = []
     n_voting = 0
@@ -281,14 +281,17 @@ def _infer_common_freq(sorter: RowSorter) -> str | None:
             n_voting += len(stamps) >= 3
             groups.append(stamps)
             if n_voting >= _MAX_SERIES_FOR_FREQ:
-                return infer_freq(groups)
-    return infer_freq(groups)
+                return infer_freq(groups, expected)
+    return infer_freq(groups, expected)
 
 
 def _check_numbered_steps(sorter: RowSorter, freq: str | None, location: SourceLocation) -> None:
     """Refuse numbered steps that are more than one apart, and a frequency for them."""
     if freq is not None:
-        raise UserError(f"{location}: the timestamps are step numbers, which have no frequency; remove data.freq")
+        raise UserError(
+            f"{location}: the timestamps are step numbers, but data.freq or its history has the frequency {freq!r}; "
+            "write dates, or remove data.freq"
+        )
     spacing = 0
     for rows in sorter.partitions():
         within = np.diff(rows.codes) == 0

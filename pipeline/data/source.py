@@ -33,7 +33,7 @@ from pipeline.data.rows import SourceLocation
 # Limits of the search for missing values, so that opening a large store stays fast.
 _MAX_CHECKED_SERIES = 10_000
 _MAX_CHECKED_STEPS = 1 << 20
-_LAYOUT = 16  # increase it when the result of a conversion changes, so that cached ones are not used
+_LAYOUT = 17  # increase it when the result of a conversion changes, so that cached ones are not used
 _ROWS_FOR_THREADS = 100_000
 _OTHER_KEYS = {"train", "test_length"}  # of the section data
 logger = logging.getLogger(__name__)

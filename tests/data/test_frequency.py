@@ -97,7 +97,7 @@ def test_starts_off_the_grid_are_aligned(freq, start, aligned_freq, aligned_star
     assert align_starts(starts, freq) == (aligned_freq, np.array([aligned_start], dtype="M8[s]"))
 
 
-@pytest.mark.parametrize("freq", [alias for alias in ALIASES if alias not in ("SMS", "BME", "2W", "W")])
+@pytest.mark.parametrize("freq", [alias for alias in ALIASES if alias not in ("SMS", "2W", "W")])
 def test_inference_agrees_with_pandas(freq):
     stamps = grid(freq)
     inferred = infer_freq([stamps])
@@ -130,6 +130,23 @@ def test_months_dated_on_the_15th_are_months():
     assert infer_freq([stamps]) == "MS" and steps_between(stamps[0], stamps, "MS").tolist() == [0, 1, 2, 4]
 
 
+@pytest.mark.parametrize("freq", ["MS", "QS-JAN"])
+@pytest.mark.parametrize("start", ["2020-01-29", "2021-01-30"])
+def test_months_without_the_day_of_the_start_have_their_last_day(start, freq):
+    stamps = timestamps(np.array([start], "M8[s]"), freq, np.arange(20)[None])[0]
+    assert infer_freq([stamps]) == freq and steps_between(stamps[0], stamps, freq).tolist() == list(range(20))
+
+
+@pytest.mark.parametrize("start, length, expected, inferred", [
+    ("2021-03-01", 4, None, "D"),
+    ("2021-03-01", 4, "B", "B"),
+    ("2021-03-01", 6, "B", "D"),  # with a Saturday
+    ("2021-03-01", 4, "h", "D"),
+])  # fmt: skip
+def test_series_without_a_weekend_have_the_business_days_of_others(start, length, expected, inferred):
+    assert infer_freq([grid("D", length, start)], expected) == inferred
+
+
 def test_the_majority_of_series_decides_on_the_frequency():
     odd = np.array(["2021-01-01 00:00", "2021-01-02 13:37", "2021-02-05 09:11"], dtype="M8[s]")
     assert infer_freq([odd, *[grid("D", 30, "2021-01-01")] * 5]) == "D"
@@ -139,7 +156,10 @@ def test_weeks_with_different_first_days_have_one_frequency():
     assert infer_freq([grid("W-MON"), grid("W-THU")]) == "W"
 
 
-@pytest.mark.parametrize("freq", ["QS-FEB", "QS-MAR", "QE-JAN", "QE-NOV", "2QS-FEB", "YS-APR", "YE-JUN", "W-SAT"])
+ANCHORED = "QS-FEB QS-MAR QE-JAN QE-NOV 2QS-FEB YS-APR YE-JUN W-SAT BMS 2BME BQE-NOV BQS-FEB BYE-DEC 3BYS-JAN".split()
+
+
+@pytest.mark.parametrize("freq", ANCHORED)
 def test_pandas_gives_the_same_stamps_for_the_inferred_frequency(freq):
     stamps = grid(freq)
     np.testing.assert_array_equal(grid(infer_freq([stamps]), 40, stamps[0]), stamps)

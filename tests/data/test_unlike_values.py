@@ -244,6 +244,29 @@ def test_a_future_without_timestamps_has_the_steps_to_forecast_alone(tmp_path):
         open_future(config, store, 3, pd.DataFrame({"item_id": "x", "price": range(1, 9)}))
 
 
+def test_a_blank_category_of_the_future_is_refused_with_a_word_to_write(tmp_path):
+    config = Config(data=DataConfig(known_covariates=["promo"]))
+    store = open_source(FRAME[:5].assign(promo=["a", "", "a", "", ""]), tmp_path, known_covariates=["promo"])
+    later = pd.DataFrame({"timestamp": DAYS[:2] + pd.Timedelta("5D"), "promo": ["a", ""], "item_id": "0"})
+    with refused("2024-01-07", "promo means none"):
+        open_future(config, store, 2, later)
+
+
+@pytest.mark.parametrize("past, later, kind", [
+    (range(1, 6), pd.date_range("2024-01-06", periods=3), "dates"),
+    (range(1, 6), None, "no timestamps"),
+    (DAYS, [6, 7, 8], "step numbers"),
+    (DAYS, None, "no timestamps"),
+])  # fmt: skip
+def test_the_future_has_the_kind_of_timestamps_of_the_history(tmp_path, past, later, kind):
+    config = Config(data=DataConfig(known_covariates=["price"]))
+    history = pd.DataFrame({"item_id": "x", "timestamp": past, "target": 1.5, "price": range(5)})
+    future = pd.DataFrame({"item_id": "x", "price": [6, 7, 8]})
+    store = open_source(history, tmp_path, known_covariates=["price"])
+    with refused(kind, "history"):
+        open_future(config, store, 3, future if later is None else future.assign(timestamp=later))
+
+
 # Rows
 
 

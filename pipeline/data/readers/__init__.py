@@ -106,6 +106,7 @@ def _read_files(
             location.start_file(str(relative), n_rows)
         file, size = identify(path, str(relative) if remove else None), path.stat().st_size
         location.has_types = file.format != "json" and n_suffixes == 1  # texts of another file may decide the formats
+        _warn_about_files(file.members_left_out, location)
         for table in _read_file(file, relative, columns, location):
             n_rows += len(table)
             location.fraction_read = min(1, (n_bytes_before + file.fraction_read() * size) / (n_bytes or size))

@@ -6,6 +6,7 @@ pyarrow crashes at one in ten damaged files. Therefore another process reads it.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -145,13 +146,19 @@ def validated(table: pa.Table) -> pa.Table:
     table.validate(full=True)
     for position, field in enumerate(table.schema):
         column = table.column(position)
-        if pa.types.is_string_view(field.type):  # polars writes it, and pyarrow has few functions for it
-            table = table.set_column(position, field.name, column.cast(pa.string()))
-        elif pa.types.is_dictionary(field.type) and pa.types.is_string_view(field.type.value_type):
+        if pa.types.is_string_view(field.type):
+            table = table.set_column(position, field.name, _plain(column))
+        elif pa.types.is_dictionary(field.type):
+            # The dictionaries of several batches together may have more texts than small indices can count.
             chunks = [
-                pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(pa.string()))
+                pa.DictionaryArray.from_arrays(chunk.indices.cast(pa.int64()), _plain(chunk.dictionary))
                 for chunk in column.chunks
             ]
-            kind = pa.dictionary(field.type.index_type, pa.string())
+            kind = pa.dictionary(pa.int64(), _plain(pa.array([], field.type.value_type)).type)
             table = table.set_column(position, field.name, pa.chunked_array(chunks, kind))
     return table
+
+
+def _plain(texts: Any) -> Any:
+    """Return texts as strings: polars writes string views, for which pyarrow has few functions."""
+    return texts.cast(pa.string()) if pa.types.is_string_view(texts.type) else texts

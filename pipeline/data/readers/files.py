@@ -70,6 +70,8 @@ class DataFile:
     compression: str | None = None
     member: str | None = None
     """Name of the data in a zip archive."""
+    members_left_out: Sequence[str] = ()
+    """Names of other files in the archive that may have series too."""
     partition: Mapping[str, str | None] = field(default_factory=dict)
     """Values of further columns, from the names of its folders."""
     fraction_read: Callable[[], float] = lambda: 0.0
@@ -159,7 +161,7 @@ def identify(path: Path, name: str | None = None) -> DataFile:
                     if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
                         raise UserError(f"{name} has more than {_MAX_BYTES >> 20} MB of content; write it as CSV")
                 else:
-                    file.member = _data_member(archive, name)
+                    file.member, file.members_left_out = _data_member(archive, name)
                     file.format = _FORMAT_OF.get(_suffix(Path(file.member)), file.format)
         if file.compression is not None:
             with file.open() as stream:
@@ -174,19 +176,18 @@ def _match(patterns: dict[str, bytes], head: bytes) -> str | None:
     return next((name for name, pattern in patterns.items() if re.match(pattern, head)), None)
 
 
-def _data_member(archive: zipfile.ZipFile, name: str) -> str:
-    """Return the name of the only file in a zip archive, or of the only one with a known suffix."""
+def _data_member(archive: zipfile.ZipFile, name: str) -> tuple[str, list[str]]:
+    """Return the name of the only file in a zip archive, or of the only one with a known suffix, and of the others."""
     paths = {member: PurePosixPath(member) for member in archive.namelist() if not member.endswith("/")}
-    visible = {
-        member: path for member, path in paths.items() if "__MACOSX" not in path.parts and path.name[:1] not in "._~"
-    }
-    members = [member for member, path in visible.items() if _suffix(path) in _FORMAT_OF] or list(visible)
+    paths = {member: path for member, path in paths.items() if "__MACOSX" not in path.parts and not is_ignored(path)}
+    visible = [member for member, path in paths.items() if path.name[0] != "_"]
+    members = [member for member in visible if _suffix(paths[member]) in _FORMAT_OF] or visible
     if len(members) != 1:
         contents = first_few(members) if members else "no data file"
         raise UserError(f"{name}: the archive contains {contents}; give an archive of one file, or extract it")
     if archive.getinfo(members[0]).flag_bits & 1:
         raise UserError(f"{name}: the archive is protected by a password; extract it")
-    return members[0]
+    return members[0], sorted(paths.keys() - {members[0]})
 
 
 @contextmanager

@@ -57,6 +57,15 @@ def test_tables_have_a_bounded_number_of_rows(tmp_path, kind, monkeypatch):
         assert max(map(len, tables)) == n_rows and sum(map(len, tables)) == len(table)
 
 
+def test_dictionaries_of_batches_may_have_more_texts_than_their_indices_can_count(tmp_path):
+    names = [f"shop {number}" for number in range(300)]
+    ids = [pa.array(names[begin : begin + 100]).dictionary_encode() for begin in (0, 100, 200)]
+    ids = [pa.DictionaryArray.from_arrays(part.indices.cast(pa.int8()), part.dictionary) for part in ids]
+    table = pa.table({"item_id": pa.chunked_array(ids), "target": np.arange(300.0)})
+    [joined] = read(write(tmp_path / "s", table, "stream"))[0]
+    assert joined["item_id"].to_pylist() == names
+
+
 @pytest.mark.parametrize("kind", ["file", "stream"])
 def test_string_views_are_strings(tmp_path, kind):
     """polars writes them."""

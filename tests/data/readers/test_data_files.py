@@ -87,6 +87,8 @@ def test_an_archive_has_one_data_file(tmp_path):
     junk = {"__MACOSX__in____dot___s__dot__csv": b"x", "data__in____dot__hidden__dot__csv": b"x"}
     path = write_zip(tmp_path / "s.zip", data__in__s__dot__csv=CSV, readme__dot__md=b"words", **junk)
     assert read_rows(path) == ROWS
+    [warning] = read(path)[1].warnings
+    assert "readme.md;" in warning
     with refused("two.zip", "a.csv, b.csv"):
         read(write_zip(tmp_path / "two.zip", a__dot__csv=CSV, b__dot__csv=CSV))
     with refused("none.zip", "no data file"):
