@@ -99,7 +99,7 @@ def _batches(path: Path, family: Any, chronos_config: dict[str, Any]) -> Iterato
 
     split = split_store(open_store(path), 0.0, HORIZON, 4)
     windows = TrainingWindows(
-        [SeriesSampler(split, 4)], [1.0], context_length=CONTEXT, prediction_length=HORIZON, drop_prob=0.0, seed=0
+        [SeriesSampler(split)], [1.0], context_length=CONTEXT, prediction_length=HORIZON, drop_prob=0.0, seed=0
     )
     dataset = WindowDataset(windows, 1 << 40, input_function(family, chronos_config, HORIZON))
     for first in itertools.count(0, BATCH):

@@ -556,7 +556,7 @@ class PathsConfig:
     data_dir: str = "data"
     """Parent of cache/ (converted series), synthetic/ and reports/."""
     models_dir: str = "data/models"
-    """Parent of base/ and trained/."""
+    """Parent of base/, trained/ and onnx/."""
     cache_size: float = 50.0
     """Maximum size of cache/ in GB. Beyond it, the stores that were not used longest are removed."""
     predictions_dir: str = "data/predictions"
@@ -592,10 +592,6 @@ class Config:
             has_tasks = name == "evaluation" and section.fev_tasks is not None  # which have their own horizons
             if section.prediction_length is None and self.horizon is not None and not has_tasks:
                 object.__setattr__(self, name, replace(section, prediction_length=self.horizon))
-        if self.data.test_length is None:
-            test_length = (self.horizon or 0) * self.evaluation.windows
-            object.__setattr__(self, "data", replace(self.data, test_length=test_length))
-
         for section in fields(self):
             if section.name != "horizon":
                 check_choices(section.name, getattr(self, section.name))
@@ -617,6 +613,11 @@ class Config:
     def base_path(self) -> Path:
         """Return the folder of the base model."""
         return Path(self.base_model.output_path or Path(self.paths.models_dir, "base"))
+
+    def test_length(self) -> int:
+        """Return the number of steps at the end of every series that training leaves out."""
+        configured = self.data.test_length
+        return (self.horizon or 0) * self.evaluation.windows if configured is None else configured
 
     def trained_path(self) -> Path:
         """Return the folder of the trained model."""

@@ -46,7 +46,8 @@ def fine_tune(data: Any, config: Config | str | Path | None, arguments: Mapping[
         if key.name == "prediction_length" or getattr(inference, key.name) == getattr(default, key.name)
     }
     inference = replace(inference, **kept)
-    after = replace(remembered, chronos=settings.chronos, inference=inference, paths=settings.paths)
+    kept_sections = {name: getattr(settings, name) for name in ("chronos", "export", "paths")}
+    after = replace(remembered, inference=inference, **kept_sections)
     return load(str(settings.trained_path()), None, after)
 
 
@@ -92,8 +93,6 @@ def _settings(config: Config | str | Path | None, arguments: Mapping[str, Any]) 
     if "horizon" in arguments:
         for section in ("training", "inference", "evaluation"):
             sections.setdefault(section, {})["prediction_length"] = None
-        if config.data.test_length == (config.horizon or 0) * config.evaluation.windows:  # it follows from the horizon
-            sections.setdefault("data", {}).setdefault("test_length", None)
     changed = {section: replace(getattr(config, section), **values) for section, values in sections.items()}
     return replace(config, horizon=arguments.get("horizon", config.horizon), **changed)
 

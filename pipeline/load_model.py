@@ -311,7 +311,7 @@ class ChronosLoader:
         """Write an array of `predict` as a long table, in which item IDs and timestamps are positions.
 
         Args:
-            output_path: .parquet, .csv or .jsonl file, or a folder, then predictions.parquet in it.
+            output_path: a .parquet, .csv, .jsonl or .xlsx file, or a folder, then predictions.parquet in it.
 
         Raises:
             UserError: the array has another number of levels, or inference.quantiles lacks the median.

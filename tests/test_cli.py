@@ -61,7 +61,7 @@ def test_one_horizon_is_the_default_of_every_section_and_wins_over_files(tmp_pat
     (tmp_path / "c.yaml").write_text("horizon: 9\ninference: {prediction_length: 7}")
     config = parse_config(arguments)
     sections = (config.training, config.inference, config.evaluation)
-    assert (*(section.prediction_length for section in sections), config.data.test_length) == lengths
+    assert (*(section.prediction_length for section in sections), config.test_length()) == lengths
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from support.series import long_frame
 
 import pipeline
 from pipeline import fine_tune, load
-from pipeline.config import Config, GeneralConfig, TrainingConfig
+from pipeline.config import Config, DataConfig, GeneralConfig, TrainingConfig
 from pipeline.core.errors import UserError
 from pipeline.data.arrow_store import store_from_arrays
 from pipeline.front_door import _settings
@@ -163,9 +163,11 @@ def test_arguments_take_precedence_over_a_configuration(tmp_path):
         settings = _settings(config, {"horizon": 6, "max_steps": 5, "target": "a,b", "past_covariates": ("x", "y")})
         training = settings.training
         assert (training.batch_size, training.max_steps, training.prediction_length) == (4, 5, 6)
-        assert settings.inference.prediction_length == settings.data.test_length == 6
+        assert settings.inference.prediction_length == settings.test_length() == 6
         assert settings.data.variates().names == ("a,b", "x", "y")
-    assert _settings(from_python, {"horizon": 6, "test_length": 0}).data.test_length == 0
+    assert _settings(from_python, {"horizon": 6, "test_length": 0}).test_length() == 0
+    everything = Config(data=DataConfig(test_length=0))
+    assert _settings(everything, {"horizon": 6}).test_length() == 0
 
 
 @pytest.mark.parametrize("options, facts", [

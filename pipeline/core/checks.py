@@ -183,7 +183,8 @@ def check_outputs(
 
     Raises:
         UserError: an output is a device, a pipe, a socket or another thing that is not replaceable, or not writable; it
-            is an input, is in an input folder, or has an input inside; or two outputs are the same or in each other.
+            is an input, is directly in an input folder, or has an input inside; or two outputs are the same or in each
+            other.
     """
     taken = [(key, Path(path)) for key, paths in inputs.items() for path in paths if "://" not in str(path)]
     for key, path in {**files, **folders}.items():

@@ -37,23 +37,24 @@ def statistical_forecast(name: str, season: int) -> ForecastFunction:
     """Return a forecast function that fits a model of statsforecast to each history, on all processors.
 
     It uses the last 2,500 steps, with missing values interpolated. If a history is too short or constant, its forecast
-    is seasonal naive, and the log has the number of such histories.
+    is seasonal naive, and the log says so once.
 
     Args:
         name: one of `STATISTICAL`.
         season: season length in steps.
     """
 
+    has_warned = False
+
     def forecast(histories: Sequence[History], prediction_length: int) -> np.ndarray:
+        nonlocal has_warned
         rows = target_rows(histories)
         fit = partial(_fit_and_forecast, name, season, prediction_length)
         forecasts = list(_process_pool().map(fit, rows, chunksize=8))
         naive = naive_forecast(season)(histories, prediction_length)
-        n_failed = sum(quantiles is None for quantiles in forecasts)
-        if n_failed:
-            logger.warning(
-                "%s: %d of %d histories cannot be fitted; their forecasts are seasonal naive", name, n_failed, len(rows)
-            )
+        if not has_warned and any(quantiles is None for quantiles in forecasts):
+            has_warned = True
+            logger.warning("%s: some histories cannot be fitted; their forecasts are seasonal naive", name)
         return np.stack([fallback if quantiles is None else quantiles for quantiles, fallback in zip(forecasts, naive)])
 
     return forecast

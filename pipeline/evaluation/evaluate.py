@@ -183,7 +183,7 @@ def _check_families(models: Sequence[str], tasks: Sequence[Task], config: Config
     families = [None if is_adapter(folder) else model_family(read_config(folder)) for folder in folders]
     if families and not {None, "chronos-2"} & {*families}:
         for task in tasks:
-            if covariates := task.store.variates.names[len(task.store.variates.targets) :]:
+            if covariates := task.store.variates.covariates:
                 logger.warning("%s: no model takes covariates, so %s are not used", task.name, first_few(covariates))
     family = next((family for family in families if family in (None, "chronos-2")), families[0]) if families else None
     for task in tasks:
@@ -248,6 +248,7 @@ def collect_findings(
     """
     models, seed = list(next(iter(evaluations.values()))), config.chronos.seed
     ranks, pairs = rank(evaluations, SEASONAL_NAIVE, seed), fine_tuned_pairs(models)
+    leaks = {model: leak_warnings([model], tasks) for model in models}
     shown = shown_model(ranks, pairs)
     reference = shown if pairs else ranks[0].model
     differences = {
@@ -274,20 +275,23 @@ def collect_findings(
             "training": [row for entry in ranks for row in training_rows(entry.model)],
         },
         pictures=collect_pictures(evaluations, tasks, shown, base_of(shown, pairs), forecasts),
-        conclusions=conclusions_on_fine_tuning(evaluations, tasks, pairs),
-        warnings=leak_warnings(models, tasks),
+        conclusions=conclusions_on_fine_tuning(evaluations, pairs, leaks),
+        warnings=[warning for warnings in leaks.values() for warning in warnings],
         sources=source_names(config),
         command=command,
     )
 
 
 def conclusions_on_fine_tuning(
-    evaluations: Mapping[str, Mapping[str, Evaluation]], tasks: Sequence[Task], pairs: Sequence[tuple[str, str]]
+    evaluations: Mapping[str, Mapping[str, Evaluation]],
+    pairs: Sequence[tuple[str, str]],
+    leaks: Mapping[str, Sequence[str]],
 ) -> list[str]:
     """Return the answer whether fine-tuning helped for each scored model whose base is scored too.
 
     Args:
         pairs: the base and the fine-tuned model of each pair.
+        leaks: the `leak_warnings` of each model.
     """
     labels = label_models(list(next(iter(evaluations.values()))))
     conclusions = []
@@ -298,8 +302,7 @@ def conclusions_on_fine_tuning(
         )
         names = {"model": labels[model], "base": labels[base]} if len(pairs) > 1 else {}
         n_windows = sum(by_model[model].count_windows_with_wql() for by_model in evaluations.values())
-        has_seen = bool(leak_warnings([model], tasks))
-        conclusions.append(conclude(comparison, n_windows, has_seen=has_seen, **names))
+        conclusions.append(conclude(comparison, n_windows, has_seen=bool(leaks[model]), **names))
     return conclusions
 
 

@@ -42,12 +42,12 @@ class Rank:
 def rank(evaluations: Evaluations, baseline: str, seed: int = 0) -> list[Rank]:
     """Return the ranking of the models, the lowest relative WQL first."""
     models = list(next(iter(evaluations.values())))
-    relative = {score: _overall_ratios(evaluations, models, baseline, score, seed) for score in RANKED_BY}
+    relative = _overall_scores(evaluations, models, baseline, seed)
     wins = {score: win_rates(_unit_scores(evaluations, models, score)) for score in RANKED_BY}
     ranks = [
         Rank(
             model,
-            {score: relative[score][position] for score in RANKED_BY},
+            relative[model],
             {score: float(wins[score][position]) for score in RANKED_BY},
         )
         for position, model in enumerate(models)
@@ -113,13 +113,19 @@ def datasets_without_ratio(evaluations: Evaluations, baseline: str) -> dict[str,
     }
 
 
-def _overall_ratios(
-    evaluations: Evaluations, models: list[str], baseline: str, score: str, seed: int
-) -> list[Estimate]:
-    """Return the relative score of each model over all data sets: the geometric mean, or that of a single data set."""
+def _overall_scores(
+    evaluations: Evaluations, models: list[str], baseline: str, seed: int
+) -> dict[str, dict[str, Estimate]]:
+    """Return the relative scores of each model over all data sets, by model and score: geometric means, or those of a
+    single data set."""
     if len(evaluations) == 1:
-        relative = relative_scores(next(iter(evaluations.values())), baseline, seed)
-        return [relative[model][score] for model in models]
+        return relative_scores(next(iter(evaluations.values())), baseline, seed)
+    means = {score: _mean_ratios(evaluations, models, baseline, score, seed) for score in RANKED_BY}
+    return {model: {score: means[score][position] for score in RANKED_BY} for position, model in enumerate(models)}
+
+
+def _mean_ratios(evaluations: Evaluations, models: list[str], baseline: str, score: str, seed: int) -> list[Estimate]:
+    """Return the geometric mean over data sets of the relative score of each model."""
     base = models.index(baseline)
     ratios = np.stack([_ratio(_scores_of_models(by_model, models, score), base) for by_model in evaluations.values()])
     ratios = ratios[~np.isnan(ratios[:, base])]

@@ -142,7 +142,6 @@ def write_predictions(path: str | Path, tables: Iterable[pa.Table]) -> int:
             writer = writer or stack.enter_context(_open_writer(path.suffix, temporary, table.schema))
             writer.write_table(table)
             n_rows += len(table)
-        stack.close()
     return n_rows
 
 

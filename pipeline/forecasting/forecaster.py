@@ -131,7 +131,12 @@ class Forecaster:
         return self.with_context_length(inference.context_length).with_non_negative(inference.non_negative)
 
     def with_context_length(self, context_length: int | None) -> Forecaster:
-        """Return a copy with a shorter context; None keeps that of the model."""
+        """Return a copy with a shorter context, or this object if that changes nothing; None keeps that of the model.
+
+        This object keeps the batch that fits into memory.
+        """
+        if context_length == self.history_length:
+            return self
         shorter = copy.copy(self)
         shorter.context_length = min(context_length or self.context_length, self.context_length)
         shorter.history_length = context_length

@@ -137,7 +137,7 @@ def column_names(config: Config, store: Store) -> dict[str, Any]:
 
 
 def check_request(forecaster: Forecaster, store: Store, request: Request) -> None:
-    """Refuse variates that the model does not take, and horizons that are too long for the memory or the calendar.
+    """Refuse groups that the model does not take, and horizons that are too long for the memory or the calendar.
 
     Forecasts beyond the training of the model are warned about.
 
@@ -147,7 +147,6 @@ def check_request(forecaster: Forecaster, store: Store, request: Request) -> Non
     n_values = request.prediction_length * len(store.variates.targets) * (len(request.levels) + len(WQL_LEVELS))
     need = f"a forecast of {request.prediction_length} steps at {len(request.levels)} levels"
     check_memory("inference.prediction_length", n_values * np.dtype(np.float32).itemsize, need)
-    check_variates(forecaster, store)
     check_groups(forecaster.family, store, request.cross_learning, request.batch_size)
     _warn_about_early_ends(store, request.prediction_length)
     _warn_about_constant_series(store)

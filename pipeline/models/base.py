@@ -180,19 +180,25 @@ def provide_base(config: Config) -> Checkpoint:
 
     A native checkpoint on this machine is used where it is if no folder is named: a copy would stay as it is when the
     checkpoint is replaced. If the default folder has another base, this one gets a folder of its own beside it. A
-    folder without model_info.json is the user's own checkpoint, and the default model_name is no request for another
-    one. Several processes call this together; the first makes the base.
+    folder without model_info.json is the user's own checkpoint. Several processes call this together; the first makes
+    the base.
 
     Raises:
         UserError: the model or the folder cannot be used, or the folder was named and has another base.
     """
     path, processes = base_folder(config), Processes()
     name, revision = config.base_model.model_name, config.base_model.revision
+    if path.is_dir() and path != Path(name):
+        found = read_model_info(path)
+        if found is None and _is_request(config):
+            logger.warning("%s has no model_info.json, so its checkpoint is taken for %s", path, name)
+        elif found is not None and not _is_same_model(name, found.model_name):
+            logger.info("base: %s, since it is in %s (the default is %s)", found.model_name, path, name)
     with processes.first_alone(config.chronos.device):
         if processes.rank == 0 and not path.is_dir():
             with locked(path, _KEY, wait=True):
                 if not path.is_dir():
-                    logger.info("base: %s, saved to %s", _with_revision(name, revision), path)
+                    logger.info("base: %s, saved to %s", _label(name, revision, config.chronos.seed), path)
                     _make_base(replace(config, base_model=replace(config.base_model, output_path=str(path))))
     return read_checkpoint(path)
 
@@ -204,18 +210,20 @@ def base_folder(config: Config) -> Path:
         UserError: the folder was named and has another base.
     """
     name, revision, path = config.base_model.model_name, config.base_model.revision, config.base_path()
+    seed = config.chronos.seed if name.startswith(SCRATCH) else None
     if config.base_model.output_path is None and Path(name).is_dir() and not conversions_needed(Path(name)):
         return Path(name)
-    is_request = name != BaseModelConfig.model_name or revision is not None
-    found = read_model_info(path) if is_request else None
-    is_other = found is not None and not (_is_same_model(name, found.model_name) and revision in (None, found.revision))
+    found = read_model_info(path) if _is_request(config) else None
+    is_other = found is not None and not (
+        _is_same_model(name, found.model_name) and (revision, seed) == (found.revision, found.seed)
+    )
     if is_other and path == Path(config.paths.models_dir, "base"):
-        own = path.with_name("base-" + re.sub(r"[^\w.-]+", "-", _with_revision(name, revision)))
+        own = path.with_name("base-" + re.sub(r"[^\w.-]+", "-", _label(name, revision, seed)))
         return base_folder(replace(config, base_model=replace(config.base_model, output_path=str(own))))
     if found is not None and is_other:
         raise UserError(
-            f"base_model.model_name is {_with_revision(name, revision)}, but {path} contains "
-            f"{_with_revision(found.model_name, found.revision)}; set base_model.output_path to another folder"
+            f"base_model.model_name is {_label(name, revision, seed)}, but {path} contains "
+            f"{_label(found.model_name, found.revision, found.seed)}; set base_model.output_path to another folder"
         )
     return path
 
@@ -230,8 +238,15 @@ def _is_same_model(name: str, other: str) -> bool:
     return name == other or (Path(name).is_dir() and Path(other).is_dir() and Path(name).samefile(other))
 
 
-def _with_revision(name: str, revision: str | None) -> str:
-    return name if revision is None else f"{name} at revision {revision}"
+def _is_request(config: Config) -> bool:
+    """Return whether a configuration names a base; the default name is no request for another one than is there."""
+    return config.base_model.model_name != BaseModelConfig.model_name or config.base_model.revision is not None
+
+
+def _label(name: str, revision: str | None, seed: int | None) -> str:
+    """Return a model's name with its revision, or with the seed of its random weights if that is not 0."""
+    seeded = f"{name} with seed {seed}" if seed and name.startswith(SCRATCH) else name
+    return seeded if revision is None else f"{name} at revision {revision}"
 
 
 def _is_base_model(folder: Path) -> bool:

@@ -61,13 +61,10 @@ def provide_export(config: Config, model: str) -> str:
     source, folder = find_model(model), config.export_path()
     if is_export(source):
         return model
-    processes, device = Processes(), config.chronos.device
-    if processes.rank:
-        processes.barrier(device)
-    if processes.rank == 0:
-        if not is_export(folder) or not _is_current(folder, source, config):
+    processes = Processes()
+    with processes.first_alone(config.chronos.device):
+        if processes.rank == 0 and not (is_export(folder) and _is_current(folder, source, config)):
             export_model(config, model)
-        processes.barrier(device)
     return str(folder)
 
 

@@ -231,6 +231,8 @@ class ModelInfo(Part):
     revision: Name | None = None
     commit: Name | None = None
     converted: list[str] = []
+    seed: Count | None = None
+    """Seed of random weights."""
 
 
 class WeightIndex(Part):

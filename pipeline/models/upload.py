@@ -6,8 +6,6 @@ from pathlib import Path
 from pipeline.core.errors import UserError, to_one_line
 
 _LOG_IN = "Log in with `hf auth login`, or set HF_TOKEN"
-_RUN_FILES = ("checkpoints/*", "logs/*", "refit/*")
-"""Files that only the training run needs."""
 
 
 def check_upload(repository: str) -> None:
@@ -59,7 +57,8 @@ def upload(files: Path, repository: str, saved: Path) -> str:
         commit = hub.upload_folder(repo_id=repository, folder_path=files, commit_message="Trained checkpoint")
     except Exception as error:  # as above
         command = ["hf", "upload", repository, str(saved), "--private"]
-        command += [word for pattern in _RUN_FILES for word in ("--exclude", pattern)]
+        names = [f"{entry.name}/*" if entry.is_dir() else entry.name for entry in sorted(files.iterdir())]
+        command += [word for name in names for word in ("--include", name)]
         raise UserError(
             f"training.push_to_hub: {saved} is saved but not uploaded to {repository}: {to_one_line(error)}. "
             f"To upload it later, run: {shlex.join(command)}"

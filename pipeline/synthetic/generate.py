@@ -164,7 +164,7 @@ def _prepare_bank(config: Config) -> tuple[MakeSeries, dict[str, Any]]:
 
 def _prepare_mixup(config: Config) -> tuple[MakeSeries, dict[str, Any]]:
     """Return a function that draws mixtures of the series of data.train, and the settings that they depend on."""
-    settings, test_length = config.synthetic.mixup, config.data.test_length or 0
+    settings, test_length = config.synthetic.mixup, config.test_length()
     stores, pools, weights = [], [], []
     for path, source_weight in _mixup_sources(config):
         source_stores = open_stores(config, path)

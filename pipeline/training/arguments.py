@@ -42,7 +42,9 @@ _CONFIGURED_BY = {
     "fp16": "training.precision",
     "metric_for_best_model": "training.metric",
     "push_to_hub": "training.push_to_hub",
-    "hub_model_id": "training.push_to_hub",
+    **dict.fromkeys(
+        ("hub_model_id", "hub_strategy", "hub_private_repo", "hub_always_push", "hub_revision"), "training.push_to_hub"
+    ),
     "hub_token": "the environment variable HF_TOKEN, since a value here would be saved with the model",
 }
 """Arguments that a key of the configuration sets, or the environment."""
@@ -69,6 +71,13 @@ _FIXED = (
     "eval_accumulation_steps",
     "bf16_full_eval",
     "fp16_full_eval",
+    "do_train",
+    "do_eval",
+    "do_predict",
+    "batch_eval_metrics",
+    "include_for_metrics",
+    "eval_do_concat_batches",
+    "eval_use_gather_object",
 )
 """Arguments that the pipeline depends on."""
 

@@ -7,7 +7,7 @@ of both, and, once the run is finished, the native checkpoint, whose training_in
 import logging
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -33,11 +33,22 @@ logger = logging.getLogger(__name__)
 _LOCK = ".lock"
 _SEAL = "sealed.json"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
-_WRITTEN = (
-    "checkpoints", "logs", "refit", "adapter", STAGING, "config.json", "generation_config.json", "model*.safetensors*",
-    TRAINING_INFO, "config.yaml", "README.md", "report.md", "training.png", "forecasts.png",
+_PUBLISHED = (
+    "adapter", "config.json", "generation_config.json", "model*.safetensors*", TRAINING_INFO, "config.yaml",
+    "README.md", "report.md", "training.png", "forecasts.png",
 )  # fmt: skip
+"""Patterns of the files of a finished checkpoint."""
+_WRITTEN = (*_PUBLISHED, "checkpoints", "logs", "refit", STAGING)
 """Patterns of the files that a run writes. All other files in its folder belong to the user."""
+
+
+def published_files(folder: Path) -> list[Path]:
+    """Return the files and folders of the finished checkpoint in a run's folder."""
+    return _matching(folder, _PUBLISHED)
+
+
+def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    return [entry for entry in folder.iterdir() if any(fnmatchcase(entry.name, pattern) for pattern in patterns)]
 
 
 @dataclass(frozen=True)
@@ -160,7 +171,7 @@ class RunFolder:
 
     def clear(self) -> None:
         """Delete the files that a run writes, and keep all others."""
-        written = [entry for entry in self.path.iterdir() if any(fnmatchcase(entry.name, name) for name in _WRITTEN)]
+        written = _matching(self.path, _WRITTEN)
         # training_info.json first: it marks a finished run, and a folder that is half cleared is none.
         for entry in sorted(written, key=lambda entry: entry.name != TRAINING_INFO):
             if entry.is_dir() and not entry.is_symlink():
@@ -169,19 +180,17 @@ class RunFolder:
                 entry.unlink()
 
     def _is_unfinished(self, identity: dict[str, Any]) -> bool:
-        if (self.path / TRAINING_INFO).is_file() or not self._identity_file.is_file():
-            return False
-        try:
-            return not differing_keys(read_json(self._identity_file), identity)
-        except UserError:  # the file is broken
-            return False
+        return self.unfinished_steps(identity) == identity["steps"]
 
     def unfinished_steps(self, identity: dict[str, Any]) -> int | None:
         """Return the steps of the unfinished run in the folder; None if it differs in more than its steps."""
         if (self.path / TRAINING_INFO).is_file() or not self._identity_file.is_file():
             return None
-        unfinished = read_json(self._identity_file)
-        return unfinished["steps"] if {*differing_keys(unfinished, identity)} <= {"steps"} else None
+        try:
+            unfinished = read_json(self._identity_file)
+        except UserError:  # the file is broken
+            return None
+        return unfinished.get("steps") if {*differing_keys(unfinished, identity)} <= {"steps"} else None
 
     def last_checkpoint(self) -> Path | None:
         """Return the Trainer's latest whole checkpoint; None if there is none."""

@@ -6,6 +6,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,11 @@ class Phase:
     folder: RunFolder
     scored: bool
     """Whether checkpoints are scored on the validation windows."""
+
+
+def first_phase(run: TrainingRun, folder: RunFolder) -> Phase:
+    """Return the training that is scored, if anything is held out."""
+    return Phase(run.windows, folder, scored=run.validation is not None)
 
 
 def phase_arguments(run: TrainingRun, phase: Phase) -> TrainingArguments:
@@ -100,10 +106,8 @@ def build_trainer(run: TrainingRun, phase: Phase, arguments: TrainingArguments) 
     if arguments.device.type == "cuda" and not is_sharded(arguments):
         if arguments.gradient_checkpointing:
             model.gradient_checkpointing_enable()
-        fit_batch(
-            arguments,
-            lambda n_windows: take_step(model, widest_inputs(run, model, n_windows), arguments.device, arguments.bf16),
-        )
+        inputs = partial(batch_inputs, run, model, widest=True)
+        fit_batch(arguments, lambda n_windows: take_step(model, inputs(n_windows), arguments.device, arguments.bf16))
     # Compiled code is made for one shape and takes a minute for each, so contexts are then padded to one length.
     to_inputs = _to_inputs(run, model, padded=is_compiled(arguments))
     validation = run.validation
@@ -188,16 +192,10 @@ def _find_fault(checkpoint: Path) -> str | None:
     return None
 
 
-def batch_inputs(run: TrainingRun, model: Any, indices: range) -> dict[str, Any]:
-    """Return the model's inputs of some training windows."""
-    context, target = run.windows.batch(indices)
-    return _to_inputs(run, model, padded=False)(torch.from_numpy(context), torch.from_numpy(target))
-
-
-def widest_inputs(run: TrainingRun, model: Any, n_windows: int) -> dict[str, Any]:
-    """Return the model's inputs of the first windows, with as long a context as any batch can have."""
-    context, target = run.windows.batch(range(n_windows))
-    return _to_inputs(run, model, padded=True)(torch.from_numpy(context), torch.from_numpy(target))
+def batch_inputs(run: TrainingRun, model: Any, n_windows: int, first: int = 0, *, widest: bool) -> dict[str, Any]:
+    """Return the model's inputs of consecutive training windows, with the longest possible context if `widest`."""
+    context, target = run.windows.batch(range(first, first + n_windows))
+    return _to_inputs(run, model, padded=widest)(torch.from_numpy(context), torch.from_numpy(target))
 
 
 def _to_inputs(run: TrainingRun, model: Any, *, padded: bool) -> Callable[[Any, Any], dict[str, Any]]:

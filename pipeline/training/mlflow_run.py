@@ -17,20 +17,18 @@ from pipeline.config import source_name
 from pipeline.core.errors import UserError, to_one_line
 from pipeline.core.locks import temporary_folder
 from pipeline.models.checkpoint import TRAINING_INFO
+from pipeline.training.checkpointing import RunFolder, published_files
 from pipeline.training.selection import score_columns
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
-    from pipeline.training.checkpointing import RunFolder
     from pipeline.training.prepare import TrainingRun
     from pipeline.training.result import TrainingResult
 
 _FLAVOR = "pipeline.mlflow_model"
 """The module that loads the model. It is named, since it imports classes that this package may not import."""
 _REPORTED = ("report.md", "training.png", "forecasts.png", TRAINING_INFO)
-_KEPT_OUT = ("checkpoints", "logs", "refit", ".*")
-"""Files of a run folder that are not the checkpoint."""
 
 
 @contextmanager
@@ -48,7 +46,8 @@ def mlflow_run(run: TrainingRun, arguments: TrainingArguments, folder: RunFolder
     import mlflow
 
     id_file = folder.path / "logs" / "mlflow_run_id"
-    run_id = id_file.read_text() if folder.last_checkpoint() is not None and id_file.is_file() else None
+    is_continued = id_file.is_file() and any(folder.checkpoints.glob("checkpoint-*"))
+    run_id = id_file.read_text() if is_continued else None
     name = arguments.run_name or run.base.name
     with _user_errors(), mlflow.start_run(run_id, run_name=name, nested=True) as opened:  # nested in a run of the user
         if run_id is None:
@@ -117,7 +116,9 @@ def log_files(result: TrainingResult, folder: Path) -> None:
             if (folder / name).is_file():
                 mlflow.log_artifact(str(folder / name))
         checkpoint = temporary / "checkpoint"
-        shutil.copytree(folder, checkpoint, ignore=shutil.ignore_patterns(*_KEPT_OUT))
+        checkpoint.mkdir()
+        for path in published_files(folder):
+            (shutil.copytree if path.is_dir() else shutil.copy2)(path, checkpoint / path.name)
         mlflow.pyfunc.log_model(
             name="model",
             loader_module=_FLAVOR,

@@ -92,16 +92,15 @@ def make_plan(run: TrainingRun) -> Plan:
     Raises:
         UserError: as training would.
     """
-    from pipeline.training.fit import Phase, phase_arguments, trainable_model, widest_inputs
+    from pipeline.training.fit import batch_inputs, first_phase, phase_arguments, trainable_model
     from pipeline.training.memory import step_memory
 
     with temporary_folder() as folder:
-        phase = Phase(run.windows, RunFolder(folder), scored=run.validation is not None)
-        arguments = phase_arguments(run, phase)
+        arguments = phase_arguments(run, first_phase(run, RunFolder(folder)))
     model = trainable_model(run, arguments)
     if arguments.gradient_checkpointing:
         model.gradient_checkpointing_enable()
-    inputs = partial(widest_inputs, run, model)
+    inputs = partial(batch_inputs, run, model, widest=True)
     return Plan(
         run=run,
         arguments=arguments,

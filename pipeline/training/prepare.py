@@ -18,13 +18,14 @@ from pipeline.core.errors import UserError
 from pipeline.core.processes import Processes
 from pipeline.data.arrow_store import Store
 from pipeline.data.source import open_configured
-from pipeline.models.checkpoint import STOCK_LEVELS, Checkpoint, read_formats, weights_fingerprint
+from pipeline.models.checkpoint import STOCK_LEVELS, Checkpoint, read_formats, read_training_info, weights_fingerprint
 from pipeline.synthetic.bank import Bank
 from pipeline.training.base_checkpoint import BaseCheckpoint
 from pipeline.training.checkpointing import differing_keys
 from pipeline.training.previous import previous_windows
 from pipeline.training.recipe import SCHEDULES_BY_SCORE, Recipe, make_recipe
 from pipeline.windows.prepare import data_identity, make_windows
+from pipeline.windows.seen import count_seen
 from pipeline.windows.training_sets import TrainingSet
 from pipeline.windows.training_windows import TrainingWindows
 from pipeline.windows.validation_windows import ValidationWindows
@@ -59,14 +60,34 @@ class TrainingRun:
         """Training windows with the holdout among them; None if nothing is held out or training.refit is off."""
         return self.windows.include_holdout() if self.config.training.refit else None
 
+    @cached_property
+    def seen_by_base(self) -> list[dict[str, Any]]:
+        """What the base has seen in its own training, as `pipeline.windows.seen` records it."""
+        return read_training_info(self.base.checkpoint.path).get("seen", [])
+
+    @property
+    def seen_validation(self) -> tuple[int, int]:
+        """How many validation windows have steps that the base was trained on, and how many were compared."""
+        n_seen = n_windows = 0
+        if self.validation is not None and self.seen_by_base:
+            for number, split in enumerate(self.validation.splits):
+                rows = self.validation.windows.tolist()
+                windows = [(series, start) for dataset, series, start, _ in rows if dataset == number]
+                of_split = count_seen(self.seen_by_base, split.store, windows)
+                n_seen, n_windows = n_seen + of_split[0], n_windows + of_split[1]
+        return n_seen, n_windows
+
     @property
     def effective_config(self) -> Config:
-        """The configuration with the base that the run starts from and the epochs given in Python."""
+        """The configuration that repeats the run: with its base, its steps and the steps that it leaves out."""
         base_model = dataclasses.replace(
             self.config.base_model, model_name=self.base.name, output_path=str(self.base.checkpoint.path)
         )
+        data = dataclasses.replace(self.config.data, test_length=self.config.test_length())
         training = dataclasses.replace(self.config.training, epochs=self.epochs)
-        return dataclasses.replace(self.config, base_model=base_model, training=training)
+        if training.time_limit is not None:
+            training = dataclasses.replace(training, time_limit=None, max_steps=self.recipe.steps)
+        return dataclasses.replace(self.config, base_model=base_model, data=data, training=training)
 
     def identity(self, arguments: TrainingArguments) -> dict[str, Any]:
         """Return everything that the weights of the run depend on: settings, base, data and arithmetic."""
@@ -79,7 +100,7 @@ class TrainingRun:
         }
         return {
             "training": training,
-            "test_length": self.config.data.test_length or 0,
+            "test_length": self.config.test_length(),
             "seed": self.config.chronos.seed,
             "base model": weights_fingerprint(self.base.checkpoint.path),
             "arithmetic": f"{arguments.mixed_precision} on {arguments.device.type}",
@@ -116,12 +137,12 @@ def prepare_windows(
     sets = [member if isinstance(member, TrainingSet) else TrainingSet(member, 1.0) for member in members]
     base = BaseCheckpoint(checkpoint, config.training)
     stores = [training_set.series for training_set in sets if isinstance(training_set.series, Store)]
-    horizon = base.horizon(stores, config.data.test_length or 0)
+    horizon = base.horizon(stores, config.test_length())
     if config.training.prediction_length is None:
         logger.warning(
             "no horizon is set, so the model is trained for %d steps; set horizon to those you need", horizon
         )
-    longest = max((int(store.lengths.max()) - (config.data.test_length or 0) for store in stores), default=horizon + 1)
+    longest = max((int(store.lengths.max()) - config.test_length() for store in stores), default=horizon + 1)
     if horizon >= longest:
         raise UserError(
             f"training.prediction_length: the horizon of {horizon} steps leaves nothing to learn from, since the "
@@ -170,9 +191,18 @@ def prepare_run(config: Config, checkpoint: Checkpoint, windows: tuple, epochs: 
 
 
 def warn_about_setup(run: TrainingRun, device: str) -> None:
-    """Warn about an idle GPU, idle processors, and quantile levels without which stock Chronos does not forecast."""
+    """Warn about an idle GPU, idle processors, validation windows that the base has seen, and quantile levels without
+    which stock Chronos does not forecast."""
     import torch
 
+    n_seen, n_windows = run.seen_validation
+    if n_seen:
+        logger.warning(
+            "the base was trained on %d of %d validation windows, which favours it; compare the two by evaluate on "
+            "test steps that neither has seen",
+            n_seen,
+            n_windows,
+        )
     cpus = Processes().cpus_per_process
     if device == "cpu" and torch.cuda.is_available():
         logger.warning("training on the CPU, by chronos.device, while a GPU is idle; use it with --chronos.device auto")

@@ -10,6 +10,7 @@ from pipeline.config import Config, DataConfig, TrainingConfig, source_name
 from pipeline.core.errors import UserError
 from pipeline.data.arrow_store import Store
 from pipeline.models.checkpoint import read_checkpoint, read_formats, training_info
+from pipeline.synthetic.bank import SYNTHETIC
 from pipeline.windows.prepare import holdout_windows
 from pipeline.windows.training_sets import open_training_data
 from pipeline.windows.validation_windows import ValidationWindows
@@ -32,6 +33,9 @@ def previous_windows(config: Config, base: Path) -> ValidationWindows | str | No
     try:
         earlier = _earlier_config(config, content["config"])
         sources = [source.path for source in earlier.data.sources()] or [str(earlier.dummy_path())]
+        sources = [source for source in sources if not str(source).startswith(SYNTHETIC)]
+        if not sources:
+            return "the base was trained on synthetic series alone"
         if earlier.training.validation_split == 0:
             return "the training of the base held nothing out"
         for source in sources:

@@ -27,7 +27,7 @@ _RATE_FROM_SCRATCH, _NANO_RATE_FROM_SCRATCH = 1e-3, 3e-3
 """The rate of the Chronos paper, and for nano sizes the best of three measured
 (docs/experiments/from-random-weights.md)."""
 _EPOCHS = 10
-"""The default of the user's design."""
+"""As in `ChronosTrainer.train_model`."""
 _MIN_STEPS_FROM_SCRATCH = 3000
 """Random weights need about three times the steps of a trained base (docs/experiments/from-random-weights.md)."""
 _WARMUP_FROM_SCRATCH = 0.05

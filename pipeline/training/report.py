@@ -84,7 +84,8 @@ def build_training_info(result: TrainingResult) -> dict[str, Any]:
         "identity": result.identity,
         "horizon": run.windows.prediction_length,
         "data": [describe_store(store) for store in run.windows.stores()],
-        "seen": seen_steps(run.windows.stores(), result.identity["test_length"]),
+        "seen": seen_steps(run.windows.stores(), result.identity["test_length"], run.seen_by_base),
+        "validation windows seen by the base": run.seen_validation,
         "variates": asdict(run.windows.variates),
         "formats": _formats(run.windows.stores()).to_dict(),
         "config": config.as_dict(),
@@ -153,10 +154,17 @@ def run_report(info: dict[str, Any], recipe: str, pictures: Sequence[str], confi
     return (
         f"# Training run from {escape_markdown(info['base_model'])}\n\n{info['verdict']}\n\n"
         f"{recipe[0].upper()}{recipe[1:]}. {speed}\n\n{drawn}{_candidates(info)}"
-        f"## Repeat the run\n\n```bash\nchronos-native train --config {shlex.quote(str(config))} --output NEW\n```\n\n"
+        f"## Repeat the run\n\n{_repetition(info, config)}"
         "Run it in the folder in which the run was started, with the same data, base and versions:\n\n"
         f"{markdown_table(versions, ('library', 'version'))}"
     )
+
+
+def _repetition(info: dict[str, Any], config: Path) -> str:
+    """Return the code that repeats a run, in Markdown."""
+    if any(store["in memory"] for store in info["data"]):
+        return f'```python\npipeline.fine_tune(data, config="{config}", output_path="NEW")\n```\n\n'
+    return f"```bash\nchronos-native train --config {shlex.quote(str(config))} --output NEW\n```\n\n"
 
 
 def _candidates(info: dict[str, Any]) -> str:
@@ -165,7 +173,7 @@ def _candidates(info: dict[str, Any]) -> str:
         return ""
     text = (
         f"## Candidates on the validation windows\n\n{markdown_table(info['candidates'], _COLUMNS)}\n"
-        "No candidate had seen the steps that it is scored on.\n"
+        f"{_seen_sentence(*info.get('validation windows seen by the base', (0, 0)))}\n"
     )
     if info["refit"] is None:
         return text + "\n"
@@ -174,6 +182,16 @@ def _candidates(info: dict[str, Any]) -> str:
         f"{text}The base was then trained again on all data for {info['refit']['steps']} steps. The retrained model is "
         f"{'saved' if info['refit']['saved'] else 'not saved, since it scores worse'}. Its scores on the same windows, "
         f"which it has seen:\n\n{seen}\n"
+    )
+
+
+def _seen_sentence(n_seen: int, n_windows: int) -> str:
+    """Return whether the candidates had been trained on the steps that they are scored on."""
+    if not n_seen:
+        return "No candidate had seen the steps that it is scored on."
+    return (
+        f"The base had been trained on {n_seen} of {n_windows} of these windows, which favours it. Compare the two by "
+        "`chronos-native evaluate` on test steps that neither has seen."
     )
 
 

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,8 @@ def prepare(config: Config, data: Any = None) -> tuple[TrainingRun, RunFolder]:
             sets = open_training_data(config, formats)
         else:
             store = open_configured(config, data, formats=formats)
+            if store.path is not None:
+                config = replace(config, data=replace(config.data, train=str(store.path)))
             sets = [TrainingSet(store, 1.0, "the data")]
     checkpoint = provide_base(config)
     windows = prepare_windows(config, checkpoint, sets)
@@ -102,10 +105,10 @@ def train(run: TrainingRun, folder: RunFolder) -> TrainingResult:
     Raises:
         UserError: an argument of training.trainer is wrong, or the folder has another run.
     """
-    from pipeline.training.fit import Phase, build_trainer, fit, phase_arguments
+    from pipeline.training.fit import build_trainer, first_phase, fit, phase_arguments
     from pipeline.training.mlflow_run import mlflow_run
 
-    first = Phase(run.windows, folder, scored=run.validation is not None)
+    first = first_phase(run, folder)
     arguments = phase_arguments(run, first)
     logger.info(run.recipe.description)
     warn_about_setup(run, arguments.device.type)
@@ -131,9 +134,9 @@ def train(run: TrainingRun, folder: RunFolder) -> TrainingResult:
         if run.all_windows is not None and selection is not None and selection.is_trained:
             retrained, refit = _retrain_on_all_data(run, selection.winner, folder.refit)
             model = retrained if refit.saved else model
-    is_trained = selection is None or selection.is_trained
-    model, adapter = _merge_adapter(run, model, trained=is_trained)
-    forgetting = measure_forgetting(run, model, arguments.device, flip) if is_trained else None
+        is_trained = selection is None or selection.is_trained
+        model, adapter = _merge_adapter(run, model, trained=is_trained)
+        forgetting = measure_forgetting(run, model, arguments.device, flip) if is_trained else None
     return TrainingResult(
         run=run,
         model=model,

@@ -43,15 +43,14 @@ def limit_steps(run: TrainingRun, folder: RunFolder, begin: float) -> TrainingRu
     limit = run.config.training.time_limit
     if limit is None:
         return run
-    from pipeline.training.fit import Phase, phase_arguments
+    from pipeline.training.fit import first_phase, phase_arguments
 
-    arguments = phase_arguments(run, Phase(run.windows, folder, scored=run.validation is not None))
+    arguments = phase_arguments(run, first_phase(run, folder))
     steps = folder.unfinished_steps(run.identity(arguments)) if run.config.training.resume else None
     if steps is None:
-        step_seconds, evaluation_seconds, n_evaluations = _measure(run)
+        step_seconds, scoring = _measure(run)
         passes = 1 if run.all_windows is None else 2
-        used = time.monotonic() - begin
-        scoring, per_step = n_evaluations * evaluation_seconds, passes * _STEP_MARGIN * step_seconds
+        used, per_step = time.monotonic() - begin, passes * _STEP_MARGIN * step_seconds
         steps = int(((1 - _SAVING) * limit - used - scoring) / per_step)
         used, scoring, steps = Processes().gather([(used, scoring, steps)], run.config.chronos.device)[0]
         if steps < 1:
@@ -65,6 +64,8 @@ def limit_steps(run: TrainingRun, folder: RunFolder, begin: float) -> TrainingRu
             return run
         seconds = (used + scoring + wanted * per_step) / (1 - _SAVING)
         logger.info("%d steps would take about %.0f seconds", wanted, seconds)
+    elif steps == run.recipe.steps:
+        return run
     recipe = make_recipe(
         dataclasses.replace(run.config.training, max_steps=steps),
         run.epochs,
@@ -78,15 +79,15 @@ def limit_steps(run: TrainingRun, folder: RunFolder, begin: float) -> TrainingRu
     return dataclasses.replace(run, recipe=dataclasses.replace(recipe, description=description))
 
 
-def _measure(run: TrainingRun) -> tuple[float, float, int]:
-    """Return the seconds of a step without AdamW, those of an evaluation, and the number of evaluations of the run."""
+def _measure(run: TrainingRun) -> tuple[float, float]:
+    """Return the seconds of a step without AdamW, and those of all scores of the run."""
     import torch
 
-    from pipeline.training.fit import Phase, batch_inputs, build_trainer, phase_arguments
+    from pipeline.training.fit import batch_inputs, build_trainer, first_phase, phase_arguments
     from pipeline.training.memory import take_step
 
     with temporary_folder() as folder:
-        phase = Phase(run.windows, RunFolder(folder), scored=run.validation is not None)
+        phase = first_phase(run, RunFolder(folder))
         trainer = build_trainer(run, phase, phase_arguments(run, phase))
         model, arguments = cast(Any, trainer.model), trainer.args
         size, n_passes = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps
@@ -94,21 +95,39 @@ def _measure(run: TrainingRun) -> tuple[float, float, int]:
         for number in range(_MEASURED_STEPS + 1):
             if number == 1:
                 begin = time.perf_counter()
-            inputs = batch_inputs(run, model, range(number * size, (number + 1) * size))
+            inputs = batch_inputs(run, model, size, number * size, widest=False)
             take_step(model, inputs, arguments.device, arguments.bf16)
             if arguments.device.type == "cuda":
                 torch.cuda.synchronize()
         step_seconds = (time.perf_counter() - begin) / _MEASURED_STEPS * n_passes
         if run.config.training.optimizer == "muon":
             step_seconds += _optimizer_seconds(trainer)
+        forgetting = _forgetting_seconds(run, model)
         if run.validation is None:
-            return step_seconds, 0.0, 0
+            return step_seconds, forgetting
         for _ in range(2):  # the first evaluation takes longer
             begin = time.perf_counter()
             drawn = trainer.score(model).drawn
             if drawn:
                 save_figure(forecast_figure(drawn), folder / "forecasts.png")  # as TensorBoard does
-    return step_seconds, time.perf_counter() - begin, _n_evaluations(run, arguments)
+        evaluation = time.perf_counter() - begin
+    return step_seconds, _n_evaluations(run, arguments) * evaluation + forgetting
+
+
+def _forgetting_seconds(run: TrainingRun, model: Any) -> float:
+    """Return the seconds of `measure_forgetting`: of two models, from forecasts of a batch of their windows."""
+    from pipeline.training.trainer import forecast_function
+
+    if not isinstance(run.previous, ValidationWindows):
+        return 0.0
+    windows = run.previous
+    n_windows = min(windows.batch_size, len(windows))
+    forecast = forecast_function(model, run.config.chronos.seed, run.config.inference.flip is not False)
+    begin = 0.0
+    for _ in range(2):  # the first forecast takes longer
+        begin = time.perf_counter()
+        forecast(windows.histories(range(n_windows)), windows.prediction_length)
+    return 2 * (time.perf_counter() - begin) * len(windows) / n_windows
 
 
 def _optimizer_seconds(trainer: Any) -> float:
@@ -133,10 +152,9 @@ def _optimizer_seconds(trainer: Any) -> float:
 
 
 def _n_evaluations(run: TrainingRun, arguments: TrainingArguments) -> int:
-    """Return how often a run scores all validation windows: the base, the checkpoints, the winner with flip, the
-    retrained model, and two models for `measure_forgetting`."""
+    """Return how often a run scores all validation windows: the base, the checkpoints, the winner with flip, and the
+    retrained model."""
     every = float(arguments.eval_steps or 0)
     n_checkpoints = 1 / every if 0 < every < 1 else run.recipe.steps / max(every, 1)
-    n_old = 0 if run.validation is None or not isinstance(run.previous, ValidationWindows) else 2
     n_flipped = 4 if run.config.inference.flip == "auto" else 0  # two models, and twice the time for each
-    return math.ceil(n_checkpoints) + 1 + n_flipped + (run.all_windows is not None) + n_old
+    return math.ceil(n_checkpoints) + 1 + n_flipped + (run.all_windows is not None)

@@ -202,7 +202,8 @@ class ScoringTrainer(Trainer):
             return loss
         shares = self.args.world_size * self.current_gradient_accumulation_steps
         n_tokens = self._count_tokens([inputs])
-        return loss.nan_to_num() * (n_tokens * shares / torch.clamp(num_items_in_batch, min=1)).to(loss.device)
+        loss = torch.where(n_tokens.to(loss.device) > 0, loss, torch.zeros_like(loss))  # NaN without a token
+        return loss * (n_tokens * shares / torch.clamp(num_items_in_batch, min=1)).to(loss.device)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Any:
         # Private: the Trainer's own count reads `labels` alone and does not gather it unless an argument says so.
@@ -234,7 +235,7 @@ class ScoringTrainer(Trainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
             sharded = cast(torch.nn.Module, model or self.model)
-            saved = _weights(resume_from_checkpoint)
+            saved = load_file(Path(resume_from_checkpoint, "model.safetensors"))
             named = {name: saved[name] for name, _ in sharded.named_parameters()}
             options = StateDictOptions(full_state_dict=True, strict=False)
             set_model_state_dict(sharded, cast(dict, named), options=options)
@@ -271,10 +272,6 @@ def _no_forecast(histories: Sequence[History], prediction_length: int) -> np.nda
 def _mean_of_defined(scores: np.ndarray) -> float:
     defined = scores[~np.isnan(scores)]
     return float(defined.mean()) if len(defined) else math.nan
-
-
-def _weights(checkpoint: str) -> dict[str, torch.Tensor]:
-    return load_file(Path(checkpoint, "model.safetensors"))
 
 
 def _share_embeddings(model: Any) -> None:

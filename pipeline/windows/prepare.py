@@ -194,7 +194,7 @@ def _split_stores(
 
 def _split(store: Store, config: Config, prediction_length: int, max_windows: int) -> Split:
     """Split a store by the keys of a configuration."""
-    training, test_length = config.training, config.data.test_length or 0
+    training, test_length = config.training, config.test_length()
     return split_store(store, training.validation_split, prediction_length, training.min_past, test_length, max_windows)
 
 
@@ -224,15 +224,13 @@ def _real_samplers(splits: Sequence[tuple[Split, float]], config: Config) -> lis
     Raises:
         UserError: data.mixup is set, and there are no series to mix.
     """
-    min_past = config.training.min_past
     if not config.data.mixup:
         return [
-            ((SeriesSampler if split.store.groups is None else GroupSampler)(split, min_past), weight)
-            for split, weight in splits
+            ((SeriesSampler if split.store.groups is None else GroupSampler)(split), weight) for split, weight in splits
         ]
     if not splits:
         raise UserError("data.mixup: there are no series to mix; name some in data.train")
     members, weights = [split for split, _ in splits], [weight for _, weight in splits]
     mixup = Mixup([training_pool(split) for split in members], weights, **dataclasses.asdict(config.synthetic.mixup))
     mixup.warn_about_short_series()
-    return [(MixupSampler(members, mixup, min_past), sum(weights))]
+    return [(MixupSampler(members, mixup), sum(weights))]

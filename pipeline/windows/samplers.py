@@ -91,9 +91,9 @@ class SeriesSampler:
     frequencies, and Chronos was trained with it.
     """
 
-    def __init__(self, split: Split, min_past: int) -> None:
+    def __init__(self, split: Split) -> None:
         assert len(split.usable)
-        self.split, self.min_past, self.variates = split, min_past, split.store.variates
+        self.split, self.variates = split, split.store.variates
         self.n_series = len(split.usable)
         lengths = split.train_ends[split.usable]
         self.n_steps = int(lengths.sum())
@@ -119,12 +119,12 @@ class SeriesSampler:
         series_position, start_position = uniform(keys[:, None], _SERIES_AND_START).T
         series = split.usable[np.searchsorted(self._bounds, series_position, side="right")]
         ends = split.train_ends[series]
-        starts = self.min_past + (start_position * (ends - self.min_past)).astype(np.int64)
+        starts = split.min_past + (start_position * (ends - split.min_past)).astype(np.int64)
         return store_windows(split.store, series, starts, ends, context_length, prediction_length)
 
     def include_holdout(self) -> SeriesSampler:
         """Return a sampler of the same store whose training steps include the holdout; more series may be usable."""
-        return type(self)(self.split.include_holdout(), self.min_past)
+        return type(self)(self.split.include_holdout())
 
 
 class GroupSampler(SeriesSampler, TogetherSampler):
@@ -134,8 +134,8 @@ class GroupSampler(SeriesSampler, TogetherSampler):
     `SeriesSampler`: its group with the mean weight of its members.
     """
 
-    def __init__(self, split: Split, min_past: int) -> None:
-        super().__init__(split, min_past)
+    def __init__(self, split: Split) -> None:
+        super().__init__(split)
         assert split.store.groups is not None
         groups = split.store.groups[split.usable]
         order = np.argsort(groups, kind="stable")
@@ -146,7 +146,7 @@ class GroupSampler(SeriesSampler, TogetherSampler):
         self._group_bounds = np.cumsum(weights) / weights.sum()
         ends, train_ends = split.ends[self._members], split.train_ends[self._members]
         self._nearest = np.minimum.reduceat(ends - train_ends, self._begins) + 1
-        self._farthest = np.maximum.reduceat(ends - min_past, self._begins)
+        self._farthest = np.maximum.reduceat(ends - split.min_past, self._begins)
 
     def draw_together(
         self, keys: np.ndarray, batch_keys: np.ndarray, slots: np.ndarray, context_length: int, prediction_length: int
@@ -167,9 +167,10 @@ class GroupSampler(SeriesSampler, TogetherSampler):
         ends, nearest, farthest = self.split.train_ends[series], self._nearest[group], self._farthest[group]
         distance = nearest + (position[batch, draw] * (farthest - nearest + 1)).astype(np.int64)
         starts = self.split.ends[series] - distance
-        is_alone = starts < self.min_past  # one that starts in the holdout has no target, and is drawn again
+        min_past = self.split.min_past
+        is_alone = starts < min_past  # one that starts in the holdout has no target, and is drawn again
         own_position = uniform(keys, int(_SERIES_AND_START[1]))
-        starts = np.where(is_alone, self.min_past + (own_position * (ends - self.min_past)).astype(np.int64), starts)
+        starts = np.where(is_alone, min_past + (own_position * (ends - min_past)).astype(np.int64), starts)
         windows = store_windows(self.split.store, series, starts, ends, context_length, prediction_length)
         return Together(*windows, np.where(is_alone, -1, draw), np.full(len(keys), TARGET))
 
@@ -179,8 +180,8 @@ class MixupSampler:
 
     variates = UNIVARIATE
 
-    def __init__(self, splits: Sequence[Split], mixup: Mixup, min_past: int) -> None:
-        self.splits, self.mixup, self.min_past = list(splits), mixup, min_past
+    def __init__(self, splits: Sequence[Split], mixup: Mixup) -> None:
+        self.splits, self.mixup = list(splits), mixup
         self.n_series = sum(len(split.usable) for split in splits)
         self.n_steps = sum(int(split.train_ends[split.usable].sum()) for split in splits)
 
@@ -202,10 +203,10 @@ class MixupSampler:
         width = context_length + prediction_length
         lengths = np.minimum(self.mixup.draw_lengths(keys), width)
         values = self.mixup.draw(keys, lengths, width)
-        return last_windows(values, lengths, self.min_past, context_length, prediction_length)
+        return last_windows(values, lengths, self.splits[0].min_past, context_length, prediction_length)
 
     def include_holdout(self) -> MixupSampler:
         """Return a sampler of sums of the same series, with the holdout among their segments."""
         splits = [split.include_holdout() for split in self.splits]
         mixup = dataclasses.replace(self.mixup, pools=[training_pool(split) for split in splits])
-        return MixupSampler(splits, mixup, self.min_past)
+        return MixupSampler(splits, mixup)

@@ -17,14 +17,26 @@ _COMPARED_STEPS = 8
 """Values by which a series is recognized, whatever other columns are read with it."""
 
 
-def seen_steps(stores: Sequence[Store], test_length: int) -> list[dict[str, Any]]:
+def seen_steps(
+    stores: Sequence[Store], test_length: int, seen_by_base: Sequence[Mapping[str, Any]] = ()
+) -> list[dict[str, Any]]:
     """Return the last seen step of some series: `item_id`, `end` as a timestamp, and a hash of the values up to it.
 
     Args:
         stores: the series of the training; validation steps count as seen.
         test_length: steps at the end of each series that were left out.
+        seen_by_base: the entries of the base; those of steps that are not in this training are kept.
     """
-    seen = []
+    trained = [(store, {name: index for index, name in enumerate(store.item_ids)}) for store in stores if seen_by_base]
+    seen = [
+        dict(entry)
+        for entry in seen_by_base
+        if not any(
+            (index := positions.get(entry["item_id"])) is not None
+            and 0 <= _last_seen(entry, store, index) < store.lengths[index] - test_length
+            for store, positions in trained
+        )
+    ]
     for store in stores:
         n_series = max(1, _MAX_SERIES // len(stores))
         for index in np.unique(np.linspace(0, len(store) - 1, min(n_series, len(store))).astype(int)).tolist():
@@ -42,15 +54,17 @@ def count_seen(seen: Iterable[Mapping[str, Any]], store: Store, windows: Iterabl
         seen: the entries of `seen_steps`.
         windows: series of the store, and forecast start.
     """
-    by_id = {entry["item_id"]: entry for entry in seen}
+    by_id: dict[str, list[Mapping[str, Any]]] = {}
+    for entry in seen:
+        by_id.setdefault(entry["item_id"], []).append(entry)
     n_seen = n_compared = 0
     last_by_series: dict[int, int] = {}
     for series, start in windows:
-        entry = by_id.get(store.item_ids[series])
-        if entry is None:
+        entries = by_id.get(store.item_ids[series])
+        if entries is None:
             continue
         if series not in last_by_series:
-            last_by_series[series] = _last_seen(entry, store, series)
+            last_by_series[series] = max(_last_seen(entry, store, series) for entry in entries)
         n_compared += 1
         n_seen += start <= last_by_series[series]
     return n_seen, n_compared

@@ -28,11 +28,7 @@ class Split:
     """Minimum number of steps of history in a training window."""
 
     def include_holdout(self) -> Split:
-        """Return a split of the same series in which the holdout is training steps.
-
-        Raises:
-            UserError: the holdout has an infinite value, or one that is too large.
-        """
+        """Return a split of the same series in which the holdout is training steps."""
         return _split_at(self.store, self.ends, self.ends, self.min_past)
 
 
@@ -61,6 +57,7 @@ def split_store(
         UserError: a series has an infinite value, or one that is too large.
     """
     ends = np.maximum(store.lengths - test_length, 0)
+    check_values(store, ends)
     wanted = np.maximum((validation_split * ends).astype(np.int64), prediction_length)
     if max_windows is not None:
         wanted = np.minimum(wanted, -(-max_windows // len(store)) * prediction_length)
@@ -73,7 +70,6 @@ def split_store(
 
 
 def _split_at(store: Store, train_ends: np.ndarray, ends: np.ndarray, min_past: int) -> Split:
-    check_values(store, ends)
     masks = unusable_series(store, train_ends, min_past)
     return Split(
         store=store,

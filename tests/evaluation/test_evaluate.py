@@ -146,10 +146,10 @@ def test_conclusions_on_several_models_name_them():
         "t": {name: offset_evaluation(task, offset) for name, offset in (("base", 2), ("plain", 1), ("tuned", 3))}
     }
     pairs = [("base", "plain"), ("base", "tuned")]
-    plain, tuned = conclusions_on_fine_tuning(evaluations, [task], pairs)
+    plain, tuned = conclusions_on_fine_tuning(evaluations, pairs, {"plain": [], "tuned": []})
     assert "Use plain." in plain and "Use base." in tuned
     (single,) = conclusions_on_fine_tuning(
-        {"t": {name: evaluations["t"][name] for name in ("base", "tuned")}}, [task], pairs[1:]
+        {"t": {name: evaluations["t"][name] for name in ("base", "tuned")}}, pairs[1:], {"tuned": []}
     )
     assert "Use the base." in single
 
@@ -159,7 +159,8 @@ def test_a_conclusion_on_seen_steps_says_so(tmp_path):
     evaluations = {"t": {name: offset_evaluation(task, offset) for name, offset in (("base", 2), (str(tmp_path), 1))}}
     for test_length, is_seen in ((3, False), (2, True)):
         (tmp_path / "training_info.json").write_text(json.dumps({"seen": seen_steps([task.store], test_length)}))
-        (conclusion,) = conclusions_on_fine_tuning(evaluations, [task], [("base", str(tmp_path))])
+        leaks = {str(tmp_path): leak_warnings([str(tmp_path)], [task])}
+        (conclusion,) = conclusions_on_fine_tuning(evaluations, [("base", str(tmp_path))], leaks)
         assert ("seen scored steps" in conclusion) == is_seen == ("Use" not in conclusion)
 
 

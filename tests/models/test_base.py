@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 
 from pipeline.config import BaseModelConfig, Config, GeneralConfig, PathsConfig
 from pipeline.core.errors import UserError
-from pipeline.models.base import convert, load_base, make_base, provide_base, save
+from pipeline.models.base import base_folder, convert, load_base, make_base, provide_base, save
 from pipeline.models.checkpoint import read_checkpoint, weights_fingerprint
 from pipeline.models.create import scratch_model
 from pipeline.models.find import find_base
@@ -216,6 +216,31 @@ def test_a_missing_base_is_made_once_and_another_one_gets_a_folder_of_its_own(tm
             assert checkpoint.path == tmp_path / folder and checkpoint.family == name[8:-5]
             made = checkpoint.path.stat().st_mtime_ns
         assert provide_base(Config(base_model=BaseModelConfig(name), paths=paths)).path.stat().st_mtime_ns == made
+
+
+def test_random_weights_of_another_seed_are_another_base(tmp_path):
+    def provide(seed):
+        paths = PathsConfig(models_dir=str(tmp_path))
+        return provide_base(
+            Config(None, GeneralConfig(seed=seed), BaseModelConfig("scratch:bolt-nano"), paths=paths)
+        ).path
+
+    first, second = provide(0), provide(1)
+    assert (first, second) == (provide(0), provide(1)) and first != second
+    assert weights_fingerprint(first) != weights_fingerprint(second)
+
+
+def test_another_revision_is_another_base(tiny, tmp_path):
+    convert_folder(tiny["bolt"], tmp_path / "base")
+    info = json.loads((tmp_path / "base" / "model_info.json").read_text())
+    info |= {"model_name": "owner/model", "revision": "v9"}
+    (tmp_path / "base" / "model_info.json").write_text(json.dumps(info))
+
+    def folder(revision):
+        paths = PathsConfig(models_dir=str(tmp_path))
+        return base_folder(Config(base_model=BaseModelConfig("owner/model", revision), paths=paths))
+
+    assert folder("v9") == tmp_path / "base" and folder(None) == tmp_path / "base-owner-model"
 
 
 def test_the_base_of_a_trained_model_is_found_by_its_weights(tiny, tmp_path):

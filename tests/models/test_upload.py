@@ -77,13 +77,14 @@ def test_a_failed_upload_is_reported_with_the_command_to_repeat_it(tmp_path, mon
     monkeypatch.setattr(HfApi, "create_repo", lambda *_, **__: None)
     monkeypatch.setattr(HfApi, "upload_folder", fail)
     folder = tmp_path / "my model"
+    (tmp_path / "staged" / "adapter").mkdir(parents=True)
+    (tmp_path / "staged" / "config.json").touch()
     with pytest.raises(UserError, match="training.push_to_hub.*connection lost") as refused:
-        upload(tmp_path, REPOSITORY, folder)
+        upload(tmp_path / "staged", REPOSITORY, folder)
     message = str(refused.value)
     command = shlex.split(message[message.index("hf upload") :])
     assert command[:5] == ["hf", "upload", REPOSITORY, str(folder), "--private"]
-    excluded = [pattern for option, pattern in zip(command, command[1:]) if option == "--exclude"]
-    assert set(excluded) >= {"checkpoints/*", "logs/*", "refit/*"}
+    assert command[5:] == ["--include", "adapter/*", "--include", "config.json"]
 
 
 @pytest.mark.parametrize("repository", ["/x", "owner/", "a b/c?d"])

@@ -46,7 +46,7 @@ def splits(draw):
 def training_windows(drawn, seed=0, drop_prob=0.0):
     split, lengths = drawn
     assume(len(split.usable))
-    return TrainingWindows([SeriesSampler(split, split.min_past)], [1.0], **lengths, drop_prob=drop_prob, seed=seed)
+    return TrainingWindows([SeriesSampler(split)], [1.0], **lengths, drop_prob=drop_prob, seed=seed)
 
 
 def padded(context, width):
@@ -161,7 +161,7 @@ def test_series_are_drawn_by_their_length_and_starts_uniformly(lengths, seed):
 def test_samplers_are_drawn_by_their_weight(weights, seed):
     n = 4000
     split = [split_store(store_from_arrays([SERIES * (k + 1) + np.arange(50)]), 0.0, 4, 3) for k in range(len(weights))]
-    samplers = [SeriesSampler(part, 3) for part in split]
+    samplers = [SeriesSampler(part) for part in split]
     windows = TrainingWindows(samplers, weights, context_length=3, prediction_length=1, drop_prob=0.0, seed=seed)
     counts = np.bincount(windows.batch(range(n))[0][:, -1].astype(int) // SERIES - 1, minlength=len(weights))
     share = np.array(weights) / sum(weights)

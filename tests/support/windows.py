@@ -23,7 +23,7 @@ def series_windows(*stores, weights=None, test_length=0, validation_split=0.2, *
     splits = [
         split_store(store, validation_split, settings["prediction_length"], min_past, test_length) for store in stores
     ]
-    samplers = [SeriesSampler(split, min_past) for split in splits]
+    samplers = [SeriesSampler(split) for split in splits]
     return TrainingWindows(samplers, weights or [1.0] * len(stores), **settings)
 
 

@@ -104,7 +104,7 @@ def test_a_sum_does_not_depend_on_the_other_sums():
 
 def test_a_mixed_window_of_short_series_has_a_minimum_past():
     split = split_store(store_from_arrays([np.arange(7.0) % 3 for _ in range(4)]), 0.0, 8, 4)
-    sampler = MixupSampler([split], Mixup([training_pool(split)], [1.0], min_length=7), min_past=4)
+    sampler = MixupSampler([split], Mixup([training_pool(split)], [1.0], min_length=7))
     context, target = sampler.draw(make_keys(0, np.arange(50)), make_keys(1, np.arange(50)), 20, 8)
     assert ((~np.isnan(context)).sum(axis=1) == 4).all() and ((~np.isnan(target)).sum(axis=1) == 3).all()
 
@@ -113,7 +113,7 @@ def test_mixed_windows_have_training_steps_only_and_all_context_lengths():
     """Steps outside of training are negative."""
     arrays = [np.r_[np.full(200, 3.0) + np.arange(200) % 7, np.full(60, -50.0)] for _ in range(5)]
     split = split_store(store_from_arrays(arrays), 0.0, 8, 4, test_length=60)
-    sampler = MixupSampler([split], Mixup([training_pool(split)], [1.0]), min_past=4)
+    sampler = MixupSampler([split], Mixup([training_pool(split)], [1.0]))
     context, target = sampler.draw(make_keys(0, np.arange(800)), make_keys(1, np.arange(800)), 100, 8)
     assert context.shape == (800, 100) and target.shape == (800, 8)
     assert np.nanmin(context) > 0 and np.nanmin(target) > 0 and not np.isnan(target).any()

@@ -10,7 +10,7 @@ import pytest
 from support.runs import last_checkpoint, same, trained, unfinish, weights
 
 from pipeline.core.errors import UserError
-from pipeline.training.checkpointing import RunFolder, is_sealed, seal_checkpoint
+from pipeline.training.checkpointing import RunFolder, is_sealed, published_files, seal_checkpoint
 
 FILES = ["model.safetensors", "optimizer.pt", "rng_state.pth", "deep/trainer_state.json"]
 
@@ -150,3 +150,13 @@ def test_a_run_with_another_base_or_arithmetic_is_not_continued(tiny, tmp_path, 
         (base / "config.json").write_text((base / "config.json").read_text() + " ")
     with pytest.raises(UserError, match=change):
         trained(base, tmp_path / "out", max_steps=1, precision="bf16" if change == "arithmetic" else "fp32")
+
+
+def test_the_files_of_a_checkpoint_are_told_from_those_of_the_run_and_of_the_user(tiny, tmp_path):
+    trained(tiny["bolt"], tmp_path / "out", max_steps=1)
+    for name in ("clients.csv", "notes/a.txt", ".env"):
+        (tmp_path / "out" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "out" / name).touch()
+    names = {path.name for path in published_files(tmp_path / "out")}
+    expected = {"config.json", "model.safetensors", "training_info.json", "config.yaml", "README.md", "report.md"}
+    assert names - {"training.png", "forecasts.png", "generation_config.json"} == expected

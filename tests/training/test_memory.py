@@ -8,7 +8,7 @@ from transformers import TrainingArguments
 
 from pipeline.core.errors import UserError
 from pipeline.training.checkpointing import RunFolder
-from pipeline.training.fit import Phase, build_trainer, fit, phase_arguments, widest_inputs
+from pipeline.training.fit import Phase, batch_inputs, build_trainer, fit, phase_arguments
 from pipeline.training.memory import fit_batch, step_memory, take_step
 from pipeline.training.prepare import prepare_run
 
@@ -47,7 +47,7 @@ def test_the_memory_of_a_batch_is_extrapolated_from_two_windows(tiny, family, bf
     trainer, windows = prepared(tiny[family], data=np.random.default_rng(0).normal(size=(4, 200)))
     run = prepare_run(trainer.config, trainer.checkpoint, windows, "auto")
     model = run.base.trainable_model(seed=0, cpu_layers=True)
-    inputs = partial(widest_inputs, run, model)
+    inputs = partial(batch_inputs, run, model, widest=True)
     extrapolated = step_memory(model, inputs, 16, bf16).activations
     counted = step_memory(model, lambda count: inputs(16 * count), 1, bf16).activations
     assert extrapolated == pytest.approx(counted, rel=0.1)

@@ -85,6 +85,18 @@ def test_forgetting_is_measured_on_the_validation_windows_of_the_earlier_trainin
     assert report.verdict in (weeks / "models" / "w2" / "README.md").read_text()
 
 
+def test_validation_windows_that_the_base_has_seen_are_counted(weeks, monkeypatch, caplog):
+    monkeypatch.chdir(weeks)
+    key = "validation windows seen by the base"
+    assert info(weeks / "models" / "w1")[key] == [0, 0] and info(weeks / "models" / "w2")[key][0] == 0
+    fine_tune("w1.csv", base="models/w1", output_path="models/again", **FAST)
+    assert info(weeks / "models" / "again")[key] == [4, 4]
+    assert "4 of 4 validation windows" in caplog.text
+    assert "trained on 4 of 4" in (weeks / "models" / "again" / "report.md").read_text()
+    seen_by_first = info(weeks / "models" / "w1")["seen"]
+    assert all(entry in info(weeks / "models" / "w2")["seen"] for entry in seen_by_first)
+
+
 def test_a_chain_of_commands_goes_on(weeks, run_script, tmp_path):
     shutil.copytree(weeks, tmp_path, dirs_exist_ok=True)
     options = [f"--training.{key}={json.dumps(value)}" for key, value in FAST.items()]
@@ -103,7 +115,7 @@ def test_keys_of_the_command_line_take_precedence_over_the_base(weeks, monkeypat
     assert (kept.training.prediction_length, kept.data.test_length) == (HORIZON, HORIZON)
     assert kept.data.variates().targets == ("sold",)
     other = parse_config([*base, "--horizon", "9", "--target", "returned"])
-    assert (other.training.prediction_length, other.data.test_length, other.data.target) == (9, 9, "returned")
+    assert (other.training.prediction_length, other.test_length(), other.data.target) == (9, 9, "returned")
     assert other.inference.prediction_length == other.evaluation.prediction_length == 9
     everything = parse_config([*base, "--data.test_length", "0"])
     assert (everything.training.prediction_length, everything.data.test_length) == (HORIZON, 0)

@@ -9,7 +9,7 @@ from support.runs import prepared
 from pipeline.core.errors import UserError
 from pipeline.training import time_limit
 from pipeline.training.checkpointing import RunFolder
-from pipeline.training.fit import Phase, phase_arguments
+from pipeline.training.fit import first_phase, phase_arguments
 from pipeline.training.prepare import prepare_run
 from pipeline.training.time_limit import limit_steps
 
@@ -29,13 +29,13 @@ def limited(tiny, tmp_path, monkeypatch):
 
 
 def test_steps_retraining_scores_and_saving_fit_into_the_limit(limited):
-    step, evaluation, n_evaluations = 0.5, 2.0, 10
-    run = limited(200.0, (step, evaluation, n_evaluations))
-    available = 200 - 2 - 10 * 2 - time_limit._SAVING * 200
+    step, scoring = 0.5, 20.0
+    run = limited(200.0, (step, scoring))
+    available = 200 - 2 - scoring - time_limit._SAVING * 200
     assert run.recipe.steps == int(available / (2 * time_limit._STEP_MARGIN * step)) == 149
     assert "149 steps" in run.recipe.description and "200 seconds; 1000 steps" in run.recipe.description
-    assert limited(200.0, (step, evaluation, n_evaluations), refit=False).recipe.steps == 299
-    assert limited(1e5, (step, evaluation, n_evaluations)).recipe.steps == 1000
+    assert limited(200.0, (step, scoring), refit=False).recipe.steps == 299
+    assert limited(1e5, (step, scoring)).recipe.steps == 1000
     assert limited(None, None).recipe.steps == 1000
 
 
@@ -43,31 +43,32 @@ def test_a_limit_without_time_for_a_step_is_refused_with_one_that_has(limited):
     with pytest.raises(
         UserError, match="training.time_limit: 20 seconds are too few; 2 have passed.*at least 24,"
     ) as e:
-        limited(20.0, (0.5, 2.0, 10))
+        limited(20.0, (0.5, 20.0))
     assert "\n" not in str(e.value)
-    assert limited(24.0, (0.5, 2.0, 10)).recipe.steps == 1
+    assert limited(24.0, (0.5, 20.0)).recipe.steps == 1
 
 
 def test_a_killed_run_keeps_the_steps_that_it_began_with(limited, tmp_path):
-    run = limited(200.0, (0.5, 2.0, 10))
+    run = limited(200.0, (0.5, 20.0))
     folder = RunFolder(tmp_path / "out")
-    settings = run.identity(phase_arguments(run, Phase(run.windows, folder, scored=True)))
+    settings = run.identity(phase_arguments(run, first_phase(run, folder)))
     (tmp_path / "out/checkpoints").mkdir(parents=True)
     (tmp_path / "out/checkpoints/run.json").write_text(json.dumps(settings | {"steps": 7}))
-    assert limited(200.0, (0.5, 2.0, 10)).recipe.steps == 7
-    assert limited(300.0, (0.5, 2.0, 10)).recipe.steps > 7
+    assert limited(200.0, (0.5, 20.0)).recipe.steps == 7
+    assert limited(300.0, (0.5, 20.0)).recipe.steps > 7
     for other in ({"base model": "another"}, {"arithmetic": "bf16 on cuda"}):
         (tmp_path / "out/checkpoints/run.json").write_text(json.dumps(settings | {"steps": 7} | other))
-        assert limited(200.0, (0.5, 2.0, 10)).recipe.steps == 149
+        assert limited(200.0, (0.5, 20.0)).recipe.steps == 149
 
 
 @pytest.mark.parametrize("family, optimizer", [("bolt", "adamw"), ("t5", "adamw"), ("chronos-2", "muon")])
-def test_a_step_and_an_evaluation_are_measured_and_leave_the_weights_alone(tiny, family, optimizer):
+def test_a_step_and_an_evaluation_are_measured_and_leave_the_weights_alone(tiny, tmp_path, family, optimizer):
     trainer, windows = prepared(tiny[family], refit=True, optimizer=optimizer)
     run = prepare_run(trainer.config, trainer.checkpoint, windows, "auto")
-    step, evaluation, n_evaluations = time_limit._measure(run)
-    assert step > 0 and evaluation > 0
-    # base and steps 2 and 4; the retrained model
-    assert n_evaluations == 3 + 1
+    step, scoring = time_limit._measure(run)
+    assert step > 0 and scoring > 0
+    arguments = phase_arguments(run, first_phase(run, RunFolder(tmp_path)))
+    assert time_limit._n_evaluations(run, arguments) == 3 + 1  # base and steps 2 and 4; the retrained model
     without = replace(run, validation=None)
-    assert time_limit._measure(without)[1:] == (0.0, 0)
+    assert time_limit._measure(without)[1] == 0
+    assert time_limit._measure(replace(without, previous=run.validation))[1] > 0

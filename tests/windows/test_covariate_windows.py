@@ -63,7 +63,7 @@ def test_batches_are_those_of_the_data_set_of_chronos_2(store, tiny):
 def test_the_variates_of_a_window_are_cut_at_the_same_steps(store):
     split = split_store(store, 0.2, HORIZON, 4)
     windows = TrainingWindows(
-        [SeriesSampler(split, 4)], [1.0], context_length=24, prediction_length=HORIZON, drop_prob=0.0, seed=0
+        [SeriesSampler(split)], [1.0], context_length=24, prediction_length=HORIZON, drop_prob=0.0, seed=0
     )
     context, target = windows.batch(range(20))
     assert context.shape == (80, 24) and target.shape == (80, HORIZON)

@@ -29,7 +29,7 @@ def grouped_store(n_series=9, sizes=(2, 3, 4), seed=0):
 def group_windows(*stores, weights=None, batch_size=8, drop_prob=0.0, seed=0, min_past=3):
     """Return training windows of stores, those with groups drawn together."""
     splits = [split_store(store, 0.2, 4, min_past) for store in stores]
-    samplers = [(SeriesSampler if split.store.groups is None else GroupSampler)(split, min_past) for split in splits]
+    samplers = [(SeriesSampler if split.store.groups is None else GroupSampler)(split) for split in splits]
     settings = {**LENGTHS, "drop_prob": drop_prob, "seed": seed, "batch_size": batch_size}
     return TrainingWindows(samplers, weights or [1.0] * len(stores), **settings)
 

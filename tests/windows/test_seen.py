@@ -48,6 +48,22 @@ def test_other_values_under_the_same_ids_and_dates_are_not_seen(frame):
     assert count_seen(seen, later, windows_of(later, 5, 1))[0] == 0
 
 
+def test_what_the_base_has_seen_counts_for_the_model_too(frame):
+    base = seen_steps([open_source(frame)], 0)
+    earlier = open_source(frame[frame["timestamp"] < "2021-02-10"])  # 40 of the 50 steps
+    store = open_source(frame)
+    assert count_seen(seen_steps([earlier], 5), store, windows_of(store, 5, 1)) == (0, 5)
+    assert count_seen(seen_steps([earlier], 5, base), store, windows_of(store, 5, 1)) == (5, 5)
+    assert seen_steps([store], 0, seen_steps([earlier], 0)) == seen_steps([store], 0)  # covered by the new ones
+    assert len(seen_steps([store], 11, seen_steps([earlier], 0))) == 10
+
+
+def test_series_of_several_sources_may_share_item_ids(frame):
+    first, second = open_source(frame), open_source(frame.assign(target=frame["target"] + 1))
+    for store in (first, second):
+        assert count_seen(seen_steps([first, second], 0), store, windows_of(store, 5, 1)) == (5, 5)
+
+
 def test_steps_without_timestamps_are_counted():
     rng = np.random.default_rng(0)
     store = open_source(rng.normal(size=(3, 20)))

@@ -59,7 +59,7 @@ def test_training_validation_and_test_steps_are_disjoint():
     store = numbered_store()
     split = split_store(store, 0.3, 4, 3, test_length=5)
     lengths: dict[str, Any] = {"context_length": 12, "prediction_length": 4}
-    training = TrainingWindows([SeriesSampler(split, 3)], [1.0], **lengths, drop_prob=0.0, seed=0)
+    training = TrainingWindows([SeriesSampler(split)], [1.0], **lengths, drop_prob=0.0, seed=0)
     trained = set().union(*map(known_values, training.batch(range(3000))))
     validation = ValidationWindows([split], **lengths, max_windows=10**6)
     history, target = validation.batch(range(len(validation)))

@@ -54,8 +54,10 @@ def score_rows(evaluations: Evaluations, baseline: str, seed: int = 0) -> list[R
             rows.append({"data set": dataset, "model": model, **evaluation.scores(), **_estimates(relative[model])})
     if len(evaluations) > 1:
         relative_by_model = {entry.model: entry.relative for entry in rank(evaluations, baseline, seed)}
-        n_in_mean = len(evaluations) - len(datasets_without_ratio(evaluations, baseline)["WQL"])
-        mean = f"geometric mean of {n_in_mean}" + (f" of {len(evaluations)}" if n_in_mean < len(evaluations) else "")
+        left_out = datasets_without_ratio(evaluations, baseline)
+        numbers = {score: len(evaluations) - len(left_out[score]) for score in RANKED_BY}
+        counts = [f"{number} ({score})" for score, number in numbers.items()]
+        mean = f"geometric mean of {' and '.join(counts) if any(left_out.values()) else len(evaluations)}"
         for model in next(iter(evaluations.values())):
             row: Row = dict.fromkeys(rows[0])
             rows.append(row | {"data set": mean, "model": model} | _estimates(relative_by_model[model]))
