@@ -243,7 +243,7 @@ class ChronosLoader:
         Raises:
             UserError: no model is loaded, the table is wrong, or no series is longer than the horizon.
         """
-        from pipeline.evaluation.backtest import evaluate_task, make_task
+        from pipeline.evaluation.backtest import evaluate_task, make_task, warn_about_windows
         from pipeline.evaluation.baselines import SEASONAL_NAIVE, naive_forecast
         from pipeline.evaluation.evaluate import leak_warnings
 
@@ -251,6 +251,7 @@ class ChronosLoader:
         windows = with_options(self.config, {"windows": windows}, "evaluation").evaluation.windows
         task = make_task("data", self._open(data), self._length(horizon), None, windows, inference.cross_learning)
         check_groups(forecaster.family, task.store, inference.cross_learning, inference.batch_size)
+        warn_about_windows(task)
         for warning in leak_warnings([self.model_path], [task]):
             logger.warning(warning.replace("data.test_length", "test_length"))
         base = None if self._base is None else self._base.with_settings(inference)
@@ -298,13 +299,14 @@ class ChronosLoader:
         Raises:
             UserError: no model is loaded, the array has another shape, or no series is longer than the horizon.
         """
-        from pipeline.evaluation.backtest import evaluate_task, make_task
+        from pipeline.evaluation.backtest import evaluate_task, make_task, warn_about_windows
 
         inference = self.config.inference
         store = self._open(test_data if isinstance(test_data, (pd.DataFrame, Store)) else np.atleast_2d(test_data))
         task = make_task("test data", store, self.horizon, None, 1, inference.cross_learning)
         forecaster = self.loaded()
         check_groups(forecaster.family, store, inference.cross_learning, inference.batch_size)
+        warn_about_windows(task)
         return evaluate_task(task, forecaster.predict_quantiles, inference.batch_size).scores()
 
     def save_predictions(self, predictions: np.ndarray, output_path: str) -> None:

@@ -99,6 +99,9 @@ def test_evaluate_scores_the_model_beside_its_base_on_steps_that_it_has_not_seen
     assert scores.loc["seasonal naive", "MASE"] == pytest.approx(np.mean(errors), rel=1e-5)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     model.evaluate(sales, windows=3)
+    assert "cannot be scored" not in caplog.text
+    model.evaluate(sales, windows=30)
+    assert "windows cannot be scored" in caplog.text
     assert "8 of 12 windows" in caplog.text and "test_length 18" in caplog.text.replace("data.", "")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,7 @@ KeepForecasts = Callable[[range, np.ndarray], None]
 """Function that gets the windows of each batch and their forecasts at `WQL_LEVELS`, [n, h, 9], in order."""
 _BATCHES_PER_ROUND = 16
 """Batches of each process after which the processes exchange them: rarely, and with little of them in memory."""
+logger = logging.getLogger(__name__)
 
 
 class ForecastWindows(Protocol):
@@ -224,6 +226,16 @@ def make_task(
 ) -> Task:
     """Return a task. The season length follows from the frequency if `season` is None."""
     return Task(name, store, prediction_length, season or seasonality(store.freq), n_origins, cross_learning)
+
+
+def warn_about_windows(task: Task) -> None:
+    """Warn about windows that cannot be scored."""
+    n_windows = len(task.store) * task.n_origins
+    if len(task) < n_windows:
+        logger.warning(
+            "%s: %d of %d windows cannot be scored, since the series are too short or have no known value there",
+            *(task.name, n_windows - len(task), n_windows),
+        )
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from pipeline.core.processes import Processes
 from pipeline.core.progress import progress
 from pipeline.core.series import History
 from pipeline.core.tables import Row, markdown_table, write_csv
-from pipeline.evaluation.backtest import Evaluation, Task, evaluate_task
+from pipeline.evaluation.backtest import Evaluation, Task, evaluate_task, warn_about_windows
 from pipeline.evaluation.baselines import SEASONAL_NAIVE, STATISTICAL, naive_forecast, statistical_forecast
 from pipeline.evaluation.comparison import compare_evaluations, conclude
 from pipeline.evaluation.forecasts import write_forecasts
@@ -40,9 +40,8 @@ from pipeline.evaluation.report.rows import (
 )
 from pipeline.evaluation.tasks import input_paths, open_tasks, source_names
 from pipeline.forecasting.request import check_groups
-from pipeline.models.checkpoint import model_family, read_config, read_training_info, weights_fingerprint
+from pipeline.models.checkpoint import is_adapter, model_family, read_config, read_training_info, weights_fingerprint
 from pipeline.models.find import check_model, find_base, find_model
-from pipeline.models.load import is_adapter
 from pipeline.windows.seen import count_seen
 
 KeepModelForecasts = Callable[[Task, str, range, np.ndarray], None]
@@ -138,14 +137,7 @@ def score_models(
     for name in models:
         check_model(name)
     for task in tasks:
-        n_windows = len(task.store) * task.n_origins
-        if len(task) < n_windows:
-            logger.warning(
-                "%s: %d of %d windows cannot be scored, since the series are too short or have no known value there",
-                task.name,
-                n_windows - len(task),
-                n_windows,
-            )
+        warn_about_windows(task)
     _check_families(models, tasks, config)
     processes = Processes()
     evaluations: dict[str, dict[str, Evaluation]] = {task.name: {} for task in tasks}

@@ -93,6 +93,11 @@ def model_family(config: dict[str, Any]) -> Family | None:
     return None
 
 
+def is_adapter(folder: Path) -> bool:
+    """Return whether a folder contains a PEFT adapter."""
+    return os.path.lexists(folder / "adapter_config.json")
+
+
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read the configuration of a checkpoint folder, and check its JSON and that its weight files are complete.
 
@@ -103,6 +108,10 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if not path.is_dir():
         raise UserError(
             f"no checkpoint folder {path}. Create it with chronos-native base or train, or name another folder"
+        )
+    if not os.path.lexists(path / "config.json") and is_adapter(path):
+        raise UserError(
+            f"{path} has a low-rank adapter; merge it into its base with chronos-native base {path} --output FOLDER"
         )
     if not os.path.lexists(path / "config.json"):
         raise UserError(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.errors import UserError, first_few, to_one_line
 from pipeline.core.progress import quiet_transformers
 from pipeline.models import model_schema
-from pipeline.models.checkpoint import Family, is_export, model_family, read_checkpoint, read_config
+from pipeline.models.checkpoint import Family, is_adapter, is_export, model_family, read_checkpoint, read_config
 from pipeline.models.find import find_model
 from pipeline.models.json_objects import read_object
 
@@ -39,11 +39,6 @@ def conversions_needed(folder: Path) -> list[str]:
     if not any(folder.glob("*.safetensors")):
         reasons.append("its weights are pickled")
     return reasons
-
-
-def is_adapter(folder: Path) -> bool:
-    """Return whether a folder contains a PEFT adapter."""
-    return os.path.lexists(folder / "adapter_config.json")
 
 
 @quiet_transformers()

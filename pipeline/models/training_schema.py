@@ -90,12 +90,18 @@ def _check_timestamp(text: str) -> str:
     return text
 
 
-class SeenStep(Part):
-    """The last step of a series that the model has seen."""
+class Mark(Part):
+    """The hash of the values up to a step, by which a series is recognized."""
 
-    item_id: str
     end: Annotated[str, Field(min_length=4, max_length=40), AfterValidator(_check_timestamp)]
     values: Count
+
+
+class SeenStep(Mark):
+    """The last step of a series that the model has seen, and earlier ones."""
+
+    item_id: str
+    earlier: list[Mark] = []
 
 
 class VariateKeys(Part):

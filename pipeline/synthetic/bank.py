@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from pipeline.core.errors import UserError
+from pipeline.data.numbers import MAX_MAGNITUDE
 from pipeline.synthetic.draws import Draws, make_keys
 from pipeline.synthetic.effects import EFFECTS
 from pipeline.synthetic.priors import PRIORS
@@ -91,6 +92,9 @@ class Bank:
 
         Returns:
             float32, [n, width], NaN if missing. Values after a row's length have no meaning.
+
+        Raises:
+            UserError: a value is too large for a model, because of the ranges.
         """
         draws, column = Draws(keys), lengths.astype(np.int64)[:, None]
         values = self._draw_priors(draws.fork(), column, width)
@@ -100,7 +104,10 @@ class Bank:
             added = self._draw_priors(Draws(second.keys[blended]), column[blended], width)
             scale = _deviation(values[blended], column[blended]) / _deviation(added, column[blended])
             values[blended] += ratio[blended] * scale * added
-        return self.observe(draws, values, column)
+        values = self.observe(draws, values, column)
+        if (np.abs(values, where=np.arange(width) < column, out=np.zeros_like(values)) > MAX_MAGNITUDE).any():
+            raise UserError(f"synthetic.bank: a series has a value beyond {MAX_MAGNITUDE:g}; lower the ranges")
+        return values
 
     def observe(self, draws: Draws, values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Let the effects act on series [n, width] in place; lengths [n, 1]. Return the series."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from pipeline.synthetic.draws import Draws
-from pipeline.synthetic.ranges import Count, Positive, Range
+from pipeline.synthetic.ranges import Count, Positive, PositiveShare, Range
 
 
 def skew(draws: Draws, values: np.ndarray, lengths: np.ndarray, *, strength: Positive = (0.3, 1.5)) -> np.ndarray:
@@ -32,7 +32,7 @@ def outliers(
     values: np.ndarray,
     lengths: np.ndarray,
     *,
-    share: Positive = (0.001, 0.02),
+    share: PositiveShare = (0.001, 0.02),
     size: Positive = (3.0, 15.0),
 ) -> np.ndarray:
     """Move a share of the values by normal noise of `size` standard deviations: measurement errors, one-off events."""
@@ -105,7 +105,7 @@ def missing(
     values: np.ndarray,
     lengths: np.ndarray,
     *,
-    share: Positive = (0.01, 0.3),
+    share: PositiveShare = (0.01, 0.3),
     stretches: Count = (1, 6),
 ) -> np.ndarray:
     """Set a share of the values to NaN: in half of the series in up to `stretches` gaps, in the others step by step."""

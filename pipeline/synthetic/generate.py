@@ -168,6 +168,11 @@ def _prepare_mixup(config: Config) -> tuple[MakeSeries, dict[str, Any]]:
     stores, pools, weights = [], [], []
     for path, source_weight in _mixup_sources(config):
         source_stores = open_stores(config, path)
+        if names := next((store.variates.names for store in source_stores if len(store.variates) > 1), ()):
+            raise UserError(
+                f"synthetic.generator tsmixup: series of {', '.join(names)} cannot be mixed; name one column in "
+                "data.target, and leave out the covariates"
+            )
         n_series = sum(map(len, source_stores))
         stores += source_stores
         made = [(_make_pool(store, test_length), len(store)) for store in source_stores]

@@ -30,6 +30,9 @@ _SMALLEST_POSITIVE = 1e-12
 
 Range: TypeAlias = Annotated[tuple[float, float], Bounds("finite numbers")]
 Positive: TypeAlias = Annotated[tuple[float, float], Bounds("above 0", low=_SMALLEST_POSITIVE)]
+PositiveShare: TypeAlias = Annotated[
+    tuple[float, float], Bounds("above 0 and below 1", low=_SMALLEST_POSITIVE, below=1.0)
+]
 Share: TypeAlias = Annotated[tuple[float, float], Bounds("at least 0 and below 1", low=0.0, below=1.0)]
 # A prior makes one array per count, so the upper bound limits its memory and time.
 Count: TypeAlias = Annotated[tuple[int, int], Bounds("whole and at least 0", low=0, below=1000, whole=True)]

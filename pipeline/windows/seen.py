@@ -15,12 +15,15 @@ _MAX_SERIES = 200
 """Series whose last seen steps are kept, spread evenly; a file of a million series is recognized by these."""
 _COMPARED_STEPS = 8
 """Values by which a series is recognized, whatever other columns are read with it."""
+_EARLIER = (0.9, 0.75, 0.5)
+"""Further steps at which they are kept, as shares of the seen steps."""
 
 
 def seen_steps(
     stores: Sequence[Store], test_length: int, seen_by_base: Sequence[Mapping[str, Any]] = ()
 ) -> list[dict[str, Any]]:
-    """Return the last seen step of some series: `item_id`, `end` as a timestamp, and a hash of the values up to it.
+    """Return the last seen step of some series: `item_id`, `end` as a timestamp, a hash of the values up to it, and the
+    same of `earlier` steps, by which a file that ends earlier is recognized.
 
     Args:
         stores: the series of the training; validation steps count as seen.
@@ -31,19 +34,15 @@ def seen_steps(
     seen = [
         dict(entry)
         for entry in seen_by_base
-        if not any(
-            (index := positions.get(entry["item_id"])) is not None
-            and 0 <= _last_seen(entry, store, index) < store.lengths[index] - test_length
-            for store, positions in trained
-        )
+        if not any(_is_covered(entry, store, positions, test_length) for store, positions in trained)
     ]
     for store in stores:
         n_series = max(1, _MAX_SERIES // len(stores))
         for index in np.unique(np.linspace(0, len(store) - 1, min(n_series, len(store))).astype(int)).tolist():
             last = int(store.lengths[index]) - test_length - 1
             if last >= 0:
-                end = timestamps(store.starts[index : index + 1], store.freq, np.array([[last]]))[0, 0]
-                seen.append({"item_id": store.item_ids[index], "end": str(end), "values": _hash(store, index, last)})
+                earlier = [_mark(store, index, int(share * last)) for share in _EARLIER]
+                seen.append({"item_id": store.item_ids[index], **_mark(store, index, last), "earlier": earlier})
     return seen
 
 
@@ -70,12 +69,32 @@ def count_seen(seen: Iterable[Mapping[str, Any]], store: Store, windows: Iterabl
     return n_seen, n_compared
 
 
+def _is_covered(entry: Mapping[str, Any], store: Store, positions: Mapping[str, int], test_length: int) -> bool:
+    """Return whether all steps of an entry are among the seen ones of a store, whose series are found by item ID."""
+    series = positions.get(entry["item_id"])
+    if series is None or _last_seen(entry, store, series) < 0:
+        return False
+    return _step_of(entry, store, series) < store.lengths[series] - test_length
+
+
 def _last_seen(entry: Mapping[str, Any], store: Store, series: int) -> int:
     """Return the last seen step of a series of a store, -1 if the entry is of another series."""
-    end, start = np.datetime64(entry["end"], "s"), store.starts[series]
-    step = int(steps_between(start, np.array([end]), store.freq)[0]) if end >= start else -1
-    is_same = 0 <= step < store.lengths[series] and _hash(store, series, step) == entry["values"]
-    return step if is_same else -1
+    for mark in (entry, *entry.get("earlier", ())):
+        step = _step_of(mark, store, series)
+        if 0 <= step < store.lengths[series] and _hash(store, series, step) == mark["values"]:
+            return min(_step_of(entry, store, series), int(store.lengths[series]) - 1)
+    return -1
+
+
+def _step_of(mark: Mapping[str, Any], store: Store, series: int) -> int:
+    """Return the step of a series at a time, which may be after its end; -1 before its start."""
+    end, start = np.datetime64(mark["end"], "s"), store.starts[series]
+    return int(steps_between(start, np.array([end]), store.freq)[0]) if end >= start else -1
+
+
+def _mark(store: Store, series: int, step: int) -> dict[str, Any]:
+    end = timestamps(store.starts[series : series + 1], store.freq, np.array([[step]]))[0, 0]
+    return {"end": str(end), "values": _hash(store, series, step)}
 
 
 def _hash(store: Store, series: int, step: int) -> int:

@@ -128,6 +128,8 @@ def test_an_adapter_is_merged_into_its_base(tiny, tmp_path):
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = str(tiny["bolt"])
     (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="chronos-native base .*adapter"):
+        read_checkpoint(tmp_path / "adapter")
     with torch.no_grad():
         expected = adapted(context=CONTEXT[None]).quantile_preds
         convert_folder(tmp_path / "adapter", tmp_path / "native")

@@ -96,6 +96,8 @@ def test_a_file_replaces_the_bank_and_keeps_default_ranges(tmp_path):
         (lambda c: c["priors"]["sarima"].update(period=[0, 5]), r"sarima: period.* 2 .*\[0, 5\]"),
         (lambda c: c["priors"]["regimes"].update(changes=[1.5, 2]), r"regimes: changes.* whole .*\[1.5, 2\]"),
         (lambda c: c["priors"]["regimes"].update(noise=[0, 2]), r"regimes: noise.* above 0.*\[0, 2\]"),
+        (lambda c: c["effects"]["missing"].update(share=[5, 30]), r"missing: share.* below 1.*\[5, 30\]"),
+        (lambda c: c["effects"]["outliers"].update(share=[0.1, 1]), r"outliers: share.* below 1.*\[0.1, 1\]"),
         (lambda c: c["effects"]["missing"].update(probability=1.5), "missing: probability .* 1, .*1.5"),
         (lambda c: c.update(blend=-0.1), "blend .*-0.1"),
         (lambda c: c.update(priors=[1]), "priors "),
@@ -124,3 +126,10 @@ def test_a_period_longer_than_the_series_is_refused():
     bank.check_length(100)
     with pytest.raises(UserError, match="sarima: period: .*100.*99"):
         bank.check_length(99)
+
+
+def test_a_series_that_is_too_large_for_a_model_is_refused():
+    bank = default_bank().single_prior("calendar")
+    bank.ranges["calendar"]["noise"] = (50.0, 100.0)  # the standard deviation of a logarithm
+    with pytest.raises(UserError, match="synthetic.bank.*1e\\+18"):
+        bank.series(20, 100, 0)

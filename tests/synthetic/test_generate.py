@@ -75,6 +75,14 @@ def test_a_bank_that_has_no_effect_is_refused(generator, key):
         generate(parse_config(["--synthetic.generator", generator, "--synthetic.bank", "bank.yaml"]))
 
 
+@pytest.mark.parametrize("option", [["--data.target", "[target, visits]"], ["--data.known_covariates", "visits"]])
+def test_series_of_several_variates_are_not_mixed(tmp_path, monkeypatch, option):
+    monkeypatch.chdir(tmp_path)
+    long_frame().assign(visits=1.5).to_csv("a.csv", index=False)
+    with pytest.raises(UserError, match="tsmixup.*visits"):
+        generate(parse_config(["--synthetic.generator", "tsmixup", "--data.train", "a.csv", *option]))
+
+
 def test_series_that_are_never_mixed_are_reported(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     frame = long_frame(n_series=4, length=40)

@@ -54,8 +54,16 @@ def test_what_the_base_has_seen_counts_for_the_model_too(frame):
     store = open_source(frame)
     assert count_seen(seen_steps([earlier], 5), store, windows_of(store, 5, 1)) == (0, 5)
     assert count_seen(seen_steps([earlier], 5, base), store, windows_of(store, 5, 1)) == (5, 5)
+    assert count_seen(seen_steps([earlier], 0, base), store, windows_of(store, 5, 1)) == (5, 5)
     assert seen_steps([store], 0, seen_steps([earlier], 0)) == seen_steps([store], 0)  # covered by the new ones
     assert len(seen_steps([store], 11, seen_steps([earlier], 0))) == 10
+
+
+@pytest.mark.parametrize("n_left, n_seen", [(48, 5), (40, 5), (30, 5), (20, 0)])
+def test_a_file_that_ends_before_the_training_is_recognized_by_half_of_it(frame, n_left, n_seen):
+    seen = seen_steps([open_source(frame)], 2)
+    store = open_source(frame.groupby("item_id").head(n_left))
+    assert count_seen(seen, store, windows_of(store, 5, 1)) == (n_seen, 5)
 
 
 def test_series_of_several_sources_may_share_item_ids(frame):
