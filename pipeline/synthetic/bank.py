@@ -143,7 +143,8 @@ class Bank:
         values = np.empty((len(draws), width), np.float32)
         for index in np.unique(chosen):
             rows, name = np.flatnonzero(chosen == index), names[index]
-            values[rows] = PRIORS[name](Draws(streams.keys[rows]), lengths[rows], width, **self.ranges[name])
+            with np.errstate(over="ignore"):  # `draw` refuses infinite values
+                values[rows] = PRIORS[name](Draws(streams.keys[rows]), lengths[rows], width, **self.ranges[name])
         return values
 
 
