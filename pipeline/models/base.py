@@ -190,7 +190,7 @@ def provide_base(config: Config) -> Checkpoint:
     name, revision = config.base_model.model_name, config.base_model.revision
     if path.is_dir() and path != Path(name):
         found = read_model_info(path)
-        if found is None and _is_request(config):
+        if found is None and _is_request(config) and trained_base(config) is None:
             logger.warning("%s has no model_info.json, so its checkpoint is taken for %s", path, name)
         elif found is not None and not _is_same_model(name, found.model_name):
             logger.info("base: %s, since it is in %s (the default is %s)", found.model_name, path, name)
