@@ -65,16 +65,15 @@ class TrainingRun:
         """What the base has seen in its own training, as `pipeline.windows.seen` records it."""
         return read_training_info(self.base.checkpoint.path).get("seen", [])
 
-    @property
+    @cached_property
     def seen_validation(self) -> tuple[int, int]:
         """How many validation windows have steps that the base was trained on, and how many were compared."""
         n_seen = n_windows = 0
         if self.validation is not None and self.seen_by_base:
             for number, split in enumerate(self.validation.splits):
-                rows = self.validation.windows.tolist()
-                windows = [(series, start) for dataset, series, start, _ in rows if dataset == number]
-                of_split = count_seen(self.seen_by_base, split.store, windows)
-                n_seen, n_windows = n_seen + of_split[0], n_windows + of_split[1]
+                of_split = self.validation.windows[self.validation.windows[:, 0] == number]
+                counts = count_seen(self.seen_by_base, split.store, of_split[:, 1:3].tolist())
+                n_seen, n_windows = n_seen + counts[0], n_windows + counts[1]
         return n_seen, n_windows
 
     @property
